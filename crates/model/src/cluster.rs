@@ -1,0 +1,125 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// One immutable view of the cluster. Cloning shares everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    /// Nodes by name.
+    pub nodes: OrdMap<Arc<str>, Arc<Node>>,
+    /// Pods by namespace and name, host-network pods included.
+    pub pods: OrdMap<PodKey, Arc<Pod>>,
+}
+
+/// The keys that differ between two snapshots: added, changed or removed alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names of nodes.
+    pub nodes: BTreeSet<Arc<str>>,
+    /// Keys of pods.
+    pub pods: BTreeSet<PodKey>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.pods.is_empty()
+    }
+
+    /// Adds the keys of `other` to these.
+    pub fn merge(&mut self, other: Changes) {
+        self.nodes.extend(other.nodes);
+        self.pods.extend(other.pods);
+    }
+}
+
+/// A machine that runs pods (core/v1 Node), with the fields Weft acts on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `metadata.uid`; tells a recreated node from the one before.
+    pub uid: Arc<str>,
+    /// `status.addresses` of type InternalIP, in their order, at most one a family.
+    pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDRs` (or `spec.podCIDR`), at most one a family.
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+impl Node {
+    /// The node's underlay address of the same family as `like`.
+    pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|a| a.is_ipv4() == like.is_ipv4())
+    }
+}
+
+/// Namespace and name of a pod; prints as `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodKey {
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl PodKey {
+    /// A key from its two parts.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        PodKey { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Where a pod is in its life (core/v1 PodPhase).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodPhase {
+    /// Accepted, not all containers started.
+    #[default]
+    Pending,
+    /// Bound to a node and started.
+    Running,
+    /// All containers ended well: the address is free again.
+    Succeeded,
+    /// All containers ended, one badly: the address is free again.
+    Failed,
+    /// The node does not answer.
+    Unknown,
+}
+
+/// A pod (core/v1 Pod), with the fields Weft acts on: about 1 KiB each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// `metadata.namespace`.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `metadata.uid`.
+    pub uid: Arc<str>,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// `spec.nodeName`, once scheduled.
+    pub node: Option<Arc<str>>,
+    /// `status.podIPs` (or `status.podIP`).
+    pub ips: Vec<IpAddr>,
+    /// `spec.hostNetwork`: the pod has its node's addresses.
+    pub host_network: bool,
+    /// `status.phase`.
+    pub phase: PodPhase,
+}
+
+impl Pod {
+    /// The pod's key.
+    pub fn key(&self) -> PodKey {
+        PodKey { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}

@@ -1,0 +1,14 @@
+//! The cluster as plain data: nodes, pods and the network they share. No I/O at all.
+//!
+//! Every room reads these types; only `store` makes them from Kubernetes objects. A
+//! [`Cluster`] is an immutable snapshot that is cheap to clone (persistent maps); a
+//! [`Changes`] says which keys differ from the snapshot before. What two feature rooms must
+//! agree on (names, marks, numbers) is in [`mark`] and [`network`].
+
+mod cluster;
+mod mac;
+pub mod mark;
+pub mod network;
+
+pub use cluster::{Changes, Cluster, Node, Pod, PodKey, PodPhase};
+pub use mac::{Mac, ParseMacError};
