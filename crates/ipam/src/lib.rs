@@ -1,1 +1,12 @@
-//! weft-ipam
+//! Which address comes next.
+//!
+//! - [`node_cidr`]: which part of the cluster's pod CIDR a node gets. Pure.
+//! - [`range`]: the ranges of a node's pool and the order in which their addresses are handed out. Pure.
+//! - [`host_local`]: the node's allocations on disk, in the format of the reference CNI plugin
+//!   `host-local`, so that both can share one directory; killed at any instruction, the directory
+//!   is right, and what an interrupted ADD had taken comes back.
+
+#![forbid(unsafe_code)]
+
+mod address;
+pub mod node_cidr;
