@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a task needs and that are missing, and says which.
+# usage: install-deps.sh run|test|bench|vm
+set -euo pipefail
+
+case "${1:-}" in
+run)   commands=(cc) ;;
+test)  commands=(cc ip nft ping kubectl iperf3 cnitest unshare setpriv) ;;
+bench) commands=(cc ip nft iperf3 cnitest) ;;
+vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio) ;;
+*) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
+esac
+
+package_of() {
+    case "$1" in
+    cc) echo gcc libc6-dev ;;
+    ip) echo iproute2 ;;
+    nft) echo nftables ;;
+    ping) echo iputils-ping ;;
+    kubectl) echo kubernetes-client ;;
+    iperf3) echo iperf3 ;;
+    cnitest) echo containernetworking-plugins ;;
+    unshare | setpriv) echo util-linux ;;
+    qemu-system-x86_64) echo qemu-system-x86 ;;
+    busybox) echo busybox-static ;;
+    depmod) echo kmod ;;
+    *) echo "$1" ;;
+    esac
+}
+
+present() {
+    case "$1" in
+    cnitest) [ -x /usr/lib/cni/bridge ] ;;
+    *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
+    esac
+}
+
+missing=""
+for command in "${commands[@]}"; do
+    present "$command" || missing+=" $(package_of "$command")"
+done
+
+if ! command -v cargo >/dev/null; then
+    echo "install-deps: Rust is missing: install it with rustup (https://rustup.rs), then run this again" >&2
+    exit 3
+fi
+[ -z "$missing" ] && exit 0
+
+echo "install-deps: installing$missing"
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "install-deps: not root and no sudo: run as root: apt-get install$missing" >&2
+        exit 3
+    fi
+    sudo=sudo
+fi
+export DEBIAN_FRONTEND=noninteractive
+${sudo:-} apt-get update -qq
+# shellcheck disable=SC2086 # one word a package
+${sudo:-} apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Every test lane, one after the other, with a closing count. A lane that cannot run here is
+# printed as skipped with its reason; it never passes unseen.
+# usage: scripts/test.sh [LANE]...   (lint deny rust lab user vm fuzz)
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 3
+
+export WEFT_CACHE="${WEFT_CACHE:-$HOME/.cache/weft}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$WEFT_CACHE/target}"
+export CARGO_TERM_COLOR=never
+logs="$(mktemp -d)"
+trap 'rm -rf "$logs"' EXIT
+
+passed=0 failed=0 skipped=0
+summary=""
+
+note() { # lane, verdict, detail
+    summary+="$(printf '%-8s %-8s %s' "$1" "$2" "$3")"$'\n'
+    printf '==> %s: %s %s\n' "$1" "$2" "$3"
+}
+
+skip() { skipped=$((skipped + 1)); note "$1" skipped "$2"; }
+
+# Runs a lane that is one check.
+check() {
+    local lane="$1"; shift
+    printf '==> %s: %s\n' "$lane" "$*"
+    if "$@" >"$logs/$lane" 2>&1; then
+        passed=$((passed + 1)); note "$lane" passed ""
+    else
+        failed=$((failed + 1)); tail -n 60 "$logs/$lane"; note "$lane" FAILED "$*"
+    fi
+}
+
+# Runs a lane of cargo tests and adds up what its test runners counted.
+cargo_tests() {
+    local lane="$1" ok=0 bad=0 ignored=0 status=0; shift
+    printf '==> %s: %s\n' "$lane" "$*"
+    "$@" >"$logs/$lane" 2>&1 || status=$?
+    while read -r p f i; do
+        ok=$((ok + p)) bad=$((bad + f)) ignored=$((ignored + i))
+    done < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored;.*/\1 \2 \3/p' "$logs/$lane")
+    [ "$status" -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + ignored))
+    if [ "$bad" -gt 0 ]; then
+        grep -E '^(test .* FAILED|error|failures:|---- |thread .* panicked)' "$logs/$lane" | head -n 60
+        tail -n 120 "$logs/$lane"
+        note "$lane" FAILED "$ok passed, $bad failed"
+    else
+        note "$lane" passed "$ok tests"
+    fi
+}
+
+lint() {
+    check fmt cargo fmt --all --check
+    check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+    if command -v shellcheck >/dev/null; then
+        check shell shellcheck scripts/*.sh bench/*.sh .ci/run
+    else
+        skip shell "shellcheck is not installed"
+    fi
+    check names scripts/check-docs.sh
+}
+
+deny() {
+    local tool="$WEFT_CACHE/tools/bin/cargo-deny"
+    [ -x "$tool" ] || cargo install cargo-deny --locked --root "$WEFT_CACHE/tools" >"$logs/deny-install" 2>&1
+    if [ ! -x "$tool" ]; then
+        skip deny "cargo-deny could not be installed: $(tail -n 1 "$logs/deny-install")"
+        return
+    fi
+    check licences "$tool" --all-features check licenses bans sources
+    if timeout 60 "$tool" fetch db >"$logs/deny-db" 2>&1; then
+        check advisories "$tool" check advisories
+    else
+        skip advisories "the advisory database cannot be fetched from here"
+    fi
+}
+
+rust() {
+    cargo_tests rust cargo test --workspace --locked --exclude weft-cli
+}
+
+lab() {
+    cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
+    cargo_tests lab cargo test --locked -p weft-cli -- --test-threads=2
+}
+
+vm() {
+    if ! scripts/install-deps.sh vm >"$logs/vm-deps" 2>&1; then
+        skip vm "packages missing: $(tail -n 1 "$logs/vm-deps")"
+        return
+    fi
+    local status=0
+    scripts/vm-test.sh >"$logs/vm" 2>&1 || status=$?
+    case "$status" in
+    0) passed=$((passed + 1)); note vm passed "$(tail -n 1 "$logs/vm")" ;;
+    77) skip vm "$(tail -n 1 "$logs/vm")" ;;
+    *) failed=$((failed + 1)); tail -n 60 "$logs/vm"; note vm FAILED "" ;;
+    esac
+}
+
+fuzz() {
+    if cargo +nightly fuzz --version >/dev/null 2>&1; then
+        check fuzz scripts/fuzz.sh 5
+    else
+        skip fuzz "needs a nightly compiler with cargo-fuzz (cargo install cargo-fuzz); the property tests cover the same parsers"
+    fi
+}
+
+lanes=("$@")
+[ "$#" -gt 0 ] || lanes=(lint deny rust lab vm fuzz)
+started=$SECONDS
+for lane in "${lanes[@]}"; do "$lane"; done
+
+printf '\n%s\n' "$summary"
+printf 'in %d s\n' $((SECONDS - started))
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ]
