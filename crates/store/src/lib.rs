@@ -1,1 +1,17 @@
-//! weft-store
+//! List and watch over the Kubernetes API → [`weft_model::Cluster`]. Kubernetes types stop here.
+//!
+//! [`Api`] is a thin JSON client by API path. [`Store`] keeps nodes and pods up to date: it
+//! decodes only what the model has, applies a list whole or not at all, and serves the old
+//! state until the new one is complete. When the API is away it keeps what it has and says
+//! since when; after a restart without the API it starts from its last snapshot on disk.
+#![forbid(unsafe_code)]
+
+mod api;
+mod error;
+mod page;
+mod watch;
+
+pub use api::{Api, Patience};
+pub use error::{Error, Refusal};
+pub use page::Page;
+pub use watch::{Event, EventKind, Watch};
