@@ -1,1 +1,35 @@
-//! weft-kernel
+//! Linux objects: namespaces, links, addresses, routes, neighbours, nftables, sysctls.
+//!
+//! The only room that calls the kernel by hand, and so the only one with `unsafe`. It knows
+//! nothing of clusters: callers say which objects, it says what the kernel answered.
+//! Everything blocks and nothing needs a runtime; sockets offer their descriptor for one.
+//! [`Netlink`] reads and changes, [`Monitor`] tells what changed, [`Delta`] keeps the
+//! difference between desired and actual for every driver.
+//! A dump is consistent or it is an error. Attributes unknown to us are skipped.
+//! A socket belongs to the namespace it was opened in; [`Netns`] is where.
+//! The harness for tests that need namespaces of their own is in `testing` (a feature).
+
+mod addr;
+mod delta;
+mod error;
+mod link;
+mod monitor;
+mod neigh;
+mod netlink;
+mod netns;
+pub mod process;
+mod route;
+pub mod sandbox;
+pub mod sysctl;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use addr::Address;
+pub use delta::Delta;
+pub use error::{Error, Result};
+pub use link::{Link, LinkKind, LinkSet, NewLink, Vxlan};
+pub use monitor::{Event, Monitor, Netconf};
+pub use neigh::{FdbEntry, Neighbour};
+pub use netlink::{Netlink, Op};
+pub use netns::{Netns, NetnsGuard};
+pub use route::{Route, TABLE_LOCAL, TABLE_MAIN};
