@@ -7,11 +7,17 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod cache;
+mod decode;
+mod driver;
 mod error;
 mod page;
+mod reflector;
+mod store;
 mod watch;
 
 pub use api::{Api, Patience};
 pub use error::{Error, Refusal};
 pub use page::Page;
+pub use store::{Freshness, Store, StoreConfig, Update};
 pub use watch::{Event, EventKind, Watch};

@@ -1,0 +1,133 @@
+//! The last snapshot on disk, for a start without the API.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use weft_model::{Cluster, Node, Pod};
+
+/// Raised when the file's meaning changes; a file of another version is ignored.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    version: u32,
+    /// Seconds since 1970 when the snapshot was in step with the API.
+    at: u64,
+    nodes: Vec<Arc<Node>>,
+    pods: Vec<Arc<Pod>>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// Reads the snapshot and when it was taken. A file that is absent, torn, of another version
+/// or not ours gives none; all but the first with a warning.
+pub(crate) fn read(path: &Path) -> Option<(Cluster, SystemTime)> {
+    match parse(path) {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!("ignored the snapshot {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
+    let Header { version } = serde_json::from_reader(BufReader::new(File::open(path)?))?;
+    if version != VERSION {
+        return Err(io::Error::other(format!("its version is {version}, not {VERSION}")));
+    }
+    let Snapshot { at, nodes, pods, .. } = serde_json::from_reader(BufReader::new(File::open(path)?))?;
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
+    let cluster = Cluster {
+        nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
+        pods: pods.into_iter().map(|pod| (pod.key(), pod)).collect(),
+    };
+    Ok((cluster, at))
+}
+
+/// Writes the snapshot: the file is the old one or the new one at every instant, also after
+/// a power cut.
+pub(crate) fn write(path: &Path, cluster: &Cluster, at: SystemTime) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let aside = folder.join(name);
+    let written = write_new(&aside, cluster, at).and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written?;
+    File::open(folder)?.sync_all()
+}
+
+fn write_new(path: &Path, cluster: &Cluster, at: SystemTime) -> io::Result<()> {
+    let snapshot = Snapshot {
+        version: VERSION,
+        at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        nodes: cluster.nodes.values().cloned().collect(),
+        pods: cluster.pods.values().cloned().collect(),
+    };
+    let mut out = BufWriter::new(File::create(path)?);
+    serde_json::to_writer(&mut out, &snapshot)?;
+    out.flush()?;
+    out.get_ref().sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Cluster {
+        let node =
+            Node { name: "node1".into(), addresses: vec!["10.168.0.2".parse().unwrap()], ..Node::default() };
+        let pod = Pod {
+            namespace: "default".into(),
+            name: "a".into(),
+            labels: [("app".into(), "web".into())].into(),
+            ..Pod::default()
+        };
+        Cluster {
+            nodes: [(node.name.clone(), Arc::new(node))].into_iter().collect(),
+            pods: [(pod.key(), Arc::new(pod))].into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_round_trips_and_garbage_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/cluster.json");
+        assert!(read(&path).is_none());
+        let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        write(&path, &cluster(), at).unwrap();
+        assert_eq!(read(&path), Some((cluster(), at)));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing left beside it");
+
+        let whole = fs::read(&path).unwrap();
+        for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert!(read(&path).is_none(), "{cut} bytes");
+        }
+        fs::write(&path, r#"{"version":99,"something":"else"}"#).unwrap();
+        assert!(read(&path).is_none());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cluster.json");
+        write(&path, &cluster(), UNIX_EPOCH).unwrap();
+        // A folder where the new file would go makes the write fail, as a full disk would.
+        fs::create_dir(folder.path().join("cluster.json.new")).unwrap();
+        assert!(write(&path, &Cluster::default(), UNIX_EPOCH).is_err());
+        assert_eq!(read(&path).unwrap().0, cluster());
+    }
+}

@@ -1,0 +1,154 @@
+//! The thin shell around a [`Reflector`]: it asks the API what the reflector says, and tells the
+//! store what changed.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use imbl::OrdMap;
+use tokio::time::Instant;
+use weft_model::{Changes, Node, Pod};
+
+use crate::decode::Kind;
+use crate::reflector::{Ask, Reflector};
+use crate::store::{Shared, State};
+use crate::{Api, Error};
+
+/// Objects in one page of a list.
+const PAGE: usize = 500;
+
+/// How one kind's connection to the API stands.
+#[derive(Default)]
+pub(crate) struct Link {
+    /// A whole list has come.
+    pub(crate) synced: bool,
+    /// The API has failed to answer.
+    pub(crate) away: bool,
+    /// When it last answered.
+    pub(crate) contact: Option<SystemTime>,
+    /// What the last attempt failed with, until one succeeds.
+    pub(crate) error: Option<String>,
+}
+
+/// A kind that has its place in the store.
+pub(crate) trait Kept: Kind {
+    fn link(state: &mut State) -> &mut Link;
+    /// Puts `objects` in their place in the cluster.
+    fn publish(state: &mut State, objects: OrdMap<Self::Key, Arc<Self>>);
+    fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key>;
+}
+
+impl Kept for Node {
+    fn link(state: &mut State) -> &mut Link {
+        &mut state.nodes
+    }
+    fn publish(state: &mut State, objects: OrdMap<Self::Key, Arc<Self>>) {
+        state.cluster.nodes = objects;
+    }
+    fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key> {
+        &mut changes.nodes
+    }
+}
+
+impl Kept for Pod {
+    fn link(state: &mut State) -> &mut Link {
+        &mut state.pods
+    }
+    fn publish(state: &mut State, objects: OrdMap<Self::Key, Arc<Self>>) {
+        state.cluster.pods = objects;
+    }
+    fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key> {
+        &mut changes.pods
+    }
+}
+
+/// Lists and watches one kind, for ever.
+pub(crate) async fn run<K: Kept>(api: Api, known: OrdMap<K::Key, Arc<K>>, shared: Arc<Shared>) {
+    let mut reflector = Reflector::<K>::new(known);
+    loop {
+        let done = match reflector.request() {
+            Ask::Page { token, whole } => list(&api, &mut reflector, &shared, token, whole).await,
+            Ask::Watch { version } => watch(&api, &mut reflector, &shared, &version).await,
+        };
+        let wait = match done {
+            Ok(wait) => wait,
+            Err(error) => fail(&api, &mut reflector, &shared, &error).await,
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+async fn list<K: Kept>(
+    api: &Api,
+    reflector: &mut Reflector<K>,
+    shared: &Shared,
+    token: Option<String>,
+    whole: bool,
+) -> Result<Duration, Error> {
+    let page = api.list_page(K::PATH, if whole { 0 } else { PAGE }, token.as_deref()).await?;
+    let changed = reflector.handle_page(page);
+    let complete = matches!(reflector.request(), Ask::Watch { .. });
+    shared.update(|state, changes| {
+        if complete {
+            K::link(state).synced = reflector.synced();
+            K::publish(state, reflector.objects().clone());
+        }
+        K::link(state).answered();
+        K::keys(changes).extend(changed);
+    });
+    Ok(Duration::ZERO)
+}
+
+async fn watch<K: Kept>(
+    api: &Api,
+    reflector: &mut Reflector<K>,
+    shared: &Shared,
+    version: &str,
+) -> Result<Duration, Error> {
+    let began = Instant::now();
+    let mut watch = api.watch(K::PATH, version).await?;
+    shared.update(|state, _| K::link(state).answered());
+    let mut quiet = true;
+    while let Some(event) = watch.next().await? {
+        quiet = false;
+        match reflector.handle_event(&event, jitter()) {
+            Ok(key) => shared.update(|state, changes| {
+                K::link(state).answered();
+                if let Some(key) = key {
+                    K::publish(state, reflector.objects().clone());
+                    K::keys(changes).insert(key);
+                }
+            }),
+            Err(wait) => return Ok(wait),
+        }
+    }
+    Ok(reflector.handle_end(began.elapsed(), quiet, jitter()))
+}
+
+async fn fail<K: Kept>(api: &Api, reflector: &mut Reflector<K>, shared: &Shared, error: &Error) -> Duration {
+    let wait = reflector.handle_error(error, jitter());
+    let failures = reflector.failures();
+    // The first is news, the rest are the same news.
+    if failures == 1 {
+        tracing::info!("{}s: {error}", K::NAME);
+    } else {
+        tracing::debug!("{}s, attempt {failures}: {error}", K::NAME);
+    }
+    shared.update(|state, _| K::link(state).failed(error, failures));
+    // A new token, and new connections instead of those that fell silent.
+    if (error.unauthorized() || error.unreachable())
+        && let Err(error) = api.reload().await
+    {
+        tracing::warn!("{error}");
+    }
+    wait
+}
+
+/// A number in 0..1 that differs between processes and moments.
+fn jitter() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
