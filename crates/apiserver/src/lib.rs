@@ -1,1 +1,23 @@
-//! weft-apiserver
+//! The Kubernetes API where there is no Kubernetes: objects in one durable file, served over HTTPS
+//! to `kubectl` and to Weft's own agents, and the few controllers that a bare cluster needs.
+//!
+//! - [`Registry`] is the middle: every object and every rule about objects; the HTTP side and the
+//!   controllers are its callers.
+//! - `storage` keeps objects: one writer with group commit, readers in memory, watches that miss nothing.
+//! - `strategy` has the rules: defaults, validation, what an update may change.
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod kinds;
+mod patch;
+mod registry;
+mod resource;
+mod served;
+mod storage;
+mod strategy;
+
+pub use error::{ApiError, FieldError};
+pub use patch::Patch;
+pub use registry::{DeleteOptions, Part, Registry, RegistryConfig};
+pub use resource::{Resource, Scale};
+pub use storage::{Event, EventKind, StorageError, Watch};

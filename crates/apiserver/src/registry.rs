@@ -1,0 +1,363 @@
+//! All objects, and every rule about them: the one door to the store.
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::kinds;
+use crate::patch::Patch;
+use crate::resource::Resource;
+use crate::served::Kinds;
+use crate::storage::{Change, StorageError, Store, View, Watch};
+use crate::strategy::{self, Context};
+
+/// What a registry is told once.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// Where Services get their cluster addresses from; the first is the default family.
+    pub service_cidrs: Vec<IpNet>,
+}
+
+impl Default for RegistryConfig {
+    /// 10.96.0.0/16.
+    fn default() -> Self {
+        let cidr = ipnet::Ipv4Net::new_assert([10, 96, 0, 0].into(), 16);
+        Self { service_cidrs: vec![IpNet::V4(cidr)] }
+    }
+}
+
+/// Which part of an object a write may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All but the status, if the kind has a status subresource.
+    Whole,
+    /// The status alone.
+    Status,
+    /// A namespace's `spec.finalizers` alone.
+    Finalize,
+}
+
+/// How to delete.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteOptions {
+    /// Only if the object has this uid.
+    pub uid: Option<String>,
+    /// Only if the object has this resourceVersion.
+    pub resource_version: Option<String>,
+    /// Seconds that a pod has to end; 0 is at once. None is the pod's own
+    /// `terminationGracePeriodSeconds`. Other kinds have no grace.
+    pub grace_seconds: Option<i64>,
+    /// Decide and answer, but write nothing.
+    pub dry_run: bool,
+}
+
+/// The objects; cheap to clone.
+///
+/// A write returns when it is on the disk. Writes happen one after the other, so that a check and
+/// the change it allows are one step.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) store: Store,
+    pub(crate) kinds: Arc<RwLock<Kinds>>,
+    context: Arc<Context>,
+}
+
+impl Registry {
+    /// Opens the data directory, which must be there, and makes the namespaces that every cluster has.
+    pub async fn open(dir: &Path, config: RegistryConfig) -> Result<Self, StorageError> {
+        let store = Store::open(dir)?;
+        let context = Arc::new(Context { service_cidrs: config.service_cidrs });
+        let registry = Self { store, kinds: Arc::default(), context };
+        registry.refresh_kinds();
+        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            let namespace = json!({"metadata": {"name": name}});
+            match registry.create(&kinds::NAMESPACES, None, namespace).await {
+                Err(e) if e.reason != "AlreadyExists" => {
+                    let path = dir.display().to_string();
+                    return Err(StorageError { path, op: "be prepared", cause: e.message });
+                }
+                _ => {}
+            }
+        }
+        Ok(registry)
+    }
+
+    /// One object.
+    pub async fn get(&self, r: &Resource, ns: Option<&str>, name: &str) -> Result<Arc<Value>, ApiError> {
+        let key = r.key(ns, name);
+        let found = self.store.shared.read().objects.get(key.as_str()).cloned();
+        found.ok_or_else(|| ApiError::not_found(r, name))
+    }
+
+    /// All objects of a kind, of one namespace or of all, ordered by namespace and name; and the
+    /// resourceVersion to watch from.
+    pub fn list(&self, r: &Resource, ns: Option<&str>) -> (Vec<Arc<Value>>, u64) {
+        let scope = r.scope(ns);
+        let state = self.store.shared.read();
+        (state.range(&scope).map(|(_, object)| object.clone()).collect(), state.rv)
+    }
+
+    /// The objects of a list after a key and up to a number, for lists in pages: with each its key.
+    pub(crate) fn page(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        after: &str,
+        mut wanted: impl FnMut(&Value) -> bool,
+        limit: usize,
+    ) -> Page {
+        let scope = r.scope(ns);
+        let state = self.store.shared.read();
+        let mut page = Page { objects: Vec::new(), rv: state.rv, next: None };
+        let mut last = String::new();
+        for (key, object) in state.range(&scope).filter(|(key, _)| after.is_empty() || &***key > after) {
+            if !wanted(object) {
+                continue;
+            }
+            if page.objects.len() == limit {
+                page.next = Some(last);
+                break;
+            }
+            page.objects.push(object.clone());
+            last = key.to_string();
+        }
+        page
+    }
+
+    /// What changes from a resourceVersion on; `Expired` when the history does not reach back so far.
+    pub fn watch(&self, r: &Resource, ns: Option<&str>, from_rv: u64) -> Result<Watch, ApiError> {
+        Watch::new(self.store.shared.clone(), r.prefix(), r.scope(ns), from_rv)
+    }
+
+    /// Adds an object; the answer is the object with its defaults.
+    pub async fn create(&self, r: &Resource, ns: Option<&str>, obj: Value) -> Result<Arc<Value>, ApiError> {
+        self.create_with(r, ns, obj, false).await
+    }
+
+    /// As [`Registry::create`]; with `dry_run` nothing is written.
+    pub async fn create_with(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        mut obj: Value,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, ApiError> {
+        strategy::identify(r, ns, &mut obj)?;
+        let (r, ns, context) = (r.clone(), ns.map(str::to_owned), self.context.clone());
+        self.write(r.clone(), dry_run, move |view| {
+            strategy::create(&r, ns.as_deref(), &mut obj, view, &context)?;
+            let name = strategy::name_of(&obj).to_owned();
+            let key = r.key(ns.as_deref(), &name);
+            if view.get(&key).is_some() {
+                return Err(ApiError::already_exists(&r, &name));
+            }
+            Ok(Change::Put(key, obj))
+        })
+        .await
+    }
+
+    /// Replaces an object. If it carries a resourceVersion that is not the newest: 409 `Conflict`.
+    pub async fn update(&self, r: &Resource, ns: Option<&str>, obj: Value) -> Result<Arc<Value>, ApiError> {
+        let name = strategy::name_of(&obj).to_owned();
+        self.replace(r, ns, &name, Part::Whole, obj, false).await
+    }
+
+    /// Replaces the status of an object; the rest of what is given does not count.
+    pub async fn update_status(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        obj: Value,
+    ) -> Result<Arc<Value>, ApiError> {
+        let name = strategy::name_of(&obj).to_owned();
+        self.replace(r, ns, &name, Part::Status, obj, false).await
+    }
+
+    /// Replaces a part of the named object.
+    pub async fn replace(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        part: Part,
+        mut obj: Value,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, ApiError> {
+        strategy::identify(r, ns, &mut obj)?;
+        if strategy::name_of(&obj) != name {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                strategy::name_of(&obj)
+            )));
+        }
+        let whole = move |old: &mut Value| {
+            *old = obj;
+            Ok(())
+        };
+        self.modify_with(r, ns, name, part, dry_run, whole).await
+    }
+
+    /// Changes an object by a patch.
+    pub async fn patch(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        part: Part,
+        patch: Patch,
+    ) -> Result<Arc<Value>, ApiError> {
+        self.patch_with(r, ns, name, part, patch, false).await
+    }
+
+    /// As [`Registry::patch`]; with `dry_run` nothing is written.
+    pub async fn patch_with(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        part: Part,
+        patch: Patch,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, ApiError> {
+        self.modify_with(r, ns, name, part, dry_run, move |object| patch.apply(object)).await
+    }
+
+    /// Reads, changes and writes an object in one step: nobody writes it in between, so it never conflicts
+    /// unless `change` sets another resourceVersion. An object left as it was is not written.
+    pub async fn modify(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        part: Part,
+        change: impl FnOnce(&mut Value) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<Arc<Value>, ApiError> {
+        self.modify_with(r, ns, name, part, false, change).await
+    }
+
+    pub(crate) async fn modify_with(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        part: Part,
+        dry_run: bool,
+        change: impl FnOnce(&mut Value) -> Result<(), ApiError> + Send + 'static,
+    ) -> Result<Arc<Value>, ApiError> {
+        let (r, name, context) = (r.clone(), name.to_owned(), self.context.clone());
+        let key = r.key(ns, &name);
+        self.write(r.clone(), dry_run, move |view| {
+            let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
+            let mut new = (*old).clone();
+            change(&mut new)?;
+            strategy::update(&r, &old, &mut new, part, view, &context)?;
+            if new == *old {
+                return Ok(Change::Nothing(old));
+            }
+            if strategy::may_vanish(&r, &new) {
+                return Ok(Change::Delete(key, new));
+            }
+            Ok(Change::Put(key, new))
+        })
+        .await
+    }
+
+    /// Deletes an object, or marks it as being deleted where finalizers, a pod's grace or a
+    /// namespace's contents hold it. The answer is the object as it is then; it is gone when
+    /// `metadata.deletionTimestamp` is not set in it.
+    pub async fn delete(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        options: DeleteOptions,
+    ) -> Result<Arc<Value>, ApiError> {
+        if r.kind == "CustomResourceDefinition" && !options.dry_run {
+            self.delete_instances(name).await?;
+        }
+        self.delete_one(r, ns, name, options).await
+    }
+
+    async fn delete_one(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+        options: DeleteOptions,
+    ) -> Result<Arc<Value>, ApiError> {
+        let (r, name) = (r.clone(), name.to_owned());
+        let key = r.key(ns, &name);
+        self.write(r.clone(), options.dry_run, move |view| {
+            let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
+            strategy::check_preconditions(&r, &old, &options)?;
+            match strategy::mark_deleted(&r, &old, &options) {
+                None => Ok(Change::Delete(key, (*old).clone())),
+                Some(marked) if marked == *old => Ok(Change::Nothing(old)),
+                Some(marked) => Ok(Change::Put(key, marked)),
+            }
+        })
+        .await
+    }
+
+    /// Deletes all objects of the kinds that a CustomResourceDefinition defines.
+    async fn delete_instances(&self, definition: &str) -> Result<(), ApiError> {
+        let Some(r) = self.kinds().into_iter().find(|k| k.qualified() == definition && k.schema.is_some())
+        else {
+            return Ok(());
+        };
+        for object in self.list(&r, None).0 {
+            let (ns, name) = (strategy::namespace_of(&object), strategy::name_of(&object));
+            match self.delete_one(&r, ns, name, DeleteOptions::default()).await {
+                Err(e) if e.reason != "NotFound" => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        r: Resource,
+        dry_run: bool,
+        decide: impl FnOnce(&View<'_>) -> Result<Change, ApiError> + Send + 'static,
+    ) -> Result<Arc<Value>, ApiError> {
+        let result = self.store.write(move |view| match decide(view)? {
+            Change::Put(_, value) | Change::Delete(_, value) if dry_run => {
+                Ok(Change::Nothing(Arc::new(value)))
+            }
+            change => Ok(change),
+        });
+        let answer = result.await;
+        if r.kind == "CustomResourceDefinition" && answer.is_ok() {
+            self.refresh_kinds();
+        }
+        answer
+    }
+
+    /// All kinds that are served, built in and custom.
+    pub fn kinds(&self) -> Vec<Arc<Resource>> {
+        self.kinds.read().unwrap_or_else(std::sync::PoisonError::into_inner).all()
+    }
+
+    /// The kind at a place in the API.
+    pub fn kind(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.kinds.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(group, version, plural)
+    }
+
+    fn refresh_kinds(&self) {
+        let definitions = self.list(&kinds::CUSTOM_RESOURCE_DEFINITIONS, None).0;
+        let kinds = Kinds::new(&definitions);
+        *self.kinds.write().unwrap_or_else(std::sync::PoisonError::into_inner) = kinds;
+    }
+}
+
+/// A part of a list.
+pub(crate) struct Page {
+    pub(crate) objects: Vec<Arc<Value>>,
+    pub(crate) rv: u64,
+    /// The key after which the next page starts, if there is more.
+    pub(crate) next: Option<String>,
+}

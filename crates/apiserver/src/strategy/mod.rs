@@ -1,0 +1,282 @@
+//! The rules about objects: what a create fills in, what an update may change, what holds a deletion.
+
+mod names;
+
+use serde_json::{Map, Value, json};
+
+use ipnet::IpNet;
+
+use crate::error::{ApiError, FieldError};
+use crate::kinds;
+use crate::registry::{DeleteOptions, Part};
+use crate::resource::Resource;
+use crate::storage::View;
+
+pub(crate) use names::random_uid;
+
+/// What the rules need beside the objects.
+pub(crate) struct Context {
+    pub(crate) service_cidrs: Vec<IpNet>,
+}
+
+/// `metadata.name`, or nothing.
+pub(crate) fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// `metadata.namespace`.
+pub(crate) fn namespace_of(object: &Value) -> Option<&str> {
+    object["metadata"]["namespace"].as_str()
+}
+
+/// The time now as Kubernetes writes it.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Checks that an object is of the kind and in the namespace that the path says, and fills both in.
+pub(crate) fn identify(r: &Resource, ns: Option<&str>, obj: &mut Value) -> Result<(), ApiError> {
+    let Some(map) = obj.as_object_mut() else {
+        return Err(ApiError::bad_request(format!(
+            "the body is no JSON object, but a {} is expected",
+            r.kind
+        )));
+    };
+    let version = r.api_version();
+    let kind = map.entry("kind").or_insert_with(|| json!(r.kind)).clone();
+    let given = map.entry("apiVersion").or_insert_with(|| json!(version)).clone();
+    if kind != json!(r.kind) || given != json!(version) {
+        let text = |v: &Value| v.as_str().unwrap_or("?").to_owned();
+        let message = format!(
+            "{} in version {:?} cannot be handled as a {} in version {version:?}",
+            text(&kind),
+            text(&given),
+            r.kind
+        );
+        return Err(ApiError::bad_request(message));
+    }
+    let Some(meta) = map.entry("metadata").or_insert_with(|| json!({})).as_object_mut() else {
+        return Err(ApiError::bad_request("metadata is no object"));
+    };
+    if let Some(wrong) = ["name", "generateName", "namespace", "uid", "resourceVersion"]
+        .iter()
+        .find(|f| meta.get(**f).is_some_and(|v| !v.is_string() && !v.is_null()))
+    {
+        return Err(ApiError::bad_request(format!("metadata.{wrong} is no string")));
+    }
+    place(r, ns, meta)
+}
+
+fn place(r: &Resource, ns: Option<&str>, meta: &mut Map<String, Value>) -> Result<(), ApiError> {
+    let given = meta.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if !r.namespaced {
+        if !given.is_empty() {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        meta.remove("namespace");
+        return Ok(());
+    }
+    let ns = ns.unwrap_or("default");
+    if !given.is_empty() && given != ns {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    meta.insert("namespace".into(), json!(ns));
+    Ok(())
+}
+
+/// Makes a new object complete and checks it.
+pub(crate) fn create(
+    r: &Resource,
+    ns: Option<&str>,
+    obj: &mut Value,
+    view: &View<'_>,
+    context: &Context,
+) -> Result<(), ApiError> {
+    let _ = context;
+    let meta = &mut obj["metadata"];
+    if meta["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()) {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    names::settle(r, meta)?;
+    if r.namespaced {
+        check_namespace(r, ns.unwrap_or("default"), name_of(obj), view)?;
+    }
+    let meta = &mut obj["metadata"];
+    meta["uid"] = json!(random_uid());
+    meta["creationTimestamp"] = json!(now());
+    meta["generation"] = json!(1);
+    drop_fields(meta, &["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]);
+    if r.kind == "Namespace" && r.group.is_empty() {
+        obj["spec"] = json!({"finalizers": ["kubernetes"]});
+        obj["status"] = json!({"phase": "Active"});
+        let name = name_of(obj).to_owned();
+        obj["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+    }
+    Ok(())
+}
+
+fn drop_fields(value: &mut Value, fields: &[&str]) {
+    if let Some(map) = value.as_object_mut() {
+        fields.iter().for_each(|f| drop(map.remove(*f)));
+    }
+}
+
+/// A new object needs a namespace that is there and is not being deleted.
+fn check_namespace(r: &Resource, ns: &str, name: &str, view: &View<'_>) -> Result<(), ApiError> {
+    let Some(namespace) = view.get(&kinds::NAMESPACES.key(None, ns)) else {
+        return Err(ApiError::not_found(&kinds::NAMESPACES, ns));
+    };
+    if namespace["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(());
+    }
+    let why = format!("unable to create new content in namespace {ns} because it is being terminated");
+    Err(ApiError::forbidden(r, name, &why))
+}
+
+/// Completes a changed object from the old one, by what the part may change, and checks it.
+pub(crate) fn update(
+    r: &Resource,
+    old: &Value,
+    new: &mut Value,
+    part: Part,
+    view: &View<'_>,
+    context: &Context,
+) -> Result<(), ApiError> {
+    let _ = (view, context);
+    identify(r, namespace_of(old), new)?;
+    let name = name_of(old);
+    let (before, after) = (&old["metadata"], &new["metadata"]);
+    if after["name"] != before["name"] {
+        let rule = FieldError::invalid("metadata.name", &after["name"], "field is immutable");
+        return Err(ApiError::invalid(r, name, &[rule]));
+    }
+    let given = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
+    if given(&after["uid"]).is_some_and(|uid| before["uid"] != json!(uid)) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            after["uid"], before["uid"]
+        );
+        return Err(ApiError::conflict(r, name, &why));
+    }
+    if given(&after["resourceVersion"]).is_some_and(|rv| before["resourceVersion"] != json!(rv)) {
+        return Err(ApiError::stale(r, name));
+    }
+    keep(r, old, new, part);
+    if new_content(old) != new_content(new) {
+        new["metadata"]["generation"] = json!(before["generation"].as_i64().unwrap_or(0) + 1);
+    }
+    Ok(())
+}
+
+/// Takes from the old object all that this part may not change.
+fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
+    if part != Part::Whole {
+        let field = if part == Part::Status { "status" } else { "spec" };
+        let changed = new[field].take();
+        *new = old.clone();
+        put(new, field, &changed);
+        return;
+    }
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"]
+    {
+        put(&mut new["metadata"], field, &old["metadata"][field]);
+    }
+    put(&mut new["metadata"], "resourceVersion", &old["metadata"]["resourceVersion"]);
+    drop_fields(&mut new["metadata"], &["managedFields", "selfLink"]);
+    if r.status {
+        put(new, "status", &old["status"]);
+    }
+    if r.kind == "Namespace" && r.group.is_empty() {
+        put(new, "spec", &old["spec"]);
+    }
+}
+
+fn put(object: &mut Value, field: &str, value: &Value) {
+    match object.as_object_mut() {
+        Some(map) if value.is_null() => drop(map.remove(field)),
+        Some(map) => drop(map.insert(field.to_owned(), value.clone())),
+        None => {}
+    }
+}
+
+/// What counts for the generation: all but metadata and status.
+fn new_content(object: &Value) -> Vec<(&String, &Value)> {
+    let fields = object.as_object().into_iter().flatten();
+    fields.filter(|(k, _)| *k != "metadata" && *k != "status" && *k != "apiVersion").collect()
+}
+
+/// Whether nothing holds an object that is being deleted.
+pub(crate) fn may_vanish(r: &Resource, object: &Value) -> bool {
+    let meta = &object["metadata"];
+    let graceful = meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) > 0;
+    !meta["deletionTimestamp"].is_null() && !graceful && !held(r, object)
+}
+
+fn held(r: &Resource, object: &Value) -> bool {
+    let some = |v: &Value| v.as_array().is_some_and(|list| !list.is_empty());
+    let namespace = r.kind == "Namespace" && r.group.is_empty();
+    some(&object["metadata"]["finalizers"]) || (namespace && some(&object["spec"]["finalizers"]))
+}
+
+/// Whether the object is the one that the caller means.
+pub(crate) fn check_preconditions(
+    r: &Resource,
+    old: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
+    let meta = &old["metadata"];
+    let pairs = [
+        ("UID", &options.uid, &meta["uid"]),
+        ("ResourceVersion", &options.resource_version, &meta["resourceVersion"]),
+    ];
+    for (what, wanted, found) in pairs {
+        if let Some(wanted) = wanted
+            && *found != json!(wanted)
+        {
+            let found = found.as_str().unwrap_or_default();
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
+            return Err(ApiError::conflict(r, name_of(old), &why));
+        }
+    }
+    Ok(())
+}
+
+/// The object as it is while something holds its deletion; None when it can go at once.
+pub(crate) fn mark_deleted(r: &Resource, old: &Value, options: &DeleteOptions) -> Option<Value> {
+    let grace = grace_seconds(r, old, options);
+    if grace == 0 && !held(r, old) {
+        return None;
+    }
+    let mut marked = old.clone();
+    let meta = &mut marked["metadata"];
+    let shorter = meta["deletionGracePeriodSeconds"].as_i64().is_none_or(|before| grace < before);
+    if meta["deletionTimestamp"].is_null() || shorter {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        meta["deletionTimestamp"] = json!(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        meta["deletionGracePeriodSeconds"] = json!(grace);
+    }
+    if r.kind == "Namespace" && r.group.is_empty() {
+        marked["status"]["phase"] = json!("Terminating");
+    }
+    Some(marked)
+}
+
+/// A pod that runs on a node gets time to end; everything else goes at once.
+fn grace_seconds(r: &Resource, old: &Value, options: &DeleteOptions) -> i64 {
+    let ended = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if r.kind != "Pod"
+        || !r.group.is_empty()
+        || ended
+        || old["spec"]["nodeName"].as_str().is_none_or(str::is_empty)
+    {
+        return 0;
+    }
+    let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+    options.grace_seconds.unwrap_or(own).clamp(0, 31_536_000)
+}
