@@ -1,1 +1,3 @@
 //! weft-lab
+
+pub mod manifest;
