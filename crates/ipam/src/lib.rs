@@ -9,4 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod host_local;
 pub mod node_cidr;
+pub mod range;
