@@ -1,1 +1,21 @@
-//! weft-fabric
+//! Node to node: how a packet for a pod on another node gets there.
+//!
+//! [`plan`] says, from the cluster's snapshot alone, what this node should have: its bridge, its
+//! tunnel device, and a path for each peer, or why there is none. [`Planner`] keeps that plan in
+//! step at a cost that follows the change. The backends (`host_gw`, `vxlan`) render a path into
+//! kernel values; [`Fabric`] holds what was applied and sends the difference in one batch.
+//!
+//! A planner reads no kernel, no clock and no file; the drivers know no cluster.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod claims;
+mod plan;
+mod planner;
+mod refusal;
+
+pub use plan::{
+    BridgeSpec, FabricConfig, FabricPlan, LocalPlan, Masquerade, Path, PeerPlan, Underlay, VxlanSpec, Waiting,
+};
+pub use planner::{Planner, internal_ip, plan};
+pub use refusal::Refusal;

@@ -1,0 +1,170 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use weft_model::network::Backend;
+use weft_model::{Cluster, Node, mark};
+
+use crate::claims::Claims;
+use crate::plan::local_plan;
+use crate::{FabricConfig, FabricPlan, Path, PeerPlan, Refusal, Underlay, Waiting, checks};
+
+/// The whole plan of `node` from a snapshot alone.
+///
+/// `underlay` is the link that carries the node's InternalIP ([`internal_ip`]); without it the
+/// plan waits.
+pub fn plan(cluster: &Cluster, node: &str, cfg: &FabricConfig, underlay: Option<&Underlay>) -> FabricPlan {
+    let mut planner = Planner::new(node, cfg.clone());
+    let all = cluster.nodes.keys().cloned().collect();
+    planner.update(cluster, &all, underlay);
+    planner.plan
+}
+
+/// The address by which the underlay link of `node` is found: its first InternalIP.
+pub fn internal_ip(cluster: &Cluster, node: &str) -> Option<IpAddr> {
+    cluster.nodes.get(node)?.addresses.first().copied()
+}
+
+/// Keeps a [`FabricPlan`] in step with the cluster; the cost of an update follows the change.
+///
+/// Pure: it holds no more than what it was told. After any sequence of updates its plan equals
+/// [`plan`] of the last snapshot.
+#[derive(Clone, Debug)]
+pub struct Planner {
+    node: Arc<str>,
+    cfg: FabricConfig,
+    underlay: Option<Underlay>,
+    nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    claims: Claims,
+    plan: FabricPlan,
+}
+
+impl Planner {
+    /// A planner for `node` that has seen nothing.
+    pub fn new(node: &str, cfg: FabricConfig) -> Self {
+        let node: Arc<str> = node.into();
+        let plan = FabricPlan { local: Err(Waiting::NodeMissing(node.clone())), peers: BTreeMap::new() };
+        Planner { node, cfg, underlay: None, nodes: BTreeMap::new(), claims: Claims::default(), plan }
+    }
+
+    /// The plan as of the last update.
+    pub fn plan(&self) -> &FabricPlan {
+        &self.plan
+    }
+
+    /// Takes in what changed; `changed` may name more nodes than did. Returns the names of the
+    /// peers whose plan differs from before, gone ones included.
+    pub fn update(
+        &mut self,
+        cluster: &Cluster,
+        changed: &BTreeSet<Arc<str>>,
+        underlay: Option<&Underlay>,
+    ) -> BTreeSet<Arc<str>> {
+        let mut touched = BTreeSet::new();
+        for name in changed {
+            self.exchange(name, cluster.nodes.get(name), &mut touched);
+        }
+        let all = self.underlay.as_ref() != underlay || touched.contains(&self.node);
+        if all {
+            self.underlay = underlay.cloned();
+        }
+        if all { self.replan_all() } else { self.replan(touched) }
+    }
+
+    fn exchange(&mut self, name: &Arc<str>, new: Option<&Arc<Node>>, touched: &mut BTreeSet<Arc<str>>) {
+        if self.nodes.get(name) == new {
+            return;
+        }
+        if let Some(old) = self.nodes.remove(name) {
+            touched.extend(self.claims.touching(&old));
+            self.claims.remove(&old);
+        }
+        if let Some(new) = new {
+            self.claims.insert(new);
+            touched.extend(self.claims.touching(new));
+            self.nodes.insert(name.clone(), new.clone());
+        }
+        touched.insert(name.clone());
+    }
+
+    fn replan_all(&mut self) -> BTreeSet<Arc<str>> {
+        self.plan.local = self.plan_local();
+        let mut names: BTreeSet<Arc<str>> = self.plan.peers.keys().cloned().collect();
+        names.extend(self.nodes.keys().cloned());
+        self.replan(names)
+    }
+
+    fn replan(&mut self, mut names: BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        names.remove(&self.node);
+        names.retain(|name| {
+            let new = self.plan_peer(name);
+            let same = self.plan.peers.get(name) == new.as_ref();
+            match new {
+                Some(new) => self.plan.peers.insert(name.clone(), new),
+                None => self.plan.peers.remove(name),
+            };
+            !same
+        });
+        names
+    }
+
+    fn plan_local(&self) -> Result<crate::LocalPlan, Waiting> {
+        let node = self.nodes.get(&self.node).ok_or_else(|| Waiting::NodeMissing(self.node.clone()))?;
+        let no_address = || Refusal::NoAddress { node: node.name.clone(), family: "IPv4 or IPv6" };
+        let local = *node.addresses.first().ok_or_else(no_address)?;
+        checks::address(node, local)?;
+        let no_underlay = || Waiting::NoUnderlay { node: node.name.clone(), address: local };
+        let underlay = self.underlay.as_ref().filter(|u| u.carries(local)).ok_or_else(no_underlay)?;
+        if node.pod_cidrs.is_empty() {
+            return Err(Refusal::NoPodCidr { node: node.name.clone() }.into());
+        }
+        for cidr in &node.pod_cidrs {
+            checks::cidr(node, cidr, underlay)?;
+        }
+        let problems = checks::own_conflicts(node, &self.claims);
+        Ok(local_plan(node, local, &self.cfg, underlay, problems))
+    }
+
+    /// The plan for one peer; none while this node itself waits or the peer does not exist.
+    fn plan_peer(&self, name: &Arc<str>) -> Option<PeerPlan> {
+        let local = self.plan.local.as_ref().ok()?;
+        let underlay = self.underlay.as_ref()?;
+        let peer = self.nodes.get(name)?;
+        let mut plan = PeerPlan::default();
+        if let Err(refusal) = checks::peer(peer, &local.node, &self.claims) {
+            plan.refused.push(refusal);
+            return Some(plan);
+        }
+        for cidr in &peer.pod_cidrs {
+            match self.path(peer, &cidr.trunc(), underlay) {
+                Ok(path) => plan.paths.push(path),
+                Err(refusal) => plan.refused.push(refusal),
+            }
+        }
+        Some(plan)
+    }
+
+    fn path(&self, peer: &Node, cidr: &IpNet, underlay: &Underlay) -> Result<Path, Refusal> {
+        checks::cidr(peer, cidr, underlay)?;
+        checks::cidr_conflict(peer, cidr, &self.node, &self.claims)?;
+        match self.cfg.backend {
+            Backend::HostGw => {
+                let via = address_like(peer, cidr.addr())?;
+                checks::on_segment(peer, via, underlay)?;
+                Ok(Path::Routed { cidr: *cidr, via, link: underlay.index })
+            }
+            Backend::Vxlan => {
+                let local = self.nodes.get(&self.node).and_then(|me| me.addresses.first().copied());
+                let endpoint = address_like(peer, local.unwrap_or(cidr.addr()))?;
+                let mac = mark::vtep_mac(&peer.name);
+                Ok(Path::Tunnelled { cidr: *cidr, gateway: cidr.network(), mac, endpoint })
+            }
+        }
+    }
+}
+
+fn address_like(peer: &Node, like: IpAddr) -> Result<IpAddr, Refusal> {
+    let family = if like.is_ipv4() { "IPv4" } else { "IPv6" };
+    peer.address_like(like).ok_or_else(|| Refusal::NoAddress { node: peer.name.clone(), family })
+}

@@ -1,0 +1,261 @@
+//! The plan is a function of the last snapshot alone, and refuses what would break a node.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+use weft_fabric::{FabricConfig, Path, Planner, Refusal, Underlay, Waiting, plan};
+use weft_model::network::Backend;
+use weft_model::{Cluster, Node, mark};
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn node(name: &str, addresses: &[&str], cidrs: &[&str]) -> Node {
+    let addresses = addresses.iter().map(|a| ip(a)).collect();
+    let pod_cidrs = cidrs.iter().map(|c| net(c)).collect();
+    Node { name: name.into(), uid: name.into(), addresses, pod_cidrs }
+}
+
+fn cluster(nodes: impl IntoIterator<Item = Node>) -> Cluster {
+    let nodes = nodes.into_iter().map(|n| (n.name.clone(), Arc::new(n))).collect();
+    Cluster { nodes, ..Cluster::default() }
+}
+
+fn config(backend: Backend) -> FabricConfig {
+    FabricConfig { backend, cluster_cidrs: vec![net("10.244.0.0/16"), net("fd00:244::/48")] }
+}
+
+fn underlay() -> Underlay {
+    let addresses = vec![net("10.168.0.2/16"), net("fd00:168::2/64"), net("fe80::1/64")];
+    Underlay { link: "eth0".into(), index: 7, mtu: 1500, addresses }
+}
+
+fn node1() -> Node {
+    node("node1", &["10.168.0.2"], &["10.244.0.0/24"])
+}
+
+fn planned(backend: Backend, peers: impl IntoIterator<Item = Node>) -> weft_fabric::FabricPlan {
+    plan(&cluster(peers.into_iter().chain([node1()])), "node1", &config(backend), Some(&underlay()))
+}
+
+fn refusals(backend: Backend, peer: Node) -> Vec<Refusal> {
+    let name = peer.name.clone();
+    let plan = planned(backend, [peer]);
+    assert!(plan.peers[&name].paths.is_empty(), "{plan:?}");
+    plan.peers[&name].refused.clone()
+}
+
+#[test]
+fn host_gw_routes_through_the_peer_on_the_underlay_link() {
+    let plan = planned(Backend::HostGw, [node("node2", &["10.168.0.3"], &["10.244.1.0/24"])]);
+    let path = Path::Routed { cidr: net("10.244.1.0/24"), via: ip("10.168.0.3"), link: 7 };
+    assert_eq!(plan.peers["node2"].paths, [path]);
+    let local = plan.local.unwrap();
+    assert_eq!(local.bridge.addresses, [net("10.244.0.1/24")]);
+    assert_eq!((local.bridge.mtu, local.vxlan), (1500, None));
+}
+
+#[test]
+fn host_gw_refuses_a_peer_of_another_segment_and_names_the_way_out() {
+    let refused = refusals(Backend::HostGw, node("node2", &["10.169.0.3"], &["10.244.1.0/24"]));
+    let text = refused[0].to_string();
+    for word in ["node2", "10.169.0.3", "10.168.0.0/16", "eth0", "vxlan"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn vxlan_tunnels_to_any_peer_and_takes_its_header_off_the_mtu() {
+    let plan = planned(Backend::Vxlan, [node("node2", &["192.0.2.9"], &["10.244.1.0/24"])]);
+    let mac = mark::vtep_mac("node2");
+    let (cidr, gateway) = (net("10.244.1.0/24"), ip("10.244.1.0"));
+    let path = Path::Tunnelled { cidr, gateway, mac, endpoint: ip("192.0.2.9") };
+    assert_eq!(plan.peers["node2"].paths, [path]);
+    let local = plan.local.unwrap();
+    let vxlan = local.vxlan.unwrap();
+    assert_eq!((vxlan.mtu, local.bridge.mtu), (1450, 1450));
+    assert_eq!(vxlan.addresses, [net("10.244.0.0/32")]);
+    assert_eq!((vxlan.vni, vxlan.port, vxlan.mac), (1, 8472, mark::vtep_mac("node1")));
+}
+
+#[test]
+fn both_families_are_planned() {
+    let me = node("node1", &["10.168.0.2", "fd00:168::2"], &["10.244.0.0/24", "fd00:244::/64"]);
+    let peer = node("node2", &["10.168.0.3", "fd00:168::3"], &["10.244.1.0/24", "fd00:244:0:1::/64"]);
+    let both = cluster([me, peer]);
+    let routed = plan(&both, "node1", &config(Backend::HostGw), Some(&underlay()));
+    let v6 = Path::Routed { cidr: net("fd00:244:0:1::/64"), via: ip("fd00:168::3"), link: 7 };
+    assert_eq!(routed.peers["node2"].paths[1], v6);
+    assert_eq!(routed.local.unwrap().bridge.addresses[1], net("fd00:244::1/64"));
+    let tunnelled = plan(&both, "node1", &config(Backend::Vxlan), Some(&underlay()));
+    let (cidr, gateway) = (net("fd00:244:0:1::/64"), ip("fd00:244:0:1::"));
+    let v6 = Path::Tunnelled { cidr, gateway, mac: mark::vtep_mac("node2"), endpoint: ip("10.168.0.3") };
+    assert_eq!(tunnelled.peers["node2"].paths[1], v6);
+}
+
+#[test]
+fn an_ipv6_underlay_costs_seventy_bytes() {
+    let six = cluster([node("node1", &["fd00:168::2"], &["10.244.0.0/24"])]);
+    let plan = plan(&six, "node1", &config(Backend::Vxlan), Some(&underlay()));
+    assert_eq!(plan.local.unwrap().bridge.mtu, 1430);
+}
+
+#[test]
+fn bad_peers_are_refused_with_their_reason() {
+    let vx = |addresses: &[&str], cidrs: &[&str]| {
+        refusals(Backend::Vxlan, node("node2", addresses, cidrs)).remove(0)
+    };
+    let ok = &["10.168.0.3"][..];
+    assert!(matches!(vx(ok, &[]), Refusal::NoPodCidr { .. }));
+    assert!(matches!(vx(&[], &["10.244.1.0/24"]), Refusal::NoAddress { .. }));
+    assert!(matches!(vx(&["127.0.0.1"], &["10.244.1.0/24"]), Refusal::AddressUnusable { .. }));
+    assert!(matches!(vx(&["10.168.0.2"], &["10.244.1.0/24"]), Refusal::AddressTaken { .. }));
+    assert!(matches!(vx(ok, &["10.244.0.0/16"]), Refusal::CidrTaken { .. }));
+    assert!(matches!(vx(ok, &["10.168.5.0/24"]), Refusal::CidrOverlapsUnderlay { .. }));
+    assert!(matches!(vx(ok, &["10.244.1.0/31"]), Refusal::CidrTooSmall { .. }));
+    assert!(matches!(vx(ok, &["0.0.0.0/0"]), Refusal::CidrReserved { .. }));
+    assert!(matches!(vx(ok, &["fe80::/64"]), Refusal::CidrReserved { .. }));
+    assert!(matches!(vx(&["192.0.2.9"], &["192.0.2.0/24"]), Refusal::CidrHoldsNode { .. }));
+}
+
+#[test]
+fn of_two_conflicting_peers_the_first_by_name_is_programmed_until_it_leaves() {
+    let (b, c) =
+        (node("b", &["10.168.0.3"], &["10.244.1.0/24"]), node("c", &["10.168.0.4"], &["10.244.0.0/20"]));
+    let first = node("a", &["10.168.0.4"], &["10.244.8.0/24"]);
+    let all = cluster([node1(), b.clone(), c.clone(), first.clone()]);
+    let mut planner = Planner::new("node1", config(Backend::HostGw));
+    planner.update(&all, &all.nodes.keys().cloned().collect(), Some(&underlay()));
+    assert!(planner.plan().peers["a"].complete() && planner.plan().peers["b"].complete());
+    assert!(matches!(planner.plan().peers["c"].refused[..], [Refusal::AddressTaken { .. }]));
+    let fixed = Node { pod_cidrs: vec![net("10.244.1.0/25")], ..c };
+    let without_a = cluster([node1(), b, fixed.clone()]);
+    let changed = planner.update(&without_a, &["a".into(), "c".into()].into(), Some(&underlay()));
+    assert_eq!(changed, ["a".into(), "c".into()].into());
+    assert!(matches!(planner.plan().peers["c"].refused[..], [Refusal::CidrTaken { .. }]));
+    let without_b = cluster([node1(), fixed]);
+    planner.update(&without_b, &["b".into()].into(), Some(&underlay()));
+    assert!(planner.plan().peers["c"].complete(), "the other one left: {:?}", planner.plan().peers);
+}
+
+#[test]
+fn a_conflict_with_this_node_refuses_the_peer_and_is_reported() {
+    let plan = planned(Backend::Vxlan, [node("a", &["10.168.0.3"], &["10.244.0.0/24"])]);
+    assert!(matches!(plan.peers["a"].refused[..], [Refusal::CidrTaken { .. }]));
+    assert!(matches!(plan.local.unwrap().problems[..], [Refusal::CidrTaken { .. }]));
+}
+
+#[test]
+fn a_node_waits_until_its_object_and_its_link_are_there() {
+    let cfg = config(Backend::Vxlan);
+    let waiting = |nodes: Vec<Node>, link: Option<&Underlay>| {
+        let plan = plan(&cluster(nodes), "node1", &cfg, link);
+        assert!(plan.peers.is_empty());
+        plan.local.unwrap_err()
+    };
+    let other = node("node2", &["10.168.0.3"], &["10.244.1.0/24"]);
+    assert!(matches!(waiting(vec![other.clone()], Some(&underlay())), Waiting::NodeMissing(_)));
+    assert!(matches!(waiting(vec![node1(), other], None), Waiting::NoUnderlay { .. }));
+    let without = node("node1", &["10.168.0.2"], &[]);
+    assert!(matches!(waiting(vec![without], Some(&underlay())), Waiting::Refused(Refusal::NoPodCidr { .. })));
+    let small = node("node1", &["10.168.0.2"], &["10.244.0.0/31"]);
+    assert!(matches!(
+        waiting(vec![small], Some(&underlay())),
+        Waiting::Refused(Refusal::CidrTooSmall { .. })
+    ));
+}
+
+/// Nodes from a small space, so that they conflict often; node `n0` is the one that plans.
+fn any_node(index: usize) -> impl Strategy<Value = Option<Node>> {
+    let cidrs = prop::sample::subsequence(
+        vec![
+            "10.244.0.0/24",
+            "10.244.0.0/22",
+            "10.244.1.0/24",
+            "10.244.2.0/30",
+            "10.168.0.0/24",
+            "fd00:244::/64",
+        ],
+        0..=2,
+    );
+    let addresses = prop::sample::subsequence(
+        vec!["10.168.0.2", "10.168.0.3", "10.169.0.4", "10.244.1.9", "fd00:168::3"],
+        0..=2,
+    );
+    prop::option::weighted(0.8, (addresses, cidrs).prop_map(move |(a, c)| node(&format!("n{index}"), &a, &c)))
+}
+
+fn any_cluster() -> impl Strategy<Value = Cluster> {
+    let own = prop::option::weighted(0.9, Just(node("n0", &["10.168.0.2"], &["10.244.3.0/24"])));
+    let own = prop_oneof![4 => own, 1 => any_node(0)];
+    (own, any_node(1), any_node(2), any_node(3), any_node(4))
+        .prop_map(|(a, b, c, d, e)| cluster([a, b, c, d, e].into_iter().flatten()))
+}
+
+fn any_backend() -> impl Strategy<Value = Backend> {
+    prop_oneof![Just(Backend::HostGw), Just(Backend::Vxlan)]
+}
+
+fn differing(a: &Cluster, b: &Cluster) -> BTreeSet<Arc<str>> {
+    let names = a.nodes.keys().chain(b.nodes.keys()).cloned();
+    names.filter(|name| a.nodes.get(name) != b.nodes.get(name)).collect()
+}
+
+proptest! {
+    #[test]
+    fn history_does_not_matter(
+        states in prop::collection::vec((any_cluster(), any::<bool>()), 1..6),
+        backend in any_backend(),
+        reversed in any::<bool>(),
+        doubled in any::<bool>(),
+    ) {
+        let cfg = config(backend);
+        let last = states[states.len() - 1].clone();
+        let mut states = states;
+        if reversed { states.reverse() }
+        states.push((Cluster::default(), true));
+        states.push(last.clone());
+        let mut planner = Planner::new("n0", cfg.clone());
+        let mut before = Cluster::default();
+        let known = underlay();
+        for (state, has_link) in &states {
+            let link = has_link.then_some(&known);
+            let old = planner.plan().peers.clone();
+            let mut reported = planner.update(state, &differing(&before, state), link);
+            if doubled {
+                reported.extend(planner.update(state, &state.nodes.keys().cloned().collect(), link));
+            }
+            let new = &planner.plan().peers;
+            let differ = old.keys().chain(new.keys()).filter(|n| old.get(*n) != new.get(*n)).cloned();
+            prop_assert_eq!(reported, differ.collect::<BTreeSet<_>>());
+            prop_assert_eq!(planner.plan(), &plan(state, "n0", &cfg, link));
+            before = state.clone();
+        }
+    }
+
+    #[test]
+    fn nothing_conflicting_is_ever_programmed(state in any_cluster(), backend in any_backend()) {
+        let plan = plan(&state, "n0", &config(backend), Some(&underlay()));
+        let Ok(local) = &plan.local else { return Ok(()) };
+        let programmed = plan.peers.values().flat_map(|p| &p.paths).map(|path| match path {
+            Path::Routed { cidr, .. } | Path::Tunnelled { cidr, .. } => *cidr,
+        });
+        let all: Vec<IpNet> = programmed.chain(local.pod_cidrs.iter().copied()).collect();
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[..i] {
+                let shared = weft_model::network::overlaps(a, b);
+                let own = local.pod_cidrs.contains(a) && local.pod_cidrs.contains(b);
+                prop_assert!(!shared || own, "{a} and {b}");
+            }
+            prop_assert!(!underlay().addresses.iter().any(|u| weft_model::network::overlaps(&u.trunc(), a)));
+        }
+    }
+}
