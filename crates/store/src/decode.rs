@@ -22,8 +22,8 @@ pub(crate) trait Kind: Sized + PartialEq + Send + Sync + 'static {
     /// The kind in words.
     const NAME: &'static str;
 
-    /// Reads an object.
-    fn decode(json: &str) -> Result<Self, String>;
+    /// Reads an object, sharing the strings of its metadata with its key.
+    fn decode(meta: &Meta, json: &str) -> Result<Self, String>;
     /// Its key, from its metadata.
     fn key(meta: &Meta) -> Self::Key;
 }
@@ -60,7 +60,6 @@ pub(crate) fn version(json: &str) -> Option<String> {
 
 #[derive(Deserialize)]
 struct NodeWire {
-    metadata: Meta,
     #[serde(default)]
     spec: NodeSpec,
     #[serde(default)]
@@ -94,16 +93,16 @@ impl Kind for Node {
     const PATH: &'static str = "/api/v1/nodes";
     const NAME: &'static str = "node";
 
-    fn decode(json: &str) -> Result<Self, String> {
-        let NodeWire { metadata, spec, status } = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    fn decode(meta: &Meta, json: &str) -> Result<Self, String> {
+        let NodeWire { spec, status } = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let internal = status.addresses.unwrap_or_default().into_iter();
         let addresses = internal.filter(|a| a.kind == "InternalIP").map(|a| address(&a.address));
         let cidrs = spec.pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
         let cidrs = cidrs.iter().filter(|text| !text.is_empty());
         let cidrs = cidrs.map(|text| weft_model::network::parse_cidr(text).map_err(|e| e.to_string()));
         Ok(Node {
-            name: metadata.name,
-            uid: metadata.uid,
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
             addresses: one_a_family(addresses.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
             pod_cidrs: one_a_family(cidrs.collect::<Result<Vec<_>, _>>()?, |net| matches!(net, IpNet::V4(_))),
         })
@@ -125,8 +124,6 @@ struct PodWire {
 
 #[derive(Deserialize)]
 struct PodMeta {
-    #[serde(flatten)]
-    meta: Meta,
     #[serde(default)]
     labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
 }
@@ -158,7 +155,7 @@ impl Kind for Pod {
     const PATH: &'static str = "/api/v1/pods";
     const NAME: &'static str = "pod";
 
-    fn decode(json: &str) -> Result<Self, String> {
+    fn decode(meta: &Meta, json: &str) -> Result<Self, String> {
         let PodWire { metadata, spec, status } = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let texts: Vec<String> = match status.pod_ips.filter(|ips| !ips.is_empty()) {
             Some(ips) => ips.into_iter().map(|entry| entry.ip).collect(),
@@ -166,9 +163,9 @@ impl Kind for Pod {
         };
         let ips = texts.iter().filter(|text| !text.is_empty()).map(|text| address(text));
         Ok(Pod {
-            namespace: metadata.meta.namespace,
-            name: metadata.meta.name,
-            uid: metadata.meta.uid,
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
             labels: bounded(metadata.labels.unwrap_or_default())?,
             node: spec.node_name.filter(|name| !name.is_empty()),
             ips: one_a_family(ips.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
@@ -218,6 +215,10 @@ fn one_a_family<T>(values: Vec<T>, is_v4: impl Fn(&T) -> bool) -> Vec<T> {
 mod tests {
     use super::*;
 
+    fn decode<K: Kind>(json: &str) -> Result<K, String> {
+        K::decode(&meta(json)?, json)
+    }
+
     const POD: &str = r#"{"kind":"Pod","metadata":{"name":"web-0","namespace":"shop","uid":"u1","resourceVersion":"9",
         "labels":{"app":"web"},"annotations":{"big":"x"},"managedFields":[{}]},
         "spec":{"nodeName":"node1","containers":[{"name":"a"}]},
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_pod_has_the_fields_of_the_model() {
-        let pod = Pod::decode(POD).unwrap();
+        let pod = decode::<Pod>(POD).unwrap();
         assert_eq!(pod.key().to_string(), "shop/web-0");
         assert_eq!(pod.node.as_deref(), Some("node1"));
         assert_eq!(pod.labels["app"].as_ref(), "web");
@@ -237,14 +238,14 @@ mod tests {
 
     #[test]
     fn a_node_has_its_internal_addresses_and_both_families_of_pod_cidrs() {
-        let node = Node::decode(
+        let node = decode::<Node>(
             r#"{"metadata":{"name":"node1","uid":"n"},"spec":{"podCIDR":"10.244.0.0/24","podCIDRs":["10.244.0.0/24","fd00:0:0:1::/64"]},
                 "status":{"addresses":[{"type":"Hostname","address":"node1"},{"type":"InternalIP","address":"10.168.0.2"}]}}"#,
         )
         .unwrap();
         assert_eq!(node.addresses, ["10.168.0.2".parse::<IpAddr>().unwrap()]);
         assert_eq!(node.pod_cidrs.len(), 2);
-        let bare = Node::decode(r#"{"metadata":{"name":"n"},"spec":{"podCIDR":"10.244.3.0/24"}}"#).unwrap();
+        let bare = decode::<Node>(r#"{"metadata":{"name":"n"},"spec":{"podCIDR":"10.244.3.0/24"}}"#).unwrap();
         assert_eq!(bare.pod_cidrs.len(), 1, "the single field counts where the list is absent");
     }
 
@@ -257,20 +258,20 @@ mod tests {
             (r#"[]"#, "expected"),
             (r#"{"metadata":"#, "EOF"),
         ] {
-            let error = Pod::decode(bad).unwrap_err();
+            let error = decode::<Pod>(bad).unwrap_err();
             assert!(error.contains(word), "{bad}: {error}");
         }
-        assert!(Node::decode(r#"{"metadata":{"name":"n"},"spec":{"podCIDR":"10.244.3.1/24"}}"#).is_err());
+        assert!(decode::<Node>(r#"{"metadata":{"name":"n"},"spec":{"podCIDR":"10.244.3.1/24"}}"#).is_err());
         assert!(meta(r#"{"metadata":{"name":""}}"#).is_err());
         let long = format!(r#"{{"metadata":{{"name":"p","labels":{{"a":"{}"}}}}}}"#, "x".repeat(4000));
-        assert!(Pod::decode(&long).is_err());
+        assert!(decode::<Pod>(&long).is_err());
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_panic(text in ".{0,200}", cut in 0..POD.len()) {
-            let _ = (Pod::decode(&text), Node::decode(&text), meta(&text));
-            let _ = (Pod::decode(&POD[..cut]), Node::decode(&POD[..cut]));
+            let _ = (decode::<Pod>(&text), decode::<Node>(&text), meta(&text));
+            let _ = (decode::<Pod>(&POD[..cut]), decode::<Node>(&POD[..cut]));
         }
     }
 }

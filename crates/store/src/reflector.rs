@@ -13,7 +13,7 @@ use std::time::Duration;
 use imbl::OrdMap;
 use serde_json::value::RawValue;
 
-use crate::decode::{self, Kind};
+use crate::decode::{self, Kind, Meta};
 use crate::{Error, Event, EventKind, Page};
 
 /// The longest wait between two attempts, unless the API asks for more.
@@ -168,7 +168,7 @@ impl<K: Kind> Reflector<K> {
         }
         Ok(match event.kind {
             EventKind::Deleted => self.objects.remove(&key).map(|_| key),
-            _ => self.put(key, json),
+            _ => self.put(key, &meta, json),
         })
     }
 
@@ -250,8 +250,8 @@ impl<K: Kind> Reflector<K> {
         }
     }
 
-    fn put(&mut self, key: K::Key, json: &str) -> Option<K::Key> {
-        match K::decode(json) {
+    fn put(&mut self, key: K::Key, meta: &Meta, json: &str) -> Option<K::Key> {
+        match K::decode(meta, json) {
             Ok(object) if self.objects.get(&key).is_some_and(|old| **old == object) => None,
             Ok(object) => {
                 self.objects.insert(key.clone(), Arc::new(object));
@@ -279,7 +279,7 @@ impl<K: Kind> Listing<K> {
         if let Ok(version) = meta.resource_version.parse() {
             self.versions.insert(key.clone(), version);
         }
-        match K::decode(item.get()) {
+        match K::decode(&meta, item.get()) {
             Ok(object) => {
                 self.objects.insert(key, Arc::new(object));
             }
@@ -301,3 +301,7 @@ fn difference<Key: Clone + Ord, T: PartialEq>(
     let come = new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(key, _)| key);
     gone.chain(come).cloned().collect()
 }
+
+#[cfg(test)]
+#[path = "reflector_tests.rs"]
+mod tests;
