@@ -1,0 +1,161 @@
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::ruleset::Family;
+use super::socket::Socket;
+use super::transaction::Transaction;
+use super::wire::{self, Message, Messages};
+use crate::{Error, Netns, Result};
+
+const ATTEMPTS: u32 = 10;
+
+/// A connection to nftables, kept open: closing one waits for the kernel to destroy what was
+/// deleted through it, and that takes longer than the change.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+    seq: u32,
+}
+
+impl Nft {
+    /// Opens one in the calling thread's network namespace.
+    pub fn open() -> Result<Nft> {
+        let socket = Socket::open().map_err(|e| Error::sys("open", "an nftables socket", e))?;
+        Ok(Nft { socket, seq: 0 })
+    }
+
+    /// Opens one in another network namespace.
+    pub fn open_in(netns: &Netns) -> Result<Nft> {
+        netns.run(Nft::open)?
+    }
+
+    /// The netlink port by which [`super::NftEvent`] tells own changes from others'.
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Makes all changes of the transaction, or none. What the kernel says for the moment only
+    /// (EBUSY, EINTR, EAGAIN, ENOBUFS) is tried again, a bounded number of times.
+    pub fn apply(&mut self, transaction: &Transaction) -> Result<()> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.apply_once(transaction) {
+                Err(e) if attempt < ATTEMPTS && is_passing(&e) => {
+                    std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn apply_once(&mut self, transaction: &Transaction) -> Result<()> {
+        let first = self.sequence(transaction.steps.len() as u32 + 2);
+        let last = first.wrapping_add(transaction.steps.len() as u32);
+        let batch = transaction.encode(first);
+        let whole = || format!("{} and {} more", first_object(transaction), transaction.steps.len() - 1);
+        self.drain();
+        self.socket.reserve(batch.len());
+        self.socket.send(&batch).map_err(|e| Error::sys("change nft", whole(), e))?;
+        // The kernel has done all of it when send returns; its answers wait to be read.
+        let mut done = false;
+        let mut failure = None;
+        loop {
+            let datagram = match self.socket.receive(false) {
+                Ok(datagram) => datagram,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => {
+                    failure.get_or_insert_with(|| Error::sys("change nft", whole(), e));
+                    continue;
+                }
+            };
+            for message in Messages(&datagram).filter(|m| m.kind == wire::NLMSG_ERROR) {
+                if message.errno() != 0 {
+                    failure.get_or_insert_with(|| describe(transaction, first, &message));
+                }
+                done |= message.seq == last;
+            }
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None if done => Ok(()),
+            None => Err(Error::Malformed { op: "change nft", detail: "no acknowledgement" }),
+        }
+    }
+
+    /// Sends one request and collects the answers of its kind. A dump that was disturbed is
+    /// EINTR; an object that is not there is an error like any other.
+    pub(super) fn request(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: Family,
+        body: &[u8],
+        what: &str,
+    ) -> Result<Vec<(u8, Vec<u8>)>> {
+        let failed = |e: io::Error| Error::sys("read nft", what, e);
+        let seq = self.sequence(1);
+        let mut out = Vec::new();
+        wire::message(&mut out, kind, flags, seq, family.number(), 0, body);
+        self.drain();
+        self.socket.send(&out).map_err(failed)?;
+        let dump = flags & wire::F_DUMP == wire::F_DUMP;
+        let (mut found, mut disturbed) = (Vec::new(), false);
+        loop {
+            let datagram = self.socket.receive(true).map_err(failed)?;
+            for message in Messages(&datagram).filter(|m| m.seq == seq) {
+                disturbed |= message.flags & wire::F_DUMP_INTR != 0;
+                match message.kind {
+                    wire::NLMSG_DONE | wire::NLMSG_ERROR => match message.errno() {
+                        0 if disturbed => return Err(failed(io::Error::from_raw_os_error(libc::EINTR))),
+                        0 => return Ok(found),
+                        errno => return Err(failed(io::Error::from_raw_os_error(errno))),
+                    },
+                    _ => found.push((message.family(), message.attributes().0.to_vec())),
+                }
+            }
+            if !dump && !found.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn sequence(&mut self, count: u32) -> u32 {
+        let first = self.seq.wrapping_add(1);
+        self.seq = self.seq.wrapping_add(count);
+        first
+    }
+
+    /// Throws away late answers to a request that was given up.
+    fn drain(&self) {
+        while self.socket.receive(false).is_ok() {}
+    }
+}
+
+impl AsFd for Nft {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOBUFS))
+}
+
+fn first_object(transaction: &Transaction) -> String {
+    transaction.steps.first().map(|s| s.object.clone()).unwrap_or_default()
+}
+
+fn describe(transaction: &Transaction, first: u32, message: &Message<'_>) -> Error {
+    let index = message.seq.wrapping_sub(first).wrapping_sub(1) as usize;
+    let (op, object) = match transaction.steps.get(index) {
+        Some(step) => (step.op, step.object.clone()),
+        None => ("change nft", first_object(transaction)),
+    };
+    let text = message.error_text().unwrap_or_default();
+    Error::Sys { op, object, message: text, source: io::Error::from_raw_os_error(message.errno()) }
+}

@@ -1,0 +1,112 @@
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::ruleset::{Family, Table};
+use super::socket::Socket;
+use super::wire::{self, Messages, msg};
+use crate::{Error, Netns, Result};
+
+const GROUP_NFTABLES: i32 = 7;
+const ROOM: i32 = 4 << 20;
+
+/// Something changed in nftables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NftEvent {
+    /// A table, or a chain, rule, set or element in it, was added or removed.
+    Touched {
+        /// Which table.
+        table: Table,
+        /// The netlink port of who did it; [`super::Nft::port`] for oneself.
+        port: u32,
+    },
+    /// A transaction is complete; its `Touched` events came before.
+    Committed {
+        /// The generation it made.
+        generation: u32,
+        /// The netlink port of who did it.
+        port: u32,
+    },
+    /// Events were lost: read everything again.
+    Overrun,
+}
+
+/// Says which tables change, in the namespace where it was opened.
+#[derive(Debug)]
+pub struct NftMonitor {
+    socket: Socket,
+}
+
+impl NftMonitor {
+    /// Opens one in the calling thread's network namespace.
+    pub fn open() -> Result<NftMonitor> {
+        Ok(NftMonitor { socket: joined(GROUP_NFTABLES, "an nftables monitor")? })
+    }
+
+    /// Opens one in another network namespace.
+    pub fn open_in(netns: &Netns) -> Result<NftMonitor> {
+        netns.run(NftMonitor::open)?
+    }
+
+    /// The next events, at least one; repeats about one table by one port are given once.
+    pub fn wait(&mut self) -> Result<Vec<NftEvent>> {
+        loop {
+            if let Some(events) = self.read(true)?.filter(|e| !e.is_empty()) {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// The events that wait; `None` when there are none. For use with the descriptor.
+    pub fn try_next(&mut self) -> Result<Option<Vec<NftEvent>>> {
+        loop {
+            match self.read(false)? {
+                Some(events) if events.is_empty() => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn read(&mut self, wait: bool) -> Result<Option<Vec<NftEvent>>> {
+        match self.socket.receive(wait) {
+            Ok(datagram) => {
+                let mut events: Vec<NftEvent> = Messages(&datagram).filter_map(|m| event(&m)).collect();
+                events.dedup();
+                Ok(Some(events))
+            }
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(Some(vec![NftEvent::Overrun])),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(Error::sys("read", "nftables events", e)),
+        }
+    }
+}
+
+impl AsFd for NftMonitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+pub(super) fn joined(group: i32, what: &'static str) -> Result<Socket> {
+    let open = || -> io::Result<Socket> {
+        let socket = Socket::open()?;
+        if socket.option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ROOM).is_err() {
+            socket.option(libc::SOL_SOCKET, libc::SO_RCVBUF, ROOM)?;
+        }
+        socket.join(group)?;
+        Ok(socket)
+    };
+    open().map_err(|e| Error::sys("open", what, e))
+}
+
+fn event(message: &wire::Message<'_>) -> Option<NftEvent> {
+    if message.kind & 0xff00 != wire::SUBSYSTEM || message.kind == msg::TRACE {
+        return None;
+    }
+    if message.kind == msg::NEW_GEN {
+        let generation = message.attributes().be32(1)?;
+        return Some(NftEvent::Committed { generation, port: message.port });
+    }
+    // In tables, chains, rules, sets and elements alike the first attribute type is the table's name.
+    let table = Table { family: Family::from_number(message.family()), name: message.attributes().text(1)? };
+    Some(NftEvent::Touched { table, port: message.port })
+}

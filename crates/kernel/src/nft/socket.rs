@@ -1,0 +1,102 @@
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const RECEIVE_SIZE: usize = 64 * 1024;
+
+/// A NETLINK_NETFILTER socket in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+    port: u32,
+}
+
+impl Socket {
+    pub(super) fn open() -> io::Result<Socket> {
+        // SAFETY: plain system call; the descriptor is checked and then owned.
+        let fd = unsafe {
+            let fd =
+                libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_NETFILTER);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        let mut socket = Socket { fd, port: 0 };
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            socket.option(libc::SOL_NETLINK, option, 1)?;
+        }
+        socket.port = socket.bind()?;
+        Ok(socket)
+    }
+
+    fn bind(&self) -> io::Result<u32> {
+        // SAFETY: an all-zero sockaddr_nl is a valid value.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: the pointer and the length describe `address`, which outlives the calls.
+        let bound = unsafe {
+            let raw = (&raw mut address).cast::<libc::sockaddr>();
+            libc::bind(self.fd.as_raw_fd(), raw, length) == 0
+                && libc::getsockname(self.fd.as_raw_fd(), raw, &mut length) == 0
+        };
+        if bound { Ok(address.nl_pid) } else { Err(io::Error::last_os_error()) }
+    }
+
+    pub(super) fn join(&self, group: i32) -> io::Result<()> {
+        self.option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
+    }
+
+    pub(super) fn option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
+        // SAFETY: the pointer and the length describe `value`.
+        let result = unsafe {
+            let size = size_of::<i32>() as libc::socklen_t;
+            libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), size)
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Makes room for one message of `size` bytes; without CAP_NET_ADMIN in the first user
+    /// namespace only up to `net.core.wmem_max`.
+    pub(super) fn reserve(&self, size: usize) {
+        let size = i32::try_from(size.saturating_add(4096)).unwrap_or(i32::MAX / 2);
+        if self.option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size).is_err() {
+            let _ = self.option(libc::SOL_SOCKET, libc::SO_SNDBUF, size);
+        }
+    }
+
+    pub(super) fn port(&self) -> u32 {
+        self.port
+    }
+
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        // SAFETY: the pointer and the length describe `bytes`.
+        let sent = unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// One datagram; with `wait` false, WouldBlock when there is none.
+    pub(super) fn receive(&self, wait: bool) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; RECEIVE_SIZE];
+        let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+        loop {
+            // SAFETY: the pointer and the length describe `buffer`.
+            let got =
+                unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+            if let Ok(length) = usize::try_from(got) {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
