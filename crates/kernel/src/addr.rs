@@ -1,6 +1,10 @@
 //! Addresses on interfaces.
 
 use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+
+use crate::wire::{attributes, family, ip, of_family, u32_at};
 
 /// An address on an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,4 +28,43 @@ impl Address {
     pub fn new(ifindex: u32, net: IpNet) -> Address {
         Address { ifindex, net, scope: 0, no_dad: false, tentative: false, duplicate: false }
     }
+}
+
+const IFA_FLAGS: u16 = 8;
+
+/// The message that adds or removes `address`.
+pub(crate) fn encode(address: &Address) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    let ip = address.net.addr();
+    message.header.family = AddressFamily::from(family(ip));
+    message.header.prefix_len = address.net.prefix_len();
+    message.header.index = address.ifindex;
+    message.header.scope = AddressScope::from(address.scope);
+    message.header.flags.set(AddressHeaderFlags::Nodad, address.no_dad);
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
+}
+
+/// An IPv4 or IPv6 address out of a message's payload.
+pub(crate) fn decode(payload: &[u8]) -> Option<Address> {
+    let (header, body) = payload.split_at_checked(8)?;
+    let (mut local, mut ip_address, mut flags) = (None, None, u32::from(header[2]));
+    for (kind, value) in attributes(body) {
+        match kind {
+            libc::IFA_LOCAL => local = ip(value),
+            libc::IFA_ADDRESS => ip_address = ip(value),
+            IFA_FLAGS => flags = u32_at(value, 0)?,
+            _ => {}
+        }
+    }
+    // On a point-to-point link IFA_ADDRESS is the other side's.
+    let own = of_family(local.or(ip_address), header[0])?;
+    Some(Address {
+        ifindex: u32_at(header, 4)?,
+        net: IpNet::new(own, header[1]).ok()?,
+        scope: header[3],
+        no_dad: flags & libc::IFA_F_NODAD != 0,
+        tentative: flags & libc::IFA_F_TENTATIVE != 0,
+        duplicate: flags & libc::IFA_F_DADFAILED != 0,
+    })
 }

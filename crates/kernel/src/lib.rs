@@ -11,18 +11,24 @@
 
 mod addr;
 mod delta;
+pub mod descriptors;
 mod error;
 mod link;
+mod link_codec;
 mod monitor;
 mod neigh;
 mod netlink;
 mod netns;
+pub mod nft;
+mod op;
 pub mod process;
 mod route;
 pub mod sandbox;
+mod socket;
 pub mod sysctl;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod wire;
 
 pub use addr::Address;
 pub use delta::Delta;
@@ -30,6 +36,7 @@ pub use error::{Error, Result};
 pub use link::{Link, LinkKind, LinkSet, NewLink, Vxlan};
 pub use monitor::{Event, Monitor, Netconf};
 pub use neigh::{FdbEntry, Neighbour};
-pub use netlink::{Netlink, Op};
+pub use netlink::Netlink;
 pub use netns::{Netns, NetnsGuard};
+pub use op::Op;
 pub use route::{Route, TABLE_LOCAL, TABLE_MAIN};

@@ -1,8 +1,14 @@
 //! Changes of kernel state as they happen.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::{Address, FdbEntry, Link, Neighbour, Netns, Result, Route};
+use crate::socket::Socket;
+use crate::wire::{Message, attributes, i32_at, messages};
+use crate::{
+    Address, Error, FdbEntry, Link, Neighbour, Netns, Result, Route, addr, link_codec, neigh, route,
+};
 
 /// What changed. `new` is false where the object was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +74,33 @@ pub struct Netconf {
 /// and network sysctls of one namespace, from when it was opened.
 #[derive(Debug)]
 pub struct Monitor {
-    socket: OwnedFd,
+    socket: Socket,
+    /// Events of the last datagram that were not handed out yet.
+    ready: VecDeque<Event>,
+}
+
+/// Burst that fits before events are lost.
+const RECEIVE_BYTES: libc::c_int = 8 * 1024 * 1024;
+
+const GROUPS: u32 = group(libc::RTNLGRP_LINK)
+    | group(libc::RTNLGRP_NEIGH)
+    | group(libc::RTNLGRP_IPV4_IFADDR)
+    | group(libc::RTNLGRP_IPV4_ROUTE)
+    | group(libc::RTNLGRP_IPV6_IFADDR)
+    | group(libc::RTNLGRP_IPV6_ROUTE)
+    | group(libc::RTNLGRP_IPV4_NETCONF)
+    | group(libc::RTNLGRP_IPV6_NETCONF);
+
+const fn group(number: libc::c_uint) -> u32 {
+    1 << (number - 1)
 }
 
 impl Monitor {
     /// Listens in the calling thread's namespace.
     pub fn open() -> Result<Monitor> {
-        todo!()
+        let socket =
+            Socket::open(GROUPS, RECEIVE_BYTES).map_err(|e| Error::sys("open", "netlink monitor", e))?;
+        Ok(Monitor { socket, ready: VecDeque::new() })
     }
 
     /// Listens in `ns`.
@@ -86,13 +112,44 @@ impl Monitor {
     /// Waits for the next event.
     #[expect(clippy::should_implement_trait, reason = "an iterator that never ends and fails is no help")]
     pub fn next(&mut self) -> Result<Event> {
-        todo!()
+        loop {
+            if let Some(event) = self.event(true)? {
+                return Ok(event);
+            }
+        }
     }
 
-    /// The next event, or none if nothing is there yet. Never blocks: for `tokio`'s `AsyncFd`
-    /// (the descriptor is non-blocking).
+    /// The next event, or none if nothing is there yet. Never blocks: for `tokio`'s `AsyncFd`,
+    /// call it until it gives none, then wait for the descriptor to be readable.
     pub fn try_next(&mut self) -> Result<Option<Event>> {
-        todo!()
+        self.event(false)
+    }
+
+    fn event(&mut self, wait: bool) -> Result<Option<Event>> {
+        while self.ready.is_empty() {
+            match self.socket.receive(wait) {
+                Ok(datagram) => self.ready.extend(messages(datagram).filter_map(|m| decode(&m))),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => return self.overrun().map(Some),
+                Err(e) => return Err(Error::sys("receive", "netlink events", e)),
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// What is still queued is older than the loss, and the kernel drops events silently until
+    /// the queue is empty, so the queue is emptied first: a view read after [`Event::Overrun`]
+    /// together with the events after it is complete.
+    fn overrun(&mut self) -> Result<Event> {
+        loop {
+            match self.socket.receive(false) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Event::Overrun),
+                Err(e) if e.raw_os_error() != Some(libc::ENOBUFS) => {
+                    return Err(Error::sys("receive", "netlink events", e));
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -100,4 +157,50 @@ impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The event a message tells of; none for what is not followed.
+fn decode(message: &Message<'_>) -> Option<Event> {
+    let payload = message.payload;
+    let new = matches!(
+        message.kind,
+        libc::RTM_NEWLINK | libc::RTM_NEWADDR | libc::RTM_NEWROUTE | libc::RTM_NEWNEIGH
+    );
+    match message.kind {
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+            Some(Event::Link { new, link: link_codec::decode(payload)? })
+        }
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+            Some(Event::Address { new, address: addr::decode(payload)? })
+        }
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Event::Route { new, route: route::decode(payload)? }),
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => match neigh::decode_fdb(payload) {
+            Some(entry) => Some(Event::Fdb { new, entry }),
+            None => Some(Event::Neighbour { new, neighbour: neigh::decode(payload)? }),
+        },
+        libc::RTM_NEWNETCONF => decode_netconf(payload).map(Event::Netconf),
+        _ => None,
+    }
+}
+
+// `NETCONFA_*` of linux/netconf.h, which libc does not have.
+const NETCONFA_IFINDEX: u16 = 1;
+const NETCONFA_FORWARDING: u16 = 2;
+const NETCONFA_RP_FILTER: u16 = 3;
+const NETCONFA_PROXY_NEIGH: u16 = 5;
+
+fn decode_netconf(payload: &[u8]) -> Option<Netconf> {
+    // struct netconfmsg: the family, padded to four bytes.
+    let (header, body) = payload.split_at_checked(4)?;
+    let mut netconf = Netconf { ipv6: i32::from(header[0]) == libc::AF_INET6, ..Netconf::default() };
+    for (kind, value) in attributes(body) {
+        match kind {
+            NETCONFA_IFINDEX => netconf.ifindex = i32_at(value, 0)?,
+            NETCONFA_FORWARDING => netconf.forwarding = i32_at(value, 0).map(|on| on != 0),
+            NETCONFA_RP_FILTER => netconf.rp_filter = i32_at(value, 0),
+            NETCONFA_PROXY_NEIGH => netconf.proxy_neighbour = i32_at(value, 0).map(|on| on != 0),
+            _ => {}
+        }
+    }
+    Some(netconf)
 }

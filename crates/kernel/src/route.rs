@@ -1,8 +1,15 @@
 //! Routes.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
+
+use crate::wire::{attributes, family, ip, of_family, u32_at, unspecified};
 
 /// The main routing table (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -66,4 +73,92 @@ impl Route {
         }
         self
     }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.dst)?;
+        self.via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
+        self.oif.map_or(Ok(()), |oif| write!(f, " on link {oif}"))?;
+        write!(f, " table {}", self.table)
+    }
+}
+
+const RTAX_MTU: u16 = 2;
+const RTNH_F_ONLINK: u32 = 4;
+
+/// The message that adds, replaces or removes `route`.
+pub(crate) fn encode(route: &Route) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let dst = route.dst.trunc();
+    let header = &mut message.header;
+    header.address_family = AddressFamily::from(family(dst.addr()));
+    header.destination_prefix_length = dst.prefix_len();
+    header.table = u8::try_from(route.table).unwrap_or(libc::RT_TABLE_UNSPEC);
+    header.protocol = RouteProtocol::from(route.protocol);
+    header.scope = RouteScope::from(route.scope);
+    header.kind = RouteType::from(route.kind);
+    header.flags.set(RouteFlags::Onlink, route.onlink);
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(dst.addr().into()));
+    attributes.push(RouteAttribute::Table(route.table));
+    attributes.extend(route.via.map(|via| next_hop(dst, via)));
+    attributes.extend(route.oif.map(RouteAttribute::Oif));
+    attributes.extend(route.src.map(|src| RouteAttribute::PrefSource(src.into())));
+    attributes.extend((route.metric != 0).then_some(RouteAttribute::Priority(route.metric)));
+    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    message
+}
+
+fn next_hop(dst: IpNet, via: IpAddr) -> RouteAttribute {
+    match via {
+        IpAddr::V6(ip) if dst.addr().is_ipv4() => RouteAttribute::Via(RouteVia::Inet6(ip)),
+        _ => RouteAttribute::Gateway(via.into()),
+    }
+}
+
+/// The question which route leads to `dst`.
+pub(crate) fn encode_lookup(dst: IpAddr, from: Option<IpAddr>, iif: Option<u32>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let dst = IpNet::from(dst);
+    message.header.address_family = AddressFamily::from(family(dst.addr()));
+    message.header.destination_prefix_length = dst.prefix_len();
+    message.header.flags = RouteFlags::LookupTable;
+    message.attributes.push(RouteAttribute::Destination(dst.addr().into()));
+    if let Some(from) = from {
+        message.header.source_prefix_length = IpNet::from(from).prefix_len();
+        message.attributes.push(RouteAttribute::Source(from.into()));
+    }
+    message.attributes.extend(iif.map(RouteAttribute::Iif));
+    message
+}
+
+/// An IPv4 or IPv6 route out of a message's payload.
+pub(crate) fn decode(payload: &[u8]) -> Option<Route> {
+    let (header, body) = payload.split_at_checked(12)?;
+    let mut dst = unspecified(header[0])?;
+    let mut route = Route::new(IpNet::from(dst));
+    (route.table, route.protocol, route.scope, route.kind) =
+        (u32::from(header[4]), header[5], header[6], header[7]);
+    route.onlink = u32_at(header, 8)? & RTNH_F_ONLINK != 0;
+    for (kind, value) in attributes(body) {
+        match kind {
+            libc::RTA_DST => dst = of_family(ip(value), header[0])?,
+            libc::RTA_GATEWAY => route.via = ip(value),
+            // struct rtvia: the family, then the address.
+            libc::RTA_VIA => route.via = value.get(2..).and_then(ip),
+            libc::RTA_OIF => route.oif = u32_at(value, 0),
+            libc::RTA_TABLE => route.table = u32_at(value, 0)?,
+            libc::RTA_PREFSRC => route.src = ip(value),
+            libc::RTA_PRIORITY => route.metric = u32_at(value, 0)?,
+            libc::RTA_METRICS => route.mtu = mtu(value),
+            _ => {}
+        }
+    }
+    route.dst = IpNet::new(dst, header[1]).ok()?;
+    Some(route)
+}
+
+fn mtu(metrics: &[u8]) -> Option<u32> {
+    attributes(metrics).find(|(kind, _)| *kind == RTAX_MTU).and_then(|(_, value)| u32_at(value, 0))
 }

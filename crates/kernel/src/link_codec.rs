@@ -1,0 +1,185 @@
+//! Interfaces to and from netlink.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
+};
+
+use crate::wire::{attributes, flag, i32_at, ip, mac, text, u16_at, u32_at};
+use crate::{Link, LinkKind, LinkSet, Netns, NewLink, Vxlan};
+
+/// The request that makes `link`.
+pub(crate) fn encode_new(link: &NewLink) -> LinkMessage {
+    let mut message = common(&link.name, link.up, link.mtu, link.mac, link.netns.as_ref());
+    message.attributes.extend(link.master.map(LinkAttribute::Controller));
+    message.attributes.extend(link.alias.clone().map(LinkAttribute::IfAlias));
+    message.attributes.push(LinkAttribute::LinkInfo(kind(&link.kind)));
+    message
+}
+
+fn common(
+    name: &str,
+    up: bool,
+    mtu: Option<u32>,
+    mac: Option<weft_model::Mac>,
+    netns: Option<&Netns>,
+) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    set_flag(&mut message, LinkFlags::Up, up.then_some(true));
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(netns.map(netns_attribute));
+    message
+}
+
+fn netns_attribute(ns: &Netns) -> LinkAttribute {
+    LinkAttribute::NetNsFd(ns.as_fd().as_raw_fd())
+}
+
+fn set_flag(message: &mut LinkMessage, which: LinkFlags, value: Option<bool>) {
+    if let Some(value) = value {
+        message.header.flags.set(which, value);
+        message.header.change_mask |= which;
+    }
+}
+
+fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
+    match kind {
+        LinkKind::Bridge => vec![LinkInfo::Kind(InfoKind::Bridge)],
+        LinkKind::Veth { peer_name, peer_netns, peer_mac, peer_mtu, peer_up } => {
+            let peer = common(peer_name, *peer_up, *peer_mtu, *peer_mac, peer_netns.as_ref());
+            vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]
+        }
+        LinkKind::Vxlan { vni, port, local, dev, learning } => {
+            let mut data = vec![InfoVxlan::Id(*vni), InfoVxlan::Port(*port), InfoVxlan::Learning(*learning)];
+            data.extend(dev.map(InfoVxlan::Link));
+            data.extend(local.map(|local| match local {
+                IpAddr::V4(ip) => InfoVxlan::Local(ip),
+                IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+            }));
+            vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))]
+        }
+    }
+}
+
+/// The requests that change a link: the kernel looks up the bridge a port is in before it makes
+/// it a port, so what belongs to a port goes in a second one.
+pub(crate) fn encode_set(set: &LinkSet) -> Vec<LinkMessage> {
+    let mut message = LinkMessage::default();
+    message.header.index = set.index;
+    set_flag(&mut message, LinkFlags::Up, set.up);
+    set_flag(&mut message, LinkFlags::Promisc, set.promiscuous);
+    let attributes = &mut message.attributes;
+    attributes.extend(set.name.clone().map(LinkAttribute::IfName));
+    attributes.extend(set.mtu.map(LinkAttribute::Mtu));
+    attributes.extend(set.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    attributes.extend(set.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
+    attributes.extend(set.alias.clone().map(LinkAttribute::IfAlias));
+    attributes.extend(set.netns.as_ref().map(netns_attribute));
+    let port = encode_port(set);
+    let first = port.is_none() || !message.attributes.is_empty() || !message.header.change_mask.is_empty();
+    first.then_some(message).into_iter().chain(port).collect()
+}
+
+fn encode_port(set: &LinkSet) -> Option<LinkMessage> {
+    let mut data = Vec::new();
+    data.extend(set.hairpin.map(InfoBridgePort::HairpinMode));
+    data.extend(set.isolated.map(InfoBridgePort::Isolated));
+    data.extend(set.learning.map(InfoBridgePort::Learning));
+    if data.is_empty() {
+        return None;
+    }
+    let mut message = LinkMessage::default();
+    message.header.index = set.index;
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(data)),
+    ]));
+    Some(message)
+}
+
+/// The request that names a link by its index and nothing else.
+pub(crate) fn encode_index(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
+}
+
+/// A link out of a message's payload; none where the message is a bridge's or IPv6's view of it.
+pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
+    let (header, body) = payload.split_at_checked(16)?;
+    if i32::from(header[0]) != libc::AF_UNSPEC {
+        return None;
+    }
+    let flags = u32_at(header, 8)?;
+    let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
+    let mut link = Link {
+        index: u32_at(header, 4)?,
+        up: has(libc::IFF_UP),
+        running: has(libc::IFF_RUNNING),
+        promiscuous: has(libc::IFF_PROMISC),
+        ..Link::default()
+    };
+    for (kind, value) in attributes(body) {
+        match kind {
+            libc::IFLA_IFNAME => link.name = text(value),
+            libc::IFLA_ADDRESS => link.mac = mac(value),
+            libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            libc::IFLA_MASTER => link.master = u32_at(value, 0),
+            libc::IFLA_IFALIAS => link.alias = Some(text(value)).filter(|alias| !alias.is_empty()),
+            libc::IFLA_LINK => link.peer = u32_at(value, 0).filter(|index| *index != 0),
+            libc::IFLA_LINK_NETNSID => link.peer_netnsid = i32_at(value, 0),
+            libc::IFLA_LINKINFO => decode_info(&mut link, value),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn decode_info(link: &mut Link, info: &[u8]) {
+    let find = |wanted| attributes(info).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    link.kind = find(libc::IFLA_INFO_KIND).map(text);
+    if link.kind.as_deref() == Some("vxlan") {
+        link.vxlan = find(libc::IFLA_INFO_DATA).map(decode_vxlan);
+    }
+    if find(libc::IFLA_INFO_SLAVE_KIND).map(text).as_deref() == Some("bridge") {
+        for (kind, value) in find(libc::IFLA_INFO_SLAVE_DATA).into_iter().flat_map(attributes) {
+            match kind {
+                BRPORT_HAIRPIN => link.hairpin = flag(value),
+                BRPORT_LEARNING => link.learning = flag(value),
+                BRPORT_ISOLATED => link.isolated = flag(value),
+                _ => {}
+            }
+        }
+    }
+}
+
+// `IFLA_BRPORT_*` and `IFLA_VXLAN_*` of linux/if_link.h, which libc does not have.
+const BRPORT_HAIRPIN: u16 = 4;
+const BRPORT_LEARNING: u16 = 8;
+const BRPORT_ISOLATED: u16 = 33;
+const VXLAN_ID: u16 = 1;
+const VXLAN_LINK: u16 = 3;
+const VXLAN_LOCAL: u16 = 4;
+const VXLAN_LEARNING: u16 = 7;
+const VXLAN_PORT: u16 = 15;
+const VXLAN_LOCAL6: u16 = 17;
+
+fn decode_vxlan(data: &[u8]) -> Vxlan {
+    let mut vxlan = Vxlan::default();
+    for (kind, value) in attributes(data) {
+        match kind {
+            VXLAN_ID => vxlan.vni = u32_at(value, 0).unwrap_or_default(),
+            VXLAN_LINK => vxlan.dev = u32_at(value, 0).filter(|index| *index != 0),
+            VXLAN_LOCAL | VXLAN_LOCAL6 => vxlan.local = ip(value).filter(|ip| !ip.is_unspecified()),
+            VXLAN_LEARNING => vxlan.learning = flag(value).unwrap_or_default(),
+            VXLAN_PORT => vxlan.port = u16_at(value, 0).map(u16::from_be).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    vxlan
+}

@@ -1,0 +1,108 @@
+//! Changes of kernel state, their requests and their names in errors.
+
+use netlink_packet_core::Emitable;
+
+use crate::wire::append;
+use crate::{Address, FdbEntry, LinkSet, Neighbour, NewLink, Route, addr, link_codec, neigh, route};
+
+/// One change of kernel state.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Make an interface; fails if the name is taken.
+    LinkAdd(NewLink),
+    /// Change an interface.
+    LinkSet(LinkSet),
+    /// Remove the interface with this index.
+    LinkDel(u32),
+    /// Add an address; fails if it is there.
+    AddrAdd(Address),
+    /// Remove an address.
+    AddrDel(Address),
+    /// Add a route, or replace the one to the same destination with the same table and metric.
+    RouteReplace(Route),
+    /// Add a route; fails if one to the same destination, table and metric is there.
+    RouteAdd(Route),
+    /// Remove a route.
+    RouteDel(Route),
+    /// Add or replace a neighbour.
+    NeighReplace(Neighbour),
+    /// Remove a neighbour.
+    NeighDel(Neighbour),
+    /// Add or replace a forwarding entry.
+    FdbReplace(FdbEntry),
+    /// Remove a forwarding entry.
+    FdbDel(FdbEntry),
+}
+
+// These flags fit sixteen bits.
+const ACKED: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+const CREATE: u16 = ACKED | libc::NLM_F_CREATE as u16;
+const ADD: u16 = CREATE | libc::NLM_F_EXCL as u16;
+const REPLACE: u16 = CREATE | libc::NLM_F_REPLACE as u16;
+
+impl Op {
+    /// Appends the requests of this operation to `buffer`, numbered from `seq` on; says how many
+    /// there are.
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>, seq: u32) -> u32 {
+        let mut put = |kind, flags, body: &dyn Emit| body.append_to(buffer, kind, flags, seq);
+        match self {
+            Op::LinkAdd(link) => put(libc::RTM_NEWLINK, ADD, &link_codec::encode_new(link)),
+            Op::LinkSet(set) => return encode_link_set(set, buffer, seq),
+            Op::LinkDel(index) => put(libc::RTM_DELLINK, ACKED, &link_codec::encode_index(*index)),
+            Op::AddrAdd(address) => put(libc::RTM_NEWADDR, ADD, &addr::encode(address)),
+            Op::AddrDel(address) => put(libc::RTM_DELADDR, ACKED, &addr::encode(address)),
+            Op::RouteReplace(route) => put(libc::RTM_NEWROUTE, REPLACE, &route::encode(route)),
+            Op::RouteAdd(route) => put(libc::RTM_NEWROUTE, ADD, &route::encode(route)),
+            Op::RouteDel(route) => put(libc::RTM_DELROUTE, ACKED, &route::encode(route)),
+            Op::NeighReplace(neighbour) => put(libc::RTM_NEWNEIGH, REPLACE, &neigh::encode(neighbour)),
+            Op::NeighDel(neighbour) => put(libc::RTM_DELNEIGH, ACKED, &neigh::encode(neighbour)),
+            Op::FdbReplace(entry) => put(libc::RTM_NEWNEIGH, REPLACE, &neigh::encode_fdb(entry)),
+            Op::FdbDel(entry) => put(libc::RTM_DELNEIGH, ACKED, &neigh::encode_fdb(entry)),
+        }
+        1
+    }
+
+    /// Whether the kernel may refuse it for a moment because a table common to all namespaces is
+    /// full until its next collection, and it may be tried again.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        matches!(self, Op::NeighReplace(_) | Op::FdbReplace(_))
+    }
+
+    /// The operation as a verb, and the object it is about, for an error.
+    pub(crate) fn describe(&self) -> (&'static str, String) {
+        match self {
+            Op::LinkAdd(link) => ("add link", link.name.clone()),
+            Op::LinkSet(set) => ("change link", format!("{} ({set:?})", set.index)),
+            Op::LinkDel(index) => ("remove link", index.to_string()),
+            Op::AddrAdd(a) => ("add address", format!("{} on link {}", a.net, a.ifindex)),
+            Op::AddrDel(a) => ("remove address", format!("{} on link {}", a.net, a.ifindex)),
+            Op::RouteReplace(route) => ("replace route", route.to_string()),
+            Op::RouteAdd(route) => ("add route", route.to_string()),
+            Op::RouteDel(route) => ("remove route", route.to_string()),
+            Op::NeighReplace(n) => ("replace neighbour", format!("{} on link {}", n.ip, n.ifindex)),
+            Op::NeighDel(n) => ("remove neighbour", format!("{} on link {}", n.ip, n.ifindex)),
+            Op::FdbReplace(e) => ("replace forwarding entry", format!("{} on link {}", e.mac, e.ifindex)),
+            Op::FdbDel(e) => ("remove forwarding entry", format!("{} on link {}", e.mac, e.ifindex)),
+        }
+    }
+}
+
+fn encode_link_set(set: &LinkSet, buffer: &mut Vec<u8>, seq: u32) -> u32 {
+    let mut count = 0;
+    for message in link_codec::encode_set(set) {
+        append(buffer, libc::RTM_NEWLINK, ACKED, seq.wrapping_add(count), &message);
+        count += 1;
+    }
+    count
+}
+
+/// Lets messages of several types be handed to one closure.
+trait Emit {
+    fn append_to(&self, buffer: &mut Vec<u8>, kind: u16, flags: u16, seq: u32);
+}
+
+impl<T: Emitable> Emit for T {
+    fn append_to(&self, buffer: &mut Vec<u8>, kind: u16, flags: u16, seq: u32) {
+        append(buffer, kind, flags, seq, self);
+    }
+}

@@ -1,0 +1,116 @@
+//! Netlink's framing: messages in a datagram, attributes in a message. Reading never fails: what
+//! is cut short ends the walk, what is unknown is the caller's to skip.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::Emitable;
+use weft_model::Mac;
+
+const HEADER: usize = 16;
+/// Nested and byte-order flags of an attribute's type.
+const TYPE_MASK: u16 = 0x3fff;
+
+/// One received message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) seq: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The messages of a datagram.
+pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let header = datagram.get(..HEADER)?;
+        let len = usize::try_from(u32_at(header, 0)?).ok()?;
+        let payload = datagram.get(HEADER..len)?;
+        let message =
+            Message { kind: u16_at(header, 4)?, flags: u16_at(header, 6)?, seq: u32_at(header, 8)?, payload };
+        datagram = datagram.get(aligned(len)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// The attributes in `bytes`: type without its flags, and value.
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let len = usize::from(u16_at(bytes, 0)?);
+        let kind = u16_at(bytes, 2)? & TYPE_MASK;
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(aligned(len)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// Appends a message to `buffer`; the port number is left to the kernel.
+pub(crate) fn append(buffer: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, body: &impl Emitable) {
+    let (start, len) = (buffer.len(), HEADER + body.buffer_len());
+    buffer.resize(start + aligned(len), 0);
+    let message = &mut buffer[start..start + len];
+    // No request of ours comes near 4 GiB.
+    message[0..4].copy_from_slice(&(len as u32).to_ne_bytes());
+    message[4..6].copy_from_slice(&kind.to_ne_bytes());
+    message[6..8].copy_from_slice(&flags.to_ne_bytes());
+    message[8..12].copy_from_slice(&seq.to_ne_bytes());
+    body.emit(&mut message[HEADER..]);
+}
+
+fn aligned(len: usize) -> usize {
+    len.saturating_add(3) & !3
+}
+
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(crate) fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
+    Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(crate) fn flag(value: &[u8]) -> Option<bool> {
+    value.first().map(|byte| *byte != 0)
+}
+
+pub(crate) fn mac(value: &[u8]) -> Option<Mac> {
+    value.try_into().ok().map(Mac)
+}
+
+/// Text up to its zero byte; other encodings than UTF-8 are made readable, not refused.
+pub(crate) fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(&value[..end]).into_owned()
+}
+
+/// An address of the family its length says.
+pub(crate) fn ip(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// The address family of `ip` as the kernel numbers it.
+pub(crate) fn family(ip: IpAddr) -> u8 {
+    // Both constants fit a byte.
+    if ip.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+}
+
+/// `Some(address)` if `ip` belongs to the family in a message's header.
+pub(crate) fn of_family(ip: Option<IpAddr>, family_byte: u8) -> Option<IpAddr> {
+    ip.filter(|ip| family(*ip) == family_byte)
+}
+
+/// The unspecified address of a family, for a destination that a message leaves out.
+pub(crate) fn unspecified(family_byte: u8) -> Option<IpAddr> {
+    match i32::from(family_byte) {
+        libc::AF_INET => Some(IpAddr::from([0; 4])),
+        libc::AF_INET6 => Some(IpAddr::from([0; 16])),
+        _ => None,
+    }
+}
