@@ -32,6 +32,17 @@ impl Nft {
         self.consistent(|nft| nft.dump_once(&table))
     }
 
+    /// All tables of the namespace.
+    pub fn tables(&mut self) -> Result<Vec<Table>> {
+        self.consistent(|nft| {
+            let found = nft.request(msg::GET_TABLE, F_DUMP, Family::Other(0), &[], "the tables")?;
+            let table = |(family, data): &(u8, Vec<u8>)| {
+                Some(Table { family: Family::from_number(*family), name: Attributes(data).text(1)? })
+            };
+            Ok(found.iter().filter_map(table).collect())
+        })
+    }
+
     /// The rules of any table, with their handles.
     pub fn rules(&mut self, family: Family, table: &str) -> Result<Vec<LiveRule>> {
         let table = Table::new(family, table);
