@@ -10,10 +10,19 @@
 
 mod checks;
 mod claims;
+mod error;
+mod fabric;
+mod host_gw;
+mod links;
+pub mod masquerade;
 mod plan;
 mod planner;
 mod refusal;
+mod tables;
+mod vxlan;
 
+pub use error::Error;
+pub use fabric::{Applied, Fabric};
 pub use plan::{
     BridgeSpec, FabricConfig, FabricPlan, LocalPlan, Masquerade, Path, PeerPlan, Underlay, VxlanSpec, Waiting,
 };

@@ -77,6 +77,8 @@ pub struct LocalPlan {
     pub node: Arc<str>,
     /// Its pod CIDRs, at most one a family.
     pub pod_cidrs: Vec<IpNet>,
+    /// Index of the underlay link.
+    pub underlay: u32,
     /// The bridge that joins its pods.
     pub bridge: BridgeSpec,
     /// The tunnel device, where the backend has one.
@@ -199,7 +201,15 @@ pub(crate) fn local_plan(
     });
     let cluster_cidrs = IpNet::aggregate(&cfg.cluster_cidrs.iter().map(IpNet::trunc).collect());
     let masquerade = Masquerade { cluster_cidrs };
-    LocalPlan { node: node.name.clone(), pod_cidrs, bridge, vxlan, masquerade, problems }
+    LocalPlan {
+        node: node.name.clone(),
+        pod_cidrs,
+        underlay: underlay.index,
+        bridge,
+        vxlan,
+        masquerade,
+        problems,
+    }
 }
 
 /// The first usable address of a pod CIDR, with the CIDR's length.

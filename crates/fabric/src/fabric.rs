@@ -1,0 +1,305 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use weft_kernel::{Address, Event, FdbEntry, Link, Neighbour, Netlink, Op, Route};
+use weft_model::mark;
+
+use crate::links::{self, Devices};
+use crate::tables::{Key, Tables, route_key};
+use crate::{Error, FabricPlan, LocalPlan};
+
+/// NUD_PERMANENT.
+const PERMANENT: u16 = 0x80;
+
+/// What one [`Fabric::apply`] did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Objects written; 0 when everything was as planned.
+    pub writes: usize,
+    /// What the kernel refused; it is tried again at the next apply.
+    pub errors: Vec<Error>,
+}
+
+/// Holds what of the plan is in the kernel and brings the rest there.
+///
+/// Call order: [`desire`](Fabric::desire) after each change of the plan,
+/// [`handle_event`](Fabric::handle_event) for everything a monitor opened before the first
+/// apply says, and then [`apply`](Fabric::apply). Take in all waiting events before applying:
+/// an event may tell of an own change of before.
+#[derive(Debug)]
+pub struct Fabric {
+    cluster_cidrs: Vec<IpNet>,
+    local: Option<LocalPlan>,
+    devices: Devices,
+    tables: Tables,
+    /// Peers whose plan changed since their entries were last desired.
+    changed: BTreeSet<Arc<str>>,
+    /// Whether what is known of the kernel may be wrong: read it before the next apply.
+    suspect: bool,
+    ports: BTreeSet<u32>,
+    /// Pods' links that left the bridge.
+    strays: Vec<u32>,
+}
+
+impl Fabric {
+    /// Knows nothing of the kernel yet: the first apply reads it and adopts what is ours.
+    /// Addresses of our devices outside `cluster_cidrs` are another's and stay.
+    pub fn new(cluster_cidrs: Vec<IpNet>) -> Self {
+        Fabric {
+            cluster_cidrs,
+            local: None,
+            devices: Devices::default(),
+            tables: Tables::default(),
+            changed: BTreeSet::new(),
+            suspect: true,
+            ports: BTreeSet::new(),
+            strays: Vec::new(),
+        }
+    }
+
+    /// Takes in a plan of which the named peers changed. While the plan waits, what was desired
+    /// before stays.
+    pub fn desire(&mut self, plan: &FabricPlan, changed: &BTreeSet<Arc<str>>) {
+        let Ok(local) = &plan.local else { return };
+        self.changed.extend(changed.iter().cloned());
+        if self.local.as_ref() != Some(local) {
+            self.local = Some(local.clone());
+            // The devices may change with it, and whatever was not seen while waiting.
+            self.suspect = true;
+            self.changed.extend(plan.peers.keys().cloned());
+            self.changed.extend(self.tables.peers());
+        }
+    }
+
+    /// Forgets what is known of the kernel: the next apply reads it anew.
+    pub fn distrust(&mut self) {
+        self.suspect = true;
+    }
+
+    /// Whether an apply would have something to do.
+    pub fn pending(&self) -> bool {
+        let stale = self.suspect || !self.changed.is_empty() || !self.strays.is_empty();
+        self.local.is_some() && (stale || !self.tables.in_sync())
+    }
+
+    /// The bridge's index once it is programmed.
+    pub fn bridge(&self) -> Option<u32> {
+        self.devices.bridge
+    }
+
+    /// Whether everything the named peer's paths need is in the kernel, as far as known.
+    pub fn programmed(&self, peer: &str) -> bool {
+        self.tables.programmed(peer)
+    }
+
+    /// Brings the kernel to `plan` by the difference, in one batch (and a few requests more
+    /// where a device is made). `plan` must be the one last given to [`desire`](Fabric::desire).
+    pub fn apply(&mut self, netlink: &mut Netlink, plan: &FabricPlan) -> Applied {
+        let mut applied = Applied::default();
+        if let Err(error) = self.try_apply(netlink, plan, &mut applied) {
+            self.suspect = true;
+            applied.errors.push(error);
+        }
+        applied
+    }
+
+    fn try_apply(
+        &mut self,
+        netlink: &mut Netlink,
+        plan: &FabricPlan,
+        applied: &mut Applied,
+    ) -> Result<(), Error> {
+        let Some(local) = self.local.clone() else { return Ok(()) };
+        let mut orphan = None;
+        if self.suspect {
+            let ensured = links::ensure(netlink, &local)?;
+            applied.writes += ensured.writes;
+            let failed = !ensured.errors.is_empty();
+            applied.errors.extend(ensured.errors);
+            orphan = ensured.orphan;
+            self.move_to(ensured.devices, plan, &local);
+            self.read(netlink, orphan)?;
+            self.suspect = failed;
+        }
+        self.tables.desire(&plan.peers, &std::mem::take(&mut self.changed), self.devices.vxlan);
+        if let Some(bridge) = self.devices.bridge {
+            applied.writes += links::enslave(netlink, bridge, &std::mem::take(&mut self.strays));
+        }
+        self.send(netlink, applied);
+        if let Some(index) = orphan {
+            netlink.apply(&Op::LinkDel(index))?;
+            applied.writes += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes new device indexes into everything desired.
+    fn move_to(&mut self, devices: Devices, plan: &FabricPlan, local: &LocalPlan) {
+        if devices != self.devices {
+            self.devices = devices;
+            self.changed.extend(plan.peers.keys().cloned());
+            self.changed.extend(self.tables.peers());
+        }
+        let bridge = devices.bridge.map(|index| (index, &local.bridge.addresses));
+        let vxlan = devices.vxlan.zip(local.vxlan.as_ref().map(|spec| &spec.addresses));
+        let addresses = bridge.into_iter().chain(vxlan).flat_map(|(index, nets)| {
+            nets.iter().map(move |net| ((index, *net), as_observed(Address::new(index, *net))))
+        });
+        self.tables.addresses.replace_desired(addresses);
+    }
+
+    /// Reads what is in the kernel of ours.
+    fn read(&mut self, netlink: &mut Netlink, orphan: Option<u32>) -> Result<(), Error> {
+        let addresses = netlink.addresses()?.into_iter().filter(|a| self.our_address(a));
+        let addresses = addresses.map(|a| ((a.ifindex, a.net), as_observed(a))).collect::<Vec<_>>();
+        self.tables.addresses.replace_actual(addresses);
+        let neighbours = match self.devices.vxlan {
+            Some(_) => netlink.neighbours()?,
+            None => Vec::new(),
+        };
+        let neighbours = neighbours.into_iter().filter(|n| self.our_neighbour(n));
+        let neighbours = neighbours.map(|n| ((n.ifindex, n.ip), n)).collect::<Vec<_>>();
+        self.tables.neighbours.replace_actual(neighbours);
+        let fdb = match self.devices.vxlan {
+            Some(_) => netlink.fdb()?,
+            None => Vec::new(),
+        };
+        let fdb = fdb.into_iter().filter(|entry| self.our_fdb(entry));
+        self.tables.fdb.replace_actual(fdb.map(|f| ((f.ifindex, f.mac), f)).collect::<Vec<_>>());
+        let routes = netlink.routes()?.into_iter().filter(|r| self.our_route(r));
+        self.tables.routes.replace_actual(routes.map(|r| (route_key(&r), r)).collect::<Vec<_>>());
+        tracing::debug!(routes = self.tables.routes.actual().len(), ?orphan, "read the kernel's state");
+        Ok(())
+    }
+
+    fn send(&mut self, netlink: &mut Netlink, applied: &mut Applied) {
+        let pending = self.tables.pending();
+        if pending.is_empty() {
+            return;
+        }
+        let ops: Vec<Op> = pending.iter().map(|(_, op)| op.clone()).collect();
+        for ((key, op), result) in pending.into_iter().zip(netlink.batch(&ops)) {
+            match result {
+                Ok(()) => {
+                    applied.writes += 1;
+                    self.tables.applied(key);
+                }
+                Err(error) if settled(&op, &error) => self.tables.applied(key),
+                Err(error) => {
+                    self.suspect = true;
+                    applied.errors.push(refused(&key, error));
+                }
+            }
+        }
+    }
+
+    /// Takes in what a monitor said. Whether something of ours is now to be repaired is then in
+    /// [`pending`](Fabric::pending).
+    pub fn handle_event(&mut self, event: &Event) {
+        match event {
+            Event::Link { new, link } => self.handle_link(*new, link),
+            Event::Address { new, address } if self.our_address(address) => {
+                let key = (address.ifindex, address.net);
+                if *new {
+                    self.tables.addresses.observe(key, as_observed(address.clone()));
+                } else {
+                    self.tables.addresses.unobserve(&key);
+                }
+            }
+            Event::Neighbour { new, neighbour } if self.our_neighbour(neighbour) || !new => {
+                let key = (neighbour.ifindex, neighbour.ip);
+                if *new {
+                    self.tables.neighbours.observe(key, neighbour.clone());
+                } else {
+                    self.tables.neighbours.unobserve(&key);
+                }
+            }
+            Event::Fdb { new, entry } if self.our_fdb(entry) => {
+                let key = (entry.ifindex, entry.mac);
+                if *new {
+                    self.tables.fdb.observe(key, entry.clone());
+                } else {
+                    self.tables.fdb.unobserve(&key);
+                }
+            }
+            Event::Route { new, route } => self.handle_route(*new, route),
+            Event::Overrun => self.suspect = true,
+            _ => {}
+        }
+    }
+
+    fn handle_route(&mut self, new: bool, route: &Route) {
+        let key = route_key(route);
+        if new && self.our_route(route) {
+            self.tables.routes.observe(key, route.clone());
+        } else if !new && self.tables.routes.actual().get(&key) == Some(route) {
+            self.tables.routes.unobserve(&key);
+        }
+    }
+
+    fn handle_link(&mut self, new: bool, link: &Link) {
+        let Some(local) = &self.local else { return };
+        self.suspect |= links::disturbed(link, new, &self.devices, local);
+        // The kernel drops IPv4 routes without a word when their link goes down.
+        self.suspect |= !link.up && link.index == local.underlay;
+        self.follow_port(new, link);
+    }
+
+    /// A pod's link that was on our bridge and is on none now goes back.
+    fn follow_port(&mut self, new: bool, link: &Link) {
+        let on_bridge = link.master.is_some() && link.master == self.devices.bridge;
+        self.strays.retain(|index| *index != link.index);
+        if new && on_bridge {
+            self.ports.insert(link.index);
+        } else if self.ports.remove(&link.index) && new && link.master.is_none() {
+            self.strays.push(link.index);
+        }
+    }
+
+    fn our_address(&self, address: &Address) -> bool {
+        let device = [self.devices.bridge, self.devices.vxlan].contains(&Some(address.ifindex));
+        let desired = self.tables.addresses.desired().contains_key(&(address.ifindex, address.net));
+        device && (desired || self.cluster_cidrs.iter().any(|cidr| cidr.contains(&address.net.addr())))
+    }
+
+    fn our_neighbour(&self, neighbour: &Neighbour) -> bool {
+        let key = (neighbour.ifindex, neighbour.ip);
+        let desired = self.tables.neighbours.desired().contains_key(&key);
+        Some(neighbour.ifindex) == self.devices.vxlan && (desired || neighbour.state & PERMANENT != 0)
+    }
+
+    /// Entries without a destination are the device's own multicast list.
+    fn our_fdb(&self, entry: &FdbEntry) -> bool {
+        Some(entry.ifindex) == self.devices.vxlan && entry.dst.is_some()
+    }
+
+    /// Marked as ours, or in the place of one that was.
+    fn our_route(&self, route: &Route) -> bool {
+        let key = route_key(route);
+        let routes = &self.tables.routes;
+        let taken = || routes.actual().contains_key(&key) && routes.desired().contains_key(&key);
+        route.protocol == mark::ROUTE_PROTOCOL || taken()
+    }
+}
+
+/// Without what only the kernel sets, so that it compares equal to what was asked for.
+fn as_observed(address: Address) -> Address {
+    Address { no_dad: address.net.addr().is_ipv6(), tentative: false, duplicate: false, ..address }
+}
+
+/// Whether a refusal means that the object is already as wanted.
+fn settled(op: &Op, error: &weft_kernel::Error) -> bool {
+    match op {
+        Op::AddrAdd(_) => error.exists(),
+        Op::RouteDel(_) | Op::FdbDel(_) | Op::NeighDel(_) | Op::AddrDel(_) => error.not_found(),
+        _ => false,
+    }
+}
+
+fn refused(key: &Key, error: weft_kernel::Error) -> Error {
+    match key {
+        Key::Route((_, route, _)) if error.exists() => Error::ForeignRoute { route: *route },
+        _ => error.into(),
+    }
+}

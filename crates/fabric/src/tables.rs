@@ -1,0 +1,252 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use weft_kernel::{Address, Delta, FdbEntry, Neighbour, Op, Route};
+use weft_model::{Mac, mark};
+
+use crate::{Path, PeerPlan, host_gw, vxlan};
+
+/// What makes two routes the same route to the kernel: table, destination, metric.
+pub(crate) type RouteKey = (u32, IpNet, u32);
+
+/// The key of a route.
+pub(crate) fn route_key(route: &Route) -> RouteKey {
+    (route.table, route.dst, route.metric)
+}
+
+/// Desired and actual entries of every kind, and which desired ones each peer brought.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) addresses: Delta<(u32, IpNet), Address>,
+    pub(crate) neighbours: Delta<(u32, IpAddr), Neighbour>,
+    pub(crate) fdb: Delta<(u32, Mac), FdbEntry>,
+    pub(crate) routes: Delta<RouteKey, Route>,
+    peers: BTreeMap<Arc<str>, Vec<Key>>,
+}
+
+/// One pending change and where its outcome is noted.
+#[derive(Clone, Debug)]
+pub(crate) enum Key {
+    Address(u32, IpNet),
+    Neighbour(u32, IpAddr),
+    Fdb(u32, Mac),
+    Route(RouteKey),
+}
+
+impl Tables {
+    /// Takes the named peers' plans as desired. All their old entries go first: one that moved
+    /// from a peer to another must survive.
+    pub(crate) fn desire(
+        &mut self,
+        plans: &BTreeMap<Arc<str>, PeerPlan>,
+        changed: &BTreeSet<Arc<str>>,
+        tunnel: Option<u32>,
+    ) {
+        let old: Vec<Key> = changed.iter().filter_map(|name| self.peers.remove(name)).flatten().collect();
+        old.iter().for_each(|key| self.forget(key));
+        for (name, plan) in changed.iter().filter_map(|name| plans.get_key_value(name)) {
+            let keys: Vec<Key> = plan.paths.iter().flat_map(|path| self.desire_path(path, tunnel)).collect();
+            if !keys.is_empty() {
+                self.peers.insert(name.clone(), keys);
+            }
+        }
+    }
+
+    fn desire_path(&mut self, path: &Path, tunnel: Option<u32>) -> Vec<Key> {
+        match *path {
+            Path::Routed { cidr, via, link } => vec![self.desire_route(host_gw::route(cidr, via, link))],
+            Path::Tunnelled { cidr, gateway, mac, endpoint } => {
+                let Some(device) = tunnel else { return Vec::new() };
+                let (neighbour, fdb, route) = vxlan::entries(device, cidr, gateway, mac, endpoint);
+                self.neighbours.set_desired((device, gateway), neighbour);
+                self.fdb.set_desired((device, mac), fdb);
+                vec![Key::Neighbour(device, gateway), Key::Fdb(device, mac), self.desire_route(route)]
+            }
+        }
+    }
+
+    fn desire_route(&mut self, route: Route) -> Key {
+        let key = route_key(&route);
+        self.routes.set_desired(key, route);
+        Key::Route(key)
+    }
+
+    fn forget(&mut self, key: &Key) {
+        match key {
+            Key::Address(..) => {}
+            Key::Neighbour(index, ip) => self.neighbours.remove_desired(&(*index, *ip)),
+            Key::Fdb(index, mac) => self.fdb.remove_desired(&(*index, *mac)),
+            Key::Route(key) => {
+                self.routes.remove_desired(key);
+                // Another program's route that took the place of ours is not ours to delete.
+                if self.routes.actual().get(key).is_some_and(|r| r.protocol != mark::ROUTE_PROTOCOL) {
+                    self.routes.unobserve(key);
+                }
+            }
+        }
+    }
+
+    /// Whether every entry of the named peer is in the kernel.
+    pub(crate) fn programmed(&self, name: &str) -> bool {
+        let is = |key: &Key| match key {
+            Key::Address(i, n) => same(&self.addresses, &(*i, *n)),
+            Key::Neighbour(i, ip) => same(&self.neighbours, &(*i, *ip)),
+            Key::Fdb(i, mac) => same(&self.fdb, &(*i, *mac)),
+            Key::Route(key) => same(&self.routes, key),
+        };
+        self.peers.get(name).is_some_and(|keys| keys.iter().all(is))
+    }
+
+    /// Every peer with an entry.
+    pub(crate) fn peers(&self) -> BTreeSet<Arc<str>> {
+        self.peers.keys().cloned().collect()
+    }
+
+    pub(crate) fn in_sync(&self) -> bool {
+        self.addresses.in_sync() && self.neighbours.in_sync() && self.fdb.in_sync() && self.routes.in_sync()
+    }
+
+    /// The whole difference in the order in which it must be applied: addresses, neighbours,
+    /// forwarding entries, then the routes that use them; deletions last and in reverse.
+    pub(crate) fn pending(&self) -> Vec<(Key, Op)> {
+        let mut ops = Vec::new();
+        ops.extend(
+            self.addresses
+                .pending_updates()
+                .map(|((i, n), a)| (Key::Address(*i, *n), Op::AddrAdd(a.clone()))),
+        );
+        ops.extend(
+            self.neighbours
+                .pending_updates()
+                .map(|((i, ip), n)| (Key::Neighbour(*i, *ip), Op::NeighReplace(n.clone()))),
+        );
+        ops.extend(
+            self.fdb.pending_updates().map(|((i, mac), f)| (Key::Fdb(*i, *mac), Op::FdbReplace(f.clone()))),
+        );
+        ops.extend(
+            self.routes.pending_updates().map(|(key, route)| (Key::Route(*key), self.route_op(key, route))),
+        );
+        ops.extend(
+            self.routes.pending_deletions().map(|(key, r)| (Key::Route(*key), Op::RouteDel(r.clone()))),
+        );
+        ops.extend(
+            self.fdb.pending_deletions().map(|((i, mac), f)| (Key::Fdb(*i, *mac), Op::FdbDel(f.clone()))),
+        );
+        ops.extend(
+            self.neighbours
+                .pending_deletions()
+                .map(|((i, ip), n)| (Key::Neighbour(*i, *ip), Op::NeighDel(n.clone()))),
+        );
+        ops.extend(
+            self.addresses
+                .pending_deletions()
+                .map(|((i, n), a)| (Key::Address(*i, *n), Op::AddrDel(a.clone()))),
+        );
+        ops
+    }
+
+    /// A route that was ours is replaced; one that was not is only added, so that another
+    /// program's route to the same destination is never overwritten.
+    fn route_op(&self, key: &RouteKey, route: &Route) -> Op {
+        if self.routes.actual().contains_key(key) {
+            Op::RouteReplace(route.clone())
+        } else {
+            Op::RouteAdd(route.clone())
+        }
+    }
+
+    /// Notes that the pending change of `key` was made.
+    pub(crate) fn applied(&mut self, key: Key) {
+        match key {
+            Key::Address(i, n) => settle(&mut self.addresses, (i, n)),
+            Key::Neighbour(i, ip) => settle(&mut self.neighbours, (i, ip)),
+            Key::Fdb(i, mac) => settle(&mut self.fdb, (i, mac)),
+            Key::Route(key) => settle(&mut self.routes, key),
+        }
+    }
+}
+
+fn same<K: Ord + Clone, V: Eq + Clone>(delta: &Delta<K, V>, key: &K) -> bool {
+    delta.desired().get(key) == delta.actual().get(key)
+}
+
+fn settle<K: Ord + Clone, V: Eq + Clone>(delta: &mut Delta<K, V>, key: K) {
+    match delta.desired().get(&key).cloned() {
+        Some(value) => delta.observe(key, value),
+        None => delta.unobserve(&key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tunnelled(cidr: &str, mac: u8, endpoint: &str) -> PeerPlan {
+        let cidr: IpNet = cidr.parse().unwrap();
+        let path = Path::Tunnelled {
+            cidr,
+            gateway: cidr.network(),
+            mac: Mac([mac; 6]),
+            endpoint: endpoint.parse().unwrap(),
+        };
+        PeerPlan { paths: vec![path], refused: vec![] }
+    }
+
+    fn kinds(ops: &[(Key, Op)]) -> Vec<&'static str> {
+        let kind = |op: &Op| match op {
+            Op::AddrAdd(_) => "+address",
+            Op::AddrDel(_) => "-address",
+            Op::NeighReplace(_) => "+neighbour",
+            Op::NeighDel(_) => "-neighbour",
+            Op::FdbReplace(_) => "+fdb",
+            Op::FdbDel(_) => "-fdb",
+            Op::RouteAdd(_) => "+route",
+            Op::RouteReplace(_) => "=route",
+            Op::RouteDel(_) => "-route",
+            other => panic!("{other:?}"),
+        };
+        ops.iter().map(|(_, op)| kind(op)).collect()
+    }
+
+    fn apply_all(tables: &mut Tables) -> Vec<&'static str> {
+        let ops = tables.pending();
+        ops.iter().for_each(|(key, _)| tables.applied(key.clone()));
+        assert!(tables.in_sync() && tables.pending().is_empty());
+        kinds(&ops)
+    }
+
+    #[test]
+    fn what_a_route_needs_comes_before_it_and_goes_after_it() {
+        let mut tables = Tables::default();
+        let address = Address::new(9, "10.244.0.0/32".parse().unwrap());
+        tables.addresses.set_desired((9, address.net), address.clone());
+        let mut plans: BTreeMap<Arc<str>, PeerPlan> =
+            [("b".into(), tunnelled("10.244.1.0/24", 1, "10.0.0.3"))].into();
+        tables.desire(&plans, &["b".into()].into(), Some(9));
+        assert_eq!(apply_all(&mut tables), ["+address", "+neighbour", "+fdb", "+route"]);
+        plans.clear();
+        tables.desire(&plans, &["b".into()].into(), Some(9));
+        tables.addresses.remove_desired(&(9, address.net));
+        assert_eq!(apply_all(&mut tables), ["-route", "-fdb", "-neighbour", "-address"]);
+    }
+
+    #[test]
+    fn a_cidr_that_moves_between_peers_is_replaced_and_never_missing() {
+        for (from, to) in [("b", "c"), ("c", "b")] {
+            let mut tables = Tables::default();
+            let mut plans: BTreeMap<Arc<str>, PeerPlan> =
+                [(from.into(), tunnelled("10.244.1.0/24", 1, "10.0.0.3"))].into();
+            tables.desire(&plans, &[from.into()].into(), Some(9));
+            apply_all(&mut tables);
+            plans = [(to.into(), tunnelled("10.244.1.0/24", 2, "10.0.0.4"))].into();
+            tables.desire(&plans, &["b".into(), "c".into()].into(), Some(9));
+            assert_eq!(
+                apply_all(&mut tables),
+                ["+neighbour", "+fdb", "-fdb"],
+                "the route itself is the same"
+            );
+        }
+    }
+}
