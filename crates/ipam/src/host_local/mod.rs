@@ -180,9 +180,20 @@ impl Store {
         Ok(self.dir.addresses()?.into_iter().filter(owned).collect())
     }
 
+    /// The error that a reservation would end with now for want of addresses, if it would.
+    pub fn exhausted(&self, pool: &Pool) -> Result<Option<Error>> {
+        let _lock = self.dir.lock()?;
+        let taken = self.dir.addresses()?;
+        let full = pool.sets().iter().find_map(|set| {
+            let count = taken.iter().filter(|ip| set.assignment(ip).is_some()).count();
+            (count as u128 >= set.size()).then(|| reserve::exhausted(set, count))
+        });
+        Ok(full)
+    }
+
     /// Frees what belongs to no attachment that `keep` accepts (container ID, interface), and
-    /// says what that was. Files that name no owner and unfinished ADDs stay.
-    pub fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) -> Result<Vec<IpAddr>> {
+    /// says which keys held which addresses. Files that name no owner and unfinished ADDs stay.
+    pub fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) -> Result<Vec<(String, IpAddr)>> {
         let _lock = self.dir.lock()?;
         let mut freed = Vec::new();
         for ip in self.dir.addresses()? {
@@ -192,7 +203,7 @@ impl Store {
             if !keep(container_id, ifname) && !self.dir.exists(&index::intent(&key))? {
                 self.dir.remove(&ip.to_string())?;
                 index::forget(&self.dir, &key)?;
-                freed.push(ip);
+                freed.push((key, ip));
             }
         }
         Ok(freed)

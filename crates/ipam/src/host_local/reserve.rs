@@ -120,7 +120,11 @@ fn choose_from_listing(store: &Store, set: &RangeSet, last: Option<IpAddr>) -> R
             return Ok(empty);
         }
     }
-    Err(Error::Exhausted { ranges: set.to_string(), taken: taken.len(), size: set.size() })
+    Err(exhausted(set, taken.len()))
+}
+
+pub(crate) fn exhausted(set: &RangeSet, taken: usize) -> Error {
+    Error::Exhausted { ranges: set.to_string(), taken, size: set.size() }
 }
 
 /// An empty file is no reservation: the reference creates the file before it writes the owner,

@@ -1,0 +1,148 @@
+//! The configuration of `host-local`, and the plugin when it is called by its own name.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::Value;
+use weft_ipam::host_local::{DEFAULT_DATA_DIR, Store};
+use weft_ipam::range::{Assignment, Pool, RangeSpec};
+use weft_model::network::parse_cidr;
+
+use crate::config::{Dns, invalid};
+use crate::error::{CniError, code};
+use crate::plugin::Call;
+use crate::result::{CniResult, Ip, Route};
+
+/// What `ipam` holds for host-local, checked.
+#[derive(Debug)]
+pub(crate) struct HostLocal {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) pool: Pool,
+    pub(crate) requested: Vec<IpAddr>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) dns: Dns,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    data_dir: Option<PathBuf>,
+    subnet: Option<String>,
+    range_start: Option<String>,
+    range_end: Option<String>,
+    gateway: Option<String>,
+    ranges: Option<Vec<Vec<RangeSpec>>>,
+    routes: Option<Vec<RouteKeys>>,
+    resolv_conf: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct RouteKeys {
+    dst: String,
+    gw: Option<String>,
+    mtu: Option<u32>,
+    advmss: Option<u32>,
+    priority: Option<u32>,
+    table: Option<u32>,
+    scope: Option<u8>,
+}
+
+impl HostLocal {
+    /// Checks the configuration of a call.
+    pub(crate) fn of(call: &Call) -> Result<HostLocal, CniError> {
+        let keys = keys(call)?;
+        let mut sets: Vec<Vec<RangeSpec>> = Vec::new();
+        let runtime = call.conf.runtime_config.as_ref();
+        sets.extend(runtime.and_then(|config| config.ip_ranges.clone()).unwrap_or_default());
+        if let Some(subnet) = keys.subnet {
+            let (range_start, range_end, gateway) = (keys.range_start, keys.range_end, keys.gateway);
+            sets.push(vec![RangeSpec { subnet, range_start, range_end, gateway }]);
+        }
+        sets.extend(keys.ranges.unwrap_or_default());
+        let pool = Pool::new(&sets).map_err(|error| invalid(&format!("ipam.{error}")))?;
+        let routes = keys.routes.unwrap_or_default().into_iter().enumerate().map(route);
+        Ok(HostLocal {
+            data_dir: keys.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            requested: requested(call)?,
+            routes: routes.collect::<Result<_, _>>()?,
+            dns: keys.resolv_conf.map(resolv_conf).transpose()?.unwrap_or_default(),
+            pool,
+        })
+    }
+
+    /// Where a DEL looks, however wrong the rest of the configuration is.
+    pub(crate) fn data_dir(call: &Call) -> PathBuf {
+        keys(call).ok().and_then(|keys| keys.data_dir).unwrap_or_else(|| DEFAULT_DATA_DIR.into())
+    }
+
+    /// The answer for these addresses.
+    pub(crate) fn result(&self, assignments: &[Assignment]) -> CniResult {
+        let ip = |a: &Assignment| Ip { address: a.address, gateway: Some(a.gateway), interface: None };
+        CniResult {
+            interfaces: Vec::new(),
+            ips: assignments.iter().map(ip).collect(),
+            routes: self.routes.clone(),
+            dns: self.dns.clone(),
+        }
+    }
+
+    /// STATUS: whether each set has an address left.
+    pub(crate) fn status(&self, network: &str) -> Result<(), CniError> {
+        let Some(store) = Store::open_existing(&self.data_dir, network)? else { return Ok(()) };
+        match store.exhausted(&self.pool)? {
+            Some(error) => Err(CniError::new(code::NOT_AVAILABLE, error.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn keys(call: &Call) -> Result<Keys, CniError> {
+    let ipam = Value::Object(call.conf.ipam.clone().unwrap_or_default());
+    Keys::deserialize(ipam).map_err(|error| {
+        CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
+    })
+}
+
+fn requested(call: &Call) -> Result<Vec<IpAddr>, CniError> {
+    let legacy = call.conf.args.as_ref().and_then(|args| args.cni.as_ref());
+    let runtime = call.conf.runtime_config.as_ref();
+    let texts = [runtime, legacy].into_iter().flatten().filter_map(|config| config.ips.as_ref()).flatten();
+    let mut ips = call.args.extra.ips.clone();
+    for text in texts {
+        let address = text.split_once('/').map_or(text.as_str(), |(address, _)| address);
+        let ip = address.parse().map_err(|_| invalid(&format!("ips: {text:?} is no IP address")))?;
+        ips.push(ip);
+    }
+    Ok(ips)
+}
+
+fn route((index, keys): (usize, RouteKeys)) -> Result<Route, CniError> {
+    let wrong = |field: &str, reason: &str| invalid(&format!("ipam.routes[{index}].{field}: {reason}"));
+    let dst: IpNet = parse_cidr(&keys.dst).map_err(|error| wrong("dst", &error.to_string()))?;
+    let parse = |gw: &String| gw.parse().map_err(|_| wrong("gw", &format!("{gw:?} is no IP address")));
+    let gw: Option<IpAddr> = keys.gw.as_ref().filter(|gw| !gw.is_empty()).map(parse).transpose()?;
+    if gw.is_some_and(|gw| gw.is_ipv4() != dst.addr().is_ipv4()) {
+        return Err(wrong("gw", &format!("it is not of the family of {dst}")));
+    }
+    let RouteKeys { mtu, advmss, priority, table, scope, .. } = keys;
+    Ok(Route { dst, gw, mtu, advmss, priority, table, scope })
+}
+
+fn resolv_conf(path: PathBuf) -> Result<Dns, CniError> {
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| CniError::new(code::IO, format!("ipam.resolvConf {}: {error}", path.display())))?;
+    let mut dns = Dns::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        match words.next().as_deref() {
+            Some("nameserver") => dns.nameservers.extend(words.next()),
+            Some("domain") => dns.domain = words.next(),
+            Some("search") => dns.search.extend(words),
+            Some("options") => dns.options.extend(words),
+            _ => {}
+        }
+    }
+    Ok(dns)
+}

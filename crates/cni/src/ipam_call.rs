@@ -1,0 +1,186 @@
+//! Addresses for an interface plugin: our own `host-local` in this process, any other IPAM
+//! plugin by executing it.
+
+use std::path::PathBuf;
+
+use weft_ipam::host_local::Store;
+use weft_kernel::{Netlink, Op};
+
+use crate::args::Command;
+use crate::config::invalid;
+use crate::error::{CniError, code};
+use crate::exec;
+use crate::host_local::HostLocal;
+use crate::plugin::{Answer, Call};
+use crate::result::CniResult;
+
+/// The name of our own IPAM plugin.
+pub const HOST_LOCAL: &str = "host-local";
+
+/// What gives the addresses.
+#[derive(Debug)]
+pub(crate) enum Ipam {
+    HostLocal(Box<HostLocal>),
+    Other(PathBuf),
+}
+
+impl Ipam {
+    /// The IPAM plugin of a call, its configuration checked.
+    pub(crate) fn of(call: &Call) -> Result<Ipam, CniError> {
+        match call.conf.ipam_type() {
+            HOST_LOCAL => Ok(Ipam::HostLocal(Box::new(HostLocal::of(call)?))),
+            "" => Err(invalid("ipam.type is missing: name an IPAM plugin such as host-local")),
+            other => Ok(Ipam::Other(exec::find(other, &call.args)?)),
+        }
+    }
+}
+
+/// ADD: gets addresses, has `attach` use them and answers with what it made. When anything
+/// fails, `detach` undoes what `attach` did and the addresses are free again.
+pub(crate) fn add(
+    call: &Call,
+    ipam: &Ipam,
+    attach: impl FnOnce(CniResult) -> Result<CniResult, CniError>,
+    detach: impl Fn(),
+    answer: Answer<'_>,
+) -> Result<(), CniError> {
+    match ipam {
+        Ipam::HostLocal(host_local) => add_here(call, host_local, attach, detach, answer),
+        Ipam::Other(plugin) => {
+            let done = exec::call(plugin, "ADD", &call.raw)
+                .and_then(|output| CniResult::from_value(&exec::decode(&output)?, call.version))
+                .and_then(|addresses| {
+                    let empty = CniError::new(code::INVALID_CONFIG, "ipam: the plugin gave no address");
+                    if addresses.ips.is_empty() { Err(empty) } else { attach(addresses) }
+                })
+                .and_then(|result| answer(&result));
+            if done.is_err() {
+                detach();
+                exec::call(plugin, "DEL", &call.raw).ok();
+            }
+            done
+        }
+    }
+}
+
+fn add_here(
+    call: &Call,
+    host_local: &HostLocal,
+    attach: impl FnOnce(CniResult) -> Result<CniResult, CniError>,
+    detach: impl Fn(),
+    answer: Answer<'_>,
+) -> Result<(), CniError> {
+    let store = Store::open(&host_local.data_dir, call.conf.network()?)?;
+    let attachment = call.args.attachment();
+    let lease = store.reserve(attachment, &host_local.pool, &host_local.requested, &|link| has_link(link))?;
+    let held = || {
+        let gone = "a DEL of this container came during its ADD";
+        if lease.is_held() { Ok(()) } else { Err(CniError::new(code::TRY_AGAIN, gone)) }
+    };
+    let done = attach(host_local.result(lease.assignments()))
+        .and_then(|result| held().map(|()| result))
+        .and_then(|result| answer(&result));
+    match done {
+        Ok(()) => {
+            // The answer is out. Should this fail, the unfinished ADD counts as finished as
+            // long as its link is there, which is as long as the sandbox is.
+            lease.commit().ok();
+            Ok(())
+        }
+        Err(error) => {
+            detach();
+            store.release(attachment, Some(&host_local.pool)).ok();
+            Err(error)
+        }
+    }
+}
+
+/// Whether an unfinished ADD got as far as making its host-side link. Unknown counts as yes: an
+/// address lost until the next reboot is better than one given twice.
+fn has_link(name: &str) -> bool {
+    Netlink::open().and_then(|mut netlink| netlink.link(name)).map_or(true, |link| link.is_some())
+}
+
+/// DEL: frees the addresses. What cannot be found is freed already.
+pub(crate) fn del(call: &Call) -> Result<(), CniError> {
+    match call.conf.ipam_type() {
+        HOST_LOCAL => {
+            let Some(store) = Store::open_existing(&HostLocal::data_dir(call), call.conf.network()?)? else {
+                return Ok(());
+            };
+            let pool = HostLocal::of(call).ok().map(|host_local| host_local.pool);
+            store.release(call.args.attachment(), pool.as_ref())?;
+            Ok(())
+        }
+        "" => Ok(()),
+        other => exec::call(&exec::find(other, &call.args)?, "DEL", &call.raw).map(drop),
+    }
+}
+
+/// CHECK: the addresses are still reserved for this container.
+pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
+    let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "CHECK") };
+    let store = Store::open_existing(&host_local.data_dir, call.conf.network()?)?;
+    let attachment = call.args.attachment();
+    let held = store.map(|store| store.held(attachment)).transpose()?.unwrap_or_default();
+    if held.is_empty() {
+        let message = format!(
+            "no address is reserved for {} of container {}",
+            attachment.ifname, attachment.container_id
+        );
+        return Err(CniError::new(code::NOT_AS_MADE, message));
+    }
+    Ok(())
+}
+
+/// STATUS: an ADD would get its addresses.
+pub(crate) fn status(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
+    match ipam {
+        Ipam::HostLocal(host_local) => host_local.status(call.conf.network()?),
+        Ipam::Other(_) => delegate(call, ipam, "STATUS"),
+    }
+}
+
+/// GC: frees what belongs to no valid attachment, and its link.
+pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
+    let valid = call.conf.valid_attachments.as_ref();
+    let valid = valid.ok_or_else(|| invalid("cni.dev/valid-attachments is missing: nothing was removed"))?;
+    let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "GC") };
+    let Some(store) = Store::open_existing(&host_local.data_dir, call.conf.network()?)? else {
+        return Ok(());
+    };
+    let keep = |id: &str, ifname: &str| {
+        valid.iter().any(|a| a.container_id == id && (a.ifname == ifname || ifname.is_empty()))
+    };
+    let mut netlink = Netlink::open()?;
+    for (key, _) in store.retain(&keep)? {
+        if let Some(link) = netlink.link(&key)? {
+            netlink.apply(&Op::LinkDel(link.index))?;
+        }
+    }
+    Ok(())
+}
+
+fn delegate(call: &Call, ipam: &Ipam, command: &str) -> Result<(), CniError> {
+    match ipam {
+        Ipam::Other(plugin) => exec::call(plugin, command, &call.raw).map(drop),
+        Ipam::HostLocal(_) => Ok(()),
+    }
+}
+
+/// `host-local` called by its own name.
+pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
+    if call.conf.ipam_type() != HOST_LOCAL {
+        return Err(invalid("ipam.type is not host-local"));
+    }
+    if call.command == Command::Del {
+        return del(call);
+    }
+    let ipam = Ipam::of(call)?;
+    match call.command {
+        Command::Add => add(call, &ipam, Ok, || {}, answer),
+        Command::Check => check(call, &ipam),
+        Command::Gc => gc(call, &ipam),
+        _ => status(call, &ipam),
+    }
+}
