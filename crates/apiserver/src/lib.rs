@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod http;
 pub mod kinds;
 mod patch;
 mod registry;
 mod resource;
 mod served;
+mod server;
 mod storage;
 mod strategy;
 
@@ -20,4 +22,5 @@ pub use error::{ApiError, FieldError};
 pub use patch::Patch;
 pub use registry::{DeleteOptions, Part, Registry, RegistryConfig};
 pub use resource::{Resource, Scale};
+pub use server::{Server, ServerConfig, ServerError, run};
 pub use storage::{Event, EventKind, StorageError, Watch};

@@ -38,6 +38,8 @@ pub enum Part {
     Status,
     /// A namespace's `spec.finalizers` alone.
     Finalize,
+    /// Spec and status in one write; for the server's own parts.
+    Both,
 }
 
 /// How to delete.
@@ -252,6 +254,7 @@ impl Registry {
         self.write(r.clone(), dry_run, move |view| {
             let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
             let mut new = (*old).clone();
+            new["apiVersion"] = json!(r.api_version());
             change(&mut new)?;
             strategy::update(&r, &old, &mut new, part, view, &context)?;
             if new == *old {
@@ -263,6 +266,18 @@ impl Registry {
             Ok(Change::Put(key, new))
         })
         .await
+    }
+
+    /// Gives a pod to a node; 409 when it has one already.
+    pub async fn bind(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        pod: &str,
+        node: &str,
+    ) -> Result<Arc<Value>, ApiError> {
+        let (kind, node) = (r.clone(), node.to_owned());
+        self.modify(r, ns, pod, Part::Both, move |pod| strategy::bind(&kind, pod, &node)).await
     }
 
     /// Deletes an object, or marks it as being deleted where finalizers, a pod's grace or a

@@ -12,7 +12,8 @@ use crate::registry::{DeleteOptions, Part};
 use crate::resource::Resource;
 use crate::storage::View;
 
-pub(crate) use names::random_uid;
+pub(crate) use names::random_bytes;
+use names::random_uid;
 
 /// What the rules need beside the objects.
 pub(crate) struct Context {
@@ -174,7 +175,7 @@ pub(crate) fn update(
 
 /// Takes from the old object all that this part may not change.
 fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
-    if part != Part::Whole {
+    if matches!(part, Part::Status | Part::Finalize) {
         let field = if part == Part::Status { "status" } else { "spec" };
         let changed = new[field].take();
         *new = old.clone();
@@ -187,7 +188,7 @@ fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
     }
     put(&mut new["metadata"], "resourceVersion", &old["metadata"]["resourceVersion"]);
     drop_fields(&mut new["metadata"], &["managedFields", "selfLink"]);
-    if r.status {
+    if r.status && part == Part::Whole {
         put(new, "status", &old["status"]);
     }
     if r.kind == "Namespace" && r.group.is_empty() {
@@ -279,4 +280,31 @@ fn grace_seconds(r: &Resource, old: &Value, options: &DeleteOptions) -> i64 {
     }
     let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
     options.grace_seconds.unwrap_or(own).clamp(0, 31_536_000)
+}
+
+/// Puts the node into a pod that has none.
+pub(crate) fn bind(r: &Resource, pod: &mut Value, node: &str) -> Result<(), ApiError> {
+    let name = name_of(pod).to_owned();
+    if !pod["metadata"]["deletionTimestamp"].is_null() {
+        return Err(ApiError::conflict(
+            r,
+            &name,
+            &format!("pod {name} is being deleted, cannot be assigned to a host"),
+        ));
+    }
+    if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
+        let why = format!("pod {name} is already assigned to node {node:?}");
+        return Err(ApiError::conflict(r, &name, &why));
+    }
+    pod["spec"]["nodeName"] = json!(node);
+    let scheduled =
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now()});
+    match &mut pod["status"]["conditions"] {
+        Value::Array(all) => {
+            all.retain(|c| c["type"] != "PodScheduled");
+            all.push(scheduled);
+        }
+        other => *other = json!([scheduled]),
+    }
+    Ok(())
 }

@@ -1,0 +1,58 @@
+//! Request bodies, bounded in size and time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use crate::error::ApiError;
+
+/// As kube-apiserver has it.
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+const MAX_TIME: Duration = Duration::from_secs(30);
+
+/// Reads a body whole.
+pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let collected = tokio::time::timeout(MAX_TIME, Limited::new(body, MAX_BODY).collect()).await;
+    match collected {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(ApiError::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {MAX_BODY}"),
+        )),
+        Ok(Err(e)) => Err(ApiError::bad_request(format!("the body cannot be read: {e}"))),
+        Err(_) => Err(ApiError::new(408, "Timeout", "the body did not arrive within 30 s")),
+    }
+}
+
+/// The body's media type, without its parameters.
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// Reads a body of JSON.
+pub(super) async fn read_json(headers: &HeaderMap, body: Incoming) -> Result<Value, ApiError> {
+    match media_type(headers) {
+        "" | "application/json" => {}
+        other => return Err(unsupported(other, "application/json")),
+    }
+    parse(&read(body).await?)
+}
+
+/// The error for a media type that the server does not take.
+pub(super) fn unsupported(given: &str, wanted: &str) -> ApiError {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {wanted} (given: {given:?})"
+    );
+    ApiError::new(415, "UnsupportedMediaType", message)
+}
+
+/// Reads JSON; nested deeper than 128 levels it is refused.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("the body is no JSON: {e}")))
+}

@@ -1,0 +1,147 @@
+//! The API over HTTP: who may ask, what is asked, and the answer.
+
+mod body;
+mod discovery;
+mod openapi;
+mod path;
+mod query;
+mod reply;
+mod scale;
+mod selector;
+mod table;
+mod watch;
+mod write;
+
+mod list;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request, header};
+use hyper::body::Incoming;
+use tokio::sync::watch as signal;
+
+use crate::error::ApiError;
+use crate::registry::Registry;
+use crate::resource::Resource;
+use path::{Path, Target};
+use query::Query;
+pub(crate) use reply::Reply;
+
+/// All that an answer needs.
+pub(crate) struct App {
+    pub(crate) registry: Registry,
+    /// The bearer token that may do everything.
+    pub(crate) token: String,
+    /// Turns true when the server ends, so that watches end too.
+    pub(crate) ending: signal::Receiver<bool>,
+}
+
+/// One request that is understood so far.
+struct Call {
+    app: Arc<App>,
+    query: Query,
+    headers: HeaderMap,
+}
+
+/// Answers one request; an error becomes a `Status`.
+pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
+    let (parts, body) = request.into_parts();
+    let outcome = route(app, &parts, body).await;
+    outcome.unwrap_or_else(|error| {
+        if error.code >= 500 {
+            tracing::warn!(method = %parts.method, path = %parts.uri.path(), %error, "request failed");
+        }
+        reply::error(&error)
+    })
+}
+
+async fn route(app: Arc<App>, parts: &http::request::Parts, body: Incoming) -> Result<Reply, ApiError> {
+    let path = path::parse(parts.uri.path())?;
+    match path {
+        Path::Health => return Ok(reply::text("ok")),
+        Path::Version => return Ok(reply::json(200, &discovery::version())),
+        _ => {}
+    }
+    authorize(&app.token, &parts.headers)?;
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let call = Call { app, query, headers: parts.headers.clone() };
+    let target = match path {
+        Path::Object(target) => target,
+        other => {
+            return match parts.method {
+                Method::GET | Method::HEAD => discovery::answer(&call, &other),
+                _ => Err(not_allowed()),
+            };
+        }
+    };
+    let kind = call.app.registry.kind(&target.group, &target.version, &target.plural);
+    let kind = kind.ok_or_else(ApiError::no_such_path)?;
+    if kind.namespaced != target.namespace.is_some() && (target.name.is_some() || target.namespace.is_some())
+    {
+        return Err(ApiError::no_such_path());
+    }
+    dispatch(call, &kind, &target, &parts.method, body).await
+}
+
+async fn dispatch(
+    call: Call,
+    r: &Resource,
+    target: &Target,
+    method: &Method,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    match (method, target.name.as_deref(), target.part.as_deref()) {
+        (&Method::GET | &Method::HEAD, None, _) if call.query.flag("watch") => {
+            watch::answer(&call, r, target)
+        }
+        (&Method::GET | &Method::HEAD, None, _) => list::answer(&call, r, target),
+        (&Method::POST, None, _) => write::create(&call, r, target, body).await,
+        (&Method::DELETE, None, _) => write::delete_collection(&call, r, target, body).await,
+        (&Method::GET | &Method::HEAD, Some(name), None | Some("status")) => {
+            // A watch of one object by its own path is a list with a field selector.
+            if call.query.flag("watch") {
+                return watch::answer(&call, r, target);
+            }
+            list::one(&call, r, target, name).await
+        }
+        (_, Some(name), Some("scale")) if r.scale.is_some() => {
+            scale::answer(&call, r, target, name, method, body).await
+        }
+        (&Method::POST, Some(name), Some("binding")) if r.plural == "pods" => {
+            write::bind(&call, r, target, name, body).await
+        }
+        (&Method::POST, Some(name), Some("eviction")) if r.plural == "pods" => {
+            write::delete(&call, r, target, name, body).await
+        }
+        (&Method::PUT, Some(name), part) => {
+            let part = write::part_of(r, part)?;
+            write::replace(&call, r, target, name, part, body).await
+        }
+        (&Method::PATCH, Some(name), part) => {
+            let part = write::part_of(r, part)?;
+            write::patch(&call, r, target, name, part, body).await
+        }
+        (&Method::DELETE, Some(name), None) => write::delete(&call, r, target, name, body).await,
+        _ => Err(not_allowed()),
+    }
+}
+
+fn not_allowed() -> ApiError {
+    ApiError::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+}
+
+/// Checks the bearer token, in a time that does not tell how much of it was right.
+fn authorize(token: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()).unwrap_or_default();
+    let given = match given.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => b"",
+    };
+    let token = token.as_bytes();
+    let differs =
+        given.iter().zip(token).fold(given.len() ^ token.len(), |acc, (a, b)| acc | usize::from(a ^ b));
+    if differs == 0 && !token.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(401, "Unauthorized", "Unauthorized"))
+}

@@ -1,0 +1,37 @@
+//! Answers.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+
+use crate::error::ApiError;
+
+/// An answer, whole or as a stream.
+pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+pub(super) fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()).boxed_unsync());
+    *reply.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    reply
+}
+
+pub(super) fn json(code: u16, value: &Value) -> Reply {
+    bytes(code, "application/json", value.to_string())
+}
+
+pub(super) fn text(text: &'static str) -> Reply {
+    bytes(200, "text/plain; charset=utf-8", text)
+}
+
+pub(super) fn error(error: &ApiError) -> Reply {
+    let mut reply = json(error.code, &error.to_status());
+    if error.code == 429 || error.code == 503 {
+        reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
+    reply
+}

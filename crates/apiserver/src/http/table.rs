@@ -1,0 +1,75 @@
+//! Tables: what `kubectl get` prints is made by the server.
+
+mod cells;
+
+use http::header;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::resource::Resource;
+
+/// How the client wants its table.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    version: String,
+    include: String,
+}
+
+/// Whether the client prefers a table to the objects.
+pub(super) fn wanted(call: &Call) -> Option<Wish> {
+    let accept = call.headers.get(header::ACCEPT)?.to_str().ok()?;
+    let first = accept.split(',').next()?;
+    let parameter = |name: &str| {
+        first.split(';').find_map(|p| p.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    };
+    if parameter("as").as_deref() != Some("Table") {
+        return None;
+    }
+    Some(Wish {
+        version: parameter("v").unwrap_or_else(|| "v1".into()),
+        include: call.query.get("includeObject").unwrap_or("Metadata").to_owned(),
+    })
+}
+
+/// One column: name, type, and whether only `-o wide` shows it.
+pub(super) struct Column {
+    name: String,
+    kind: String,
+    wide: bool,
+}
+
+/// The table of some objects.
+pub(super) fn render(
+    r: &Resource,
+    objects: &[&Value],
+    wish: &Wish,
+    metadata: &Value,
+    columns: bool,
+) -> Value {
+    let now = Timestamp::now();
+    let mut table = json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{}", wish.version),
+        "metadata": metadata, "columnDefinitions": []});
+    if columns {
+        let definition = |c: Column| {
+            let format = if c.name == "Name" { "name" } else { "" };
+            json!({"name": c.name, "type": c.kind, "format": format, "description": "",
+                "priority": i32::from(c.wide)})
+        };
+        table["columnDefinitions"] = cells::columns(r).into_iter().map(definition).collect();
+    }
+    let row = |object: &&Value| {
+        let mut row = json!({"cells": cells::row(r, object, now)});
+        match wish.include.as_str() {
+            "None" => {}
+            "Object" => row["object"] = (*object).clone(),
+            _ => {
+                row["object"] = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": object["metadata"]});
+            }
+        }
+        row
+    };
+    table["rows"] = objects.iter().map(row).collect();
+    table
+}

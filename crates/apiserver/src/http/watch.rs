@@ -1,0 +1,196 @@
+//! Watches: one JSON event a line, for as long as the client listens.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Response, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::sync::watch as signal;
+use tokio::time::Instant;
+
+use super::path::Target;
+use super::selector::Selector;
+use super::{Call, Reply, list, table};
+use crate::error::{ApiError, FieldError};
+use crate::resource::Resource;
+use crate::storage::{Event, EventKind, Watch};
+
+/// Between bookmarks: what a client must replay at most after it was cut off.
+const BOOKMARK: Duration = Duration::from_secs(30);
+/// A watch without `timeoutSeconds` ends after this, so that clients spread again.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Bytes gathered into one frame when many events wait.
+const FRAME: usize = 64 * 1024;
+
+/// GET with `watch`.
+pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
+    refuse_initial_events(call, r)?;
+    let selector = list::selector(call, r, target)?;
+    let timeout = call.query.number("timeoutSeconds")?.map_or(LONGEST, Duration::from_secs).min(LONGEST * 24);
+    let asked = call.query.number("resourceVersion")?.unwrap_or(0);
+    let mut first = Vec::new();
+    let render = Render { r: r.clone(), table: table::wanted(call), selector };
+    let watch = if asked == 0 {
+        let (objects, rv) = call.app.registry.list(r, target.ns());
+        for object in objects.iter().filter(|o| render.selector.matches(o)) {
+            render.line("ADDED", object, &mut first);
+        }
+        call.app.registry.watch(r, target.ns(), rv)?
+    } else {
+        call.app.registry.watch(r, target.ns(), asked)?
+    };
+    let now = Instant::now();
+    let bookmarks = call.query.flag("allowWatchBookmarks");
+    let state = Stream {
+        watch,
+        render,
+        first,
+        deadline: now + timeout,
+        bookmarks,
+        bookmark_at: now + BOOKMARK,
+        ending: call.app.ending.clone(),
+        done: false,
+    };
+    let frames = stream::unfold(state, |mut state| async move {
+        let bytes = state.next().await?;
+        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
+    });
+    let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    Ok(reply)
+}
+
+/// As a kube-apiserver without the WatchList feature answers, so that clients fall back to a list.
+fn refuse_initial_events(call: &Call, r: &Resource) -> Result<(), ApiError> {
+    if call.query.get("sendInitialEvents").is_none() {
+        return Ok(());
+    }
+    let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+    let mut error = ApiError::invalid(r, "", &[FieldError::forbidden("sendInitialEvents", why)]);
+    error.message = format!("ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: {why}");
+    Err(error)
+}
+
+struct Stream {
+    watch: Watch,
+    render: Render,
+    /// What is sent before the first event.
+    first: Vec<u8>,
+    deadline: Instant,
+    bookmarks: bool,
+    bookmark_at: Instant,
+    ending: signal::Receiver<bool>,
+    done: bool,
+}
+
+impl Stream {
+    /// The next bytes to send; None at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.first.is_empty() {
+            return Some(Bytes::from(std::mem::take(&mut self.first)));
+        }
+        let mut out = Vec::new();
+        while !self.done && out.is_empty() {
+            let wake = self.deadline.min(self.bookmark_at);
+            tokio::select! {
+                event = self.watch.next() => self.take(event.map(Some), &mut out),
+                () = tokio::time::sleep_until(wake) => self.tick(&mut out),
+                () = ended(&mut self.ending) => self.done = true,
+            }
+        }
+        (!out.is_empty()).then(|| Bytes::from(out))
+    }
+
+    /// Writes an event, and those that wait behind it.
+    fn take(&mut self, mut event: Result<Option<std::sync::Arc<Event>>, ApiError>, out: &mut Vec<u8>) {
+        loop {
+            match event {
+                Ok(Some(event)) => self.render.event(&event, out),
+                Ok(None) => return,
+                Err(error) => {
+                    self.done = true;
+                    return line("ERROR", &error.to_status(), out);
+                }
+            }
+            if out.len() > FRAME {
+                return;
+            }
+            event = self.watch.try_next();
+        }
+    }
+
+    /// A bookmark is due, or the end.
+    fn tick(&mut self, out: &mut Vec<u8>) {
+        let now = Instant::now();
+        self.done = now >= self.deadline;
+        self.bookmark_at = now + BOOKMARK;
+        if !self.bookmarks {
+            return;
+        }
+        if let Ok(Some(rv)) = self.watch.bookmark() {
+            let r = &self.render.r;
+            let object = json!({"kind": r.kind, "apiVersion": r.api_version(),
+                "metadata": {"resourceVersion": rv.to_string(), "creationTimestamp": null}});
+            match &self.render.table {
+                Some(wish) => line(
+                    "BOOKMARK",
+                    &table::render(r, &[], wish, &json!({"resourceVersion": rv.to_string()}), false),
+                    out,
+                ),
+                None => line("BOOKMARK", &object, out),
+            }
+        }
+    }
+}
+
+/// Waits for the server's end.
+async fn ended(ending: &mut signal::Receiver<bool>) {
+    // An error means that the server is gone already.
+    let _ = ending.wait_for(|ending| *ending).await;
+}
+
+struct Render {
+    r: Resource,
+    table: Option<table::Wish>,
+    selector: Selector,
+}
+
+impl Render {
+    /// Writes an event as this client's selector sees it: an object may enter or leave what it selects.
+    fn event(&self, event: &Event, out: &mut Vec<u8>) {
+        let everything = self.selector.is_everything();
+        let before = event.previous.as_ref().is_some_and(|o| everything || self.selector.matches(o));
+        let after = everything || self.selector.matches(&event.object);
+        match (event.kind, before, after) {
+            (EventKind::Deleted, true, _) => self.line("DELETED", &event.object, out),
+            (EventKind::Deleted, false, _) | (_, false, false) => {}
+            (_, false, true) => self.line("ADDED", &event.object, out),
+            (_, true, true) => self.line("MODIFIED", &event.object, out),
+            (_, true, false) => self.line("DELETED", &event.object, out),
+        }
+    }
+
+    fn line(&self, kind: &str, object: &Value, out: &mut Vec<u8>) {
+        match &self.table {
+            Some(wish) => {
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                line(kind, &table::render(&self.r, &[object], wish, &metadata, true), out);
+            }
+            None => line(kind, &list::as_version(&self.r, object), out),
+        }
+    }
+}
+
+fn line(kind: &str, object: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, object).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+    }
+    out.extend_from_slice(b"}\n");
+}

@@ -1,0 +1,185 @@
+//! Creating, replacing, patching and deleting.
+
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::list::object_reply;
+use super::path::Target;
+use super::{Call, Reply, body, list, reply};
+use crate::error::ApiError;
+use crate::patch::Patch;
+use crate::registry::{DeleteOptions, Part};
+use crate::resource::Resource;
+use crate::strategy;
+
+const PATCH_TYPES: &str =
+    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+
+/// Which part of the object a path's subresource means.
+pub(super) fn part_of(r: &Resource, part: Option<&str>) -> Result<Part, ApiError> {
+    match part {
+        None => Ok(Part::Whole),
+        Some("status") if r.status => Ok(Part::Status),
+        Some("finalize") if r.plural == "namespaces" && r.group.is_empty() => Ok(Part::Finalize),
+        Some(_) => Err(ApiError::no_such_path()),
+    }
+}
+
+/// POST to a collection.
+pub(super) async fn create(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    if r.namespaced && target.namespace.is_none() {
+        return Err(ApiError::bad_request(format!("a {} is created in a namespace's path", r.kind)));
+    }
+    let object = body::read_json(&call.headers, body).await?;
+    let made = call.app.registry.create_with(r, target.ns(), object, call.query.dry_run()?).await?;
+    Ok(object_reply(call, r, 201, &made))
+}
+
+/// PUT.
+pub(super) async fn replace(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    part: Part,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let object = body::read_json(&call.headers, body).await?;
+    let dry_run = call.query.dry_run()?;
+    let made = call.app.registry.replace(r, target.ns(), name, part, object, dry_run).await?;
+    Ok(object_reply(call, r, 200, &made))
+}
+
+/// PATCH, by the body's media type.
+pub(super) async fn patch(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    part: Part,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let patch = read_patch(call, r, body).await?;
+    let dry_run = call.query.dry_run()?;
+    let made = call.app.registry.patch_with(r, target.ns(), name, part, patch, dry_run).await?;
+    Ok(object_reply(call, r, 200, &made))
+}
+
+/// Reads a patch of any known type.
+pub(super) async fn read_patch(call: &Call, r: &Resource, body: Incoming) -> Result<Patch, ApiError> {
+    let media = body::media_type(&call.headers).to_owned();
+    let custom = r.schema.is_some();
+    match media.as_str() {
+        "application/merge-patch+json" | "application/json-patch+json" => {}
+        "application/strategic-merge-patch+json" if !custom => {}
+        _ => return Err(body::unsupported(&media, PATCH_TYPES)),
+    }
+    let value = body::parse(&body::read(body).await?)?;
+    Ok(match media.as_str() {
+        "application/json-patch+json" => Patch::Json(
+            serde_json::from_value(value)
+                .map_err(|e| ApiError::bad_request(format!("the body is no JSON patch: {e}")))?,
+        ),
+        "application/merge-patch+json" => Patch::Merge(value),
+        _ => Patch::Strategic(value),
+    })
+}
+
+/// POST of a binding: the scheduler's word on which node a pod runs.
+pub(super) async fn bind(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let binding = body::read_json(&call.headers, body).await?;
+    let Some(node) = binding["target"]["name"].as_str().filter(|n| !n.is_empty()) else {
+        return Err(ApiError::bad_request("target.name of the binding is missing: the node's name"));
+    };
+    call.app.registry.bind(r, target.ns(), name, node).await?;
+    Ok(reply::json(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
+}
+
+/// DELETE of one object.
+pub(super) async fn delete(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let options = delete_options(call, body).await?;
+    let left = call.app.registry.delete(r, target.ns(), name, options).await?;
+    if !left["metadata"]["deletionTimestamp"].is_null() || r.plural == "pods" {
+        return Ok(object_reply(call, r, 200, &left));
+    }
+    let mut details = json!({"name": name, "kind": r.plural, "uid": left["metadata"]["uid"]});
+    if !r.group.is_empty() {
+        details["group"] = json!(r.group);
+    }
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+    Ok(reply::json(200, &status))
+}
+
+/// DELETE of all that a selector selects.
+pub(super) async fn delete_collection(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    if r.namespaced && target.namespace.is_none() {
+        return Err(super::not_allowed());
+    }
+    let selector = list::selector(call, r, target)?;
+    let options = delete_options(call, body).await?;
+    let (objects, rv) = call.app.registry.list(r, target.ns());
+    let mut items = Vec::new();
+    for object in objects.iter().filter(|o| selector.matches(o)) {
+        match call.app.registry.delete(r, target.ns(), strategy::name_of(object), options.clone()).await {
+            Ok(left) => items.push((*left).clone()),
+            Err(e) if e.reason == "NotFound" => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let list = json!({"kind": format!("{}List", r.kind), "apiVersion": r.api_version(),
+        "metadata": {"resourceVersion": rv.to_string()}, "items": items});
+    Ok(reply::json(200, &list))
+}
+
+/// `DeleteOptions` from the body and the query.
+async fn delete_options(call: &Call, body: Incoming) -> Result<DeleteOptions, ApiError> {
+    let bytes = body::read(body).await?;
+    let mut given = if bytes.is_empty() { Value::Null } else { body::parse(&bytes)? };
+    if given["kind"] == "Eviction" {
+        given = given["deleteOptions"].take();
+    }
+    let policy = given["propagationPolicy"].as_str().or(call.query.get("propagationPolicy"));
+    if policy == Some("Orphan") || given["orphanDependents"] == json!(true) {
+        return Err(ApiError::bad_request(
+            "propagationPolicy Orphan is not supported: dependents are deleted with their owner",
+        ));
+    }
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    let seconds = match call.query.get("gracePeriodSeconds") {
+        Some(text) => {
+            Some(text.parse().map_err(|_| ApiError::bad_request("gracePeriodSeconds is no number"))?)
+        }
+        None => given["gracePeriodSeconds"].as_i64(),
+    };
+    Ok(DeleteOptions {
+        uid: text(&given["preconditions"]["uid"]),
+        resource_version: text(&given["preconditions"]["resourceVersion"]),
+        grace_seconds: seconds,
+        dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
+    })
+}

@@ -1,0 +1,114 @@
+//! The kinds of patch.
+
+mod strategic;
+
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use crate::error::ApiError;
+
+/// Operations in one JSON patch.
+const MAX_OPERATIONS: usize = 10_000;
+/// Bytes that the `copy` operations of one patch may add.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// Levels of nesting that an operation may leave; less than the JSON parser takes.
+const MAX_DEPTH: usize = 120;
+
+/// A change to an object, as a client sends it.
+#[derive(Debug, Clone)]
+pub enum Patch {
+    /// RFC 7396: objects merge, null removes, lists are replaced.
+    Merge(Value),
+    /// RFC 6902: a list of operations.
+    Json(json_patch::Patch),
+    /// Kubernetes' own: as merge, but lists of named things merge by their key.
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Changes the object.
+    pub(crate) fn apply(&self, object: &mut Value) -> Result<(), ApiError> {
+        match self {
+            Self::Merge(patch) => json_patch::merge(object, patch),
+            Self::Json(patch) => apply_operations(object, patch)?,
+            Self::Strategic(patch) => {
+                let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+                strategic::merge(&kind, object, patch)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One by one, so that no patch can build an object that is deeper or larger than a request may be.
+fn apply_operations(object: &mut Value, patch: &json_patch::Patch) -> Result<(), ApiError> {
+    let refuse = |why: String| ApiError::new(422, "Invalid", why);
+    if patch.0.len() > MAX_OPERATIONS {
+        let count = patch.0.len();
+        return Err(ApiError::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"),
+        ));
+    }
+    let mut copied = 0;
+    for (index, operation) in patch.0.iter().enumerate() {
+        let none = Value::Null;
+        let source = match operation {
+            PatchOperation::Add(op) => &op.value,
+            PatchOperation::Replace(op) => &op.value,
+            PatchOperation::Move(op) => object.pointer(op.from.as_str()).unwrap_or(&none),
+            PatchOperation::Copy(op) => {
+                let source = object.pointer(op.from.as_str()).unwrap_or(&none);
+                copied += source.to_string().len();
+                source
+            }
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => &none,
+        };
+        let target = operation.path().as_str().matches('/').count();
+        if target + depth(source) > MAX_DEPTH || copied > MAX_COPIED {
+            return Err(refuse(format!(
+                "the patch makes the object too deep or too large (operation {index})"
+            )));
+        }
+        json_patch::patch(object, std::slice::from_ref(operation))
+            .map_err(|e| refuse(format!("the patch does not apply (operation {index}): {e}")))?;
+    }
+    Ok(())
+}
+
+/// Levels of nesting; 0 for a plain value.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn json_patch_of(value: Value) -> Patch {
+        Patch::Json(serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn copies_cannot_build_a_bomb() {
+        let mut object = json!({"a": {"b": {}}});
+        let ops: Vec<_> = (0..9000).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/b"})).collect();
+        assert_eq!(json_patch_of(json!(ops)).apply(&mut object).unwrap_err().code, 422);
+        let mut object = json!({"l": ["0123456789".repeat(100)]});
+        let ops: Vec<_> = (0..9000).map(|_| json!({"op": "copy", "from": "/l", "path": "/l/-"})).collect();
+        assert_eq!(json_patch_of(json!(ops)).apply(&mut object).unwrap_err().code, 422);
+    }
+
+    #[test]
+    fn too_many_operations_are_refused() {
+        let ops: Vec<_> =
+            (0..=MAX_OPERATIONS).map(|_| json!({"op": "test", "path": "/a", "value": 1})).collect();
+        assert_eq!(json_patch_of(json!(ops)).apply(&mut json!({"a": 1})).unwrap_err().code, 413);
+    }
+}

@@ -1,0 +1,84 @@
+//! Connections: bounded in number, time and silence.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::{App, answer};
+
+/// Connections at once on one address; more wait in the kernel's queue.
+const CONNECTIONS: usize = 2048;
+/// Time for a TLS handshake, and for a request's headers.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A silent HTTP/2 client is asked whether it is there, and dropped when it does not answer.
+const PING: Duration = Duration::from_secs(30);
+
+/// Accepts until the server ends, then waits for the open connections.
+pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, app: Arc<App>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = tokio::task::JoinSet::new();
+    let mut ending = app.ending.clone();
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = ending.wait_for(|ending| *ending) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (tls, app) = (tls.clone(), app.clone());
+                connections.spawn(async move {
+                    if let Err(error) = connection(stream, tls, app).await {
+                        tracing::debug!(%peer, %error, "connection ended");
+                    }
+                    drop(place);
+                });
+            }
+            // Too many open files, for one; the listener itself stays good.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    app: Arc<App>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await??;
+    let mut ending = app.ending.clone();
+    let service = service_fn(move |request| {
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(answer(app, request).await) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PATIENCE)
+        .max_concurrent_streams(256)
+        .max_header_list_size(64 * 1024);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        _ = ending.wait_for(|ending| *ending) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,170 @@
+//! The server's life: open the data, listen, answer, end in order.
+
+mod credentials;
+mod listen;
+mod pki;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::http::App;
+use crate::registry::{Registry, RegistryConfig};
+use crate::storage::StorageError;
+
+/// Time that open requests have to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What `weft apiserver` is told.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where the objects, the certificates and the kubeconfig are; made if it is not there.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Names and addresses for the certificate, beside the listen addresses, 127.0.0.1, ::1 and localhost.
+    pub tls_sans: Vec<String>,
+    /// The URL in the kubeconfig; the first listen address if there is none.
+    pub advertise_url: Option<String>,
+    /// Where nodes get their pod CIDRs from.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Prefix length of a node's pod CIDR; None is 24 for IPv4 and 64 for IPv6.
+    pub node_cidr_mask_size: Option<u8>,
+    /// Whether to run the controllers too.
+    pub controllers: bool,
+}
+
+/// The server could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A file or a directory cannot be used.
+    #[error("could not {op} {path}: {source}")]
+    File {
+        /// What was attempted.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The objects cannot be opened.
+    #[error("{0}; if another weft apiserver has this data directory, stop it first")]
+    Storage(#[from] StorageError),
+    /// An address cannot be listened on.
+    #[error("could not listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Nothing to listen on.
+    #[error("no address to listen on: give --listen ADDRESS:PORT or start it by a systemd socket")]
+    NoAddress,
+    /// The certificates cannot be made or read.
+    #[error("the certificates in {path} cannot be made or read: {cause}; remove them to get new ones")]
+    Certificate {
+        /// The data directory.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// A signal handler or a runtime facility is missing.
+    #[error("could not wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// A server that listens, so that a caller knows its address before it answers.
+pub struct Server {
+    registry: Registry,
+    config: ServerConfig,
+    listeners: Vec<TcpListener>,
+    tls: tokio_rustls::TlsAcceptor,
+    token: String,
+}
+
+impl Server {
+    /// Opens the data directory, writes `ca.crt` and `admin.kubeconfig` into it, and listens on
+    /// the configured addresses and on `sockets`.
+    pub async fn prepare(config: ServerConfig, sockets: Vec<TcpListener>) -> Result<Self, ServerError> {
+        make_private_dir(&config.data_dir)?;
+        let mut listeners = sockets;
+        for address in &config.listen {
+            let failed = |source| ServerError::Listen { address: address.to_string(), source };
+            listeners.push(TcpListener::bind(address).map_err(failed)?);
+        }
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let first = *addresses.first().ok_or(ServerError::NoAddress)?;
+        let registry = Registry::open(&config.data_dir, RegistryConfig::default()).await?;
+        let pki = pki::prepare(&config.data_dir, &addresses, &config.tls_sans)?;
+        let token = credentials::token(&config.data_dir)?;
+        let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
+        credentials::write_kubeconfig(&config.data_dir, &url, &pki.ca_pem, &token)?;
+        for address in &addresses {
+            tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
+        }
+        Ok(Self { registry, config, listeners, tls: pki.acceptor, token })
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|l| l.local_addr().ok()).collect()
+    }
+
+    /// The objects, for what runs in the same process.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
+    /// The configuration it was prepared with.
+    pub fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
+    /// Answers until `end` is done, then lets open requests end.
+    pub async fn serve(self, end: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let (ending, watched) = watch::channel(false);
+        let app = Arc::new(App { registry: self.registry, token: self.token, ending: watched });
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in self.listeners {
+            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+            let failed = |source| ServerError::Listen { address: address.clone(), source };
+            listener.set_nonblocking(true).map_err(failed)?;
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+            tasks.spawn(listen::accept(listener, self.tls.clone(), app.clone()));
+        }
+        end.await;
+        tracing::info!("ending");
+        ending.send_replace(true);
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            tracing::warn!("some requests were cut off");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
+    let mut term = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(ServerError::Signals)?;
+    let server = Server::prepare(config, Vec::new()).await?;
+    server
+        .serve(async move {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        })
+        .await
+}
+
+/// Makes the data directory, open to its owner only: it holds Secrets and keys.
+fn make_private_dir(dir: &Path) -> Result<(), ServerError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let failed = |source| ServerError::File { op: "make the data directory", path: dir.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)
+}

@@ -1,0 +1,101 @@
+//! A server for tests: in this process, on a free port of 127.0.0.1, its data in a directory that goes away.
+#![allow(dead_code, unreachable_pub, reason = "a module of several test files, each using a part")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use weft_apiserver::{Registry, Server, ServerConfig};
+
+/// A running server; ends when it is dropped.
+pub struct Running {
+    pub dir: TempDir,
+    pub address: SocketAddr,
+    pub token: String,
+    pub registry: Registry,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// The configuration of a test's server, without controllers.
+pub fn config(dir: PathBuf) -> ServerConfig {
+    ServerConfig {
+        data_dir: dir,
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        tls_sans: Vec::new(),
+        advertise_url: None,
+        cluster_cidrs: Vec::new(),
+        node_cidr_mask_size: None,
+        controllers: false,
+    }
+}
+
+impl Running {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let (ready, started) = std::sync::mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = Server::prepare(config(data), Vec::new()).await.unwrap();
+                ready.send((server.addresses()[0], server.registry())).unwrap();
+                server.serve(async { drop(ended.await) }).await.unwrap();
+            });
+        });
+        let (address, registry) = started.recv().unwrap();
+        let token = std::fs::read_to_string(dir.path().join("data/admin.token")).unwrap();
+        Self { dir, address, token, registry, end: Some(end), thread: Some(thread) }
+    }
+
+    /// A kubectl command with this server's kubeconfig and a cache of its own.
+    pub fn kubectl(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("/usr/bin/kubectl");
+        command
+            .env("KUBECONFIG", self.dir.path().join("data/admin.kubeconfig"))
+            .env("HOME", self.dir.path())
+            .arg("--cache-dir")
+            .arg(self.dir.path().join("cache"))
+            .args(args);
+        command
+    }
+
+    /// Runs kubectl with an input and returns what it printed; panics when it fails.
+    pub fn run(&self, args: &[&str], input: &str) -> String {
+        let output = self.output(args, input);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "kubectl {args:?} failed: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+
+    /// Runs kubectl with an input.
+    pub fn output(&self, args: &[&str], input: &str) -> Output {
+        use std::io::Write;
+        let mut child = self
+            .kubectl(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl is at /usr/bin/kubectl (Debian: kubernetes-client)");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap();
+        }
+    }
+}
