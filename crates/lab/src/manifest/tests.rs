@@ -30,7 +30,7 @@ fn documents_lists_and_json_become_objects_with_their_origin() {
 #[test]
 fn namespaces_and_definitions_come_first_and_the_rest_stays_as_given() {
     let text = format!(
-        "{}---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: a.b.c}}\n---\n{}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: n}}\n",
+        "{}---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: a.b.c}}\n---\n{}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n",
         pod("z"),
         pod("a")
     );
@@ -73,7 +73,8 @@ fn an_error_names_the_file_the_line_or_the_field() {
         let found = error(text);
         assert!(found.contains(field), "{found} should say {field}");
     }
-    let rbac = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: 'system:node'}\n";
+    let rbac =
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: 'system:node'}\n";
     assert_eq!(parse_text("f", rbac).unwrap().len(), 1);
 }
 

@@ -39,9 +39,9 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), ManifestError> {
     }
 }
 
-const LABEL: &str = "is no DNS label: use at most 63 of a-z, 0-9 and '-', starting and ending with a letter or digit";
-const SUBDOMAIN: &str =
-    "is no DNS name: use at most 253 of a-z, 0-9, '-' and '.', each part starting and ending with a letter or digit";
+const LABEL: &str =
+    "is no DNS label: use at most 63 of a-z, 0-9 and '-', starting and ending with a letter or digit";
+const SUBDOMAIN: &str = "is no DNS name: use at most 253 of a-z, 0-9, '-' and '.', each part starting and ending with a letter or digit";
 
 fn missing_name(manifest: &Manifest) -> String {
     if manifest.value.pointer("/metadata/generateName").is_some() {

@@ -1,0 +1,281 @@
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use weft_kernel::Netns;
+
+use super::icmp::Icmp;
+use super::listener::{self, WHOAMI};
+use super::world::World;
+use crate::oracle::{self, Expectation, Party, Proto};
+
+/// How long the first probe waits for its answer, and how long the one retry.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+
+/// What came of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Observed {
+    /// An answer.
+    Answered {
+        /// Who says it answered; ICMP does not say.
+        by: Option<String>,
+        /// The source address that the target saw.
+        source: Option<IpAddr>,
+    },
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time; `seen` is the source with which the target saw the request, if it did.
+    Lost { seen: Option<IpAddr> },
+    /// The kernel refused to send, or the answer makes no sense.
+    Failed(String),
+}
+
+/// A probe with what should come of it and what did.
+#[derive(Clone, Debug)]
+pub(super) struct Probed {
+    pub(super) proto: Proto,
+    pub(super) port: Option<u16>,
+    pub(super) expected: Expectation,
+    pub(super) observed: Observed,
+    /// Whether the first try was lost.
+    pub(super) retried: bool,
+}
+
+/// Everything that is open while a check runs.
+pub(super) struct Prober<'w> {
+    world: &'w World,
+    /// The members as the oracle knows them, and what was opened for them.
+    parties: Vec<Party>,
+    /// Each member's namespace, or why it cannot be entered.
+    place: Vec<Result<usize, String>>,
+    spaces: Vec<Netns>,
+    icmp: Icmp,
+    _listeners: JoinSet<()>,
+}
+
+impl<'w> Prober<'w> {
+    /// Opens the members' namespaces, a raw socket in each, and a listener for each member that
+    /// declares no port of its own.
+    pub(super) fn open(world: &'w World) -> anyhow::Result<Self> {
+        let token = std::process::id().into();
+        let parties = world.members.iter().map(|member| member.party.clone()).collect();
+        let mut prober = Prober {
+            world,
+            parties,
+            place: Vec::new(),
+            spaces: Vec::new(),
+            icmp: Icmp::new(token),
+            _listeners: JoinSet::new(),
+        };
+        let mut known = HashMap::new();
+        for at in 0..world.members.len() {
+            let place = prober.space(at, &mut known).map_err(|error| format!("{error:#}"));
+            if let Ok(space) = place {
+                prober.listen(at, space)?;
+            }
+            prober.place.push(place);
+        }
+        Ok(prober)
+    }
+
+    fn space(&mut self, at: usize, known: &mut HashMap<PathBuf, usize>) -> anyhow::Result<usize> {
+        let path = &self.world.members[at].netns;
+        if let Some(space) = known.get(path) {
+            return Ok(*space);
+        }
+        let netns = Netns::open(path).context("its network namespace cannot be entered")?;
+        let guard = netns.guard()?;
+        let space = self.spaces.len();
+        self.icmp.open(space).context("cannot open a raw socket")?;
+        drop(guard);
+        self.spaces.push(netns);
+        known.insert(path.clone(), space);
+        Ok(space)
+    }
+
+    fn listen(&mut self, at: usize, space: usize) -> anyhow::Result<()> {
+        let party = &mut self.parties[at];
+        let Some(ip) = party.ips.first().copied() else { return Ok(()) };
+        let name = format!("{} {}", party.name, party.node);
+        let _guard = self.spaces[space].guard()?;
+        let cannot = |proto: Proto| format!("cannot listen for {} at {ip} of {}", proto.name(), party.name);
+        let declared: Vec<Proto> = party.listens.iter().map(|(proto, _)| *proto).collect();
+        if !declared.contains(&Proto::Tcp) {
+            // An address that is not there yet is a finding of the probes, and not of this.
+            match listener::tcp(&mut self._listeners, ip, name.clone()) {
+                Ok(port) => party.listens.push((Proto::Tcp, port)),
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                Err(error) => return Err(error).with_context(|| cannot(Proto::Tcp)),
+            }
+        }
+        if !declared.contains(&Proto::Udp) {
+            match listener::udp(&mut self._listeners, ip, name) {
+                Ok(port) => party.listens.push((Proto::Udp, port)),
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                Err(error) => return Err(error).with_context(|| cannot(Proto::Udp)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Probes one pair with all three protocols at once.
+    pub(super) async fn pair(&self, from: usize, to: usize) -> [Probed; 3] {
+        let probe = |proto| self.probe(from, to, proto);
+        let (icmp, tcp, udp) = tokio::join!(probe(Proto::Icmp), probe(Proto::Tcp), probe(Proto::Udp));
+        [icmp, tcp, udp]
+    }
+
+    async fn probe(&self, from: usize, to: usize, proto: Proto) -> Probed {
+        let (source, target) = (&self.parties[from], &self.parties[to]);
+        let port = target.listens.iter().find(|(known, _)| *known == proto).map(|(_, port)| *port);
+        let ip = address(source, target);
+        let like = ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let mut expected = oracle::expect(&self.world.nodes, source, target, proto, port, like);
+        let mut retried = false;
+        let observed = match (ip, &self.place[from], &self.place[to]) {
+            (None, ..) => {
+                // Nothing to listen on: that it has no address is what is wrong.
+                expected.reachable = true;
+                Observed::Failed(format!("{} has no address", target.name))
+            }
+            (_, Err(reason), _) => Observed::Failed(format!("{}: {reason}", source.name)),
+            (_, _, Err(reason)) => Observed::Failed(format!("{}: {reason}", target.name)),
+            (Some(ip), Ok(a), Ok(b)) => {
+                let first = self.once(*a, *b, proto, ip, port, PATIENCE[0]).await;
+                if expected.reachable && matches!(first, Observed::Lost { .. }) {
+                    retried = true;
+                    self.once(*a, *b, proto, ip, port, PATIENCE[1]).await
+                } else {
+                    first
+                }
+            }
+        };
+        Probed { proto, port, expected, observed, retried }
+    }
+
+    async fn once(
+        &self,
+        from: usize,
+        target: usize,
+        proto: Proto,
+        ip: IpAddr,
+        port: Option<u16>,
+        patience: Duration,
+    ) -> Observed {
+        let to = port.map(|port| SocketAddr::new(ip, port));
+        match (proto, to) {
+            (Proto::Icmp, _) => self.icmp(from, target, ip, patience).await,
+            (Proto::Tcp, Some(to)) => bounded(patience, self.tcp(from, to)).await,
+            (Proto::Udp, Some(to)) => bounded(patience, self.udp(from, to)).await,
+            (_, None) => Observed::Failed(format!("{ip} is not an address there: nothing can listen")),
+        }
+    }
+
+    async fn icmp(&self, from: usize, target: usize, ip: IpAddr, patience: Duration) -> Observed {
+        let mut echo = match self.icmp.send(from, target, ip) {
+            Ok(echo) => echo,
+            Err(error) => return unsent(&error),
+        };
+        let _ = timeout(patience, echo.answered()).await;
+        match (echo.replied(), echo.source()) {
+            (true, source) => Observed::Answered { by: None, source },
+            (false, seen) => Observed::Lost { seen },
+        }
+    }
+
+    async fn tcp(&self, from: usize, to: SocketAddr) -> io::Result<String> {
+        let socket =
+            self.within(from, || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+        let mut stream = socket.connect(to).await?;
+        stream.write_all(WHOAMI).await?;
+        let mut answer = Vec::new();
+        while !answer.contains(&b'\n') && answer.len() < 512 && stream.read_buf(&mut answer).await? > 0 {}
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    async fn udp(&self, from: usize, to: SocketAddr) -> io::Result<String> {
+        let any: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = self.within(from, || {
+            let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+            socket.set_nonblocking(true)?;
+            UdpSocket::from_std(socket)
+        })?;
+        socket.connect(to).await?;
+        socket.send(WHOAMI).await?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+
+    /// Makes a socket inside a space; it stays there.
+    fn within<T>(&self, space: usize, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let _guard = self.spaces[space].guard().map_err(io::Error::other)?;
+        make()
+    }
+}
+
+/// The target's first address of a family that the source has.
+fn address(source: &Party, target: &Party) -> Option<IpAddr> {
+    let shared = target.ips.iter().find(|ip| source.ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4()));
+    shared.or(target.ips.first()).copied()
+}
+
+async fn bounded(patience: Duration, exchange: impl Future<Output = io::Result<String>>) -> Observed {
+    match timeout(patience, exchange).await {
+        Err(_) => Observed::Lost { seen: None },
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Observed::Refused,
+        Ok(Err(error)) => unsent(&error),
+        Ok(Ok(answer)) => parse(&answer),
+    }
+}
+
+fn unsent(error: &io::Error) -> Observed {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Observed::Lost { seen: None },
+        io::ErrorKind::HostUnreachable => {
+            Observed::Failed("no answer on the last segment (EHOSTUNREACH)".into())
+        }
+        io::ErrorKind::NetworkUnreachable => Observed::Failed("no route (ENETUNREACH)".into()),
+        _ => Observed::Failed(error.to_string()),
+    }
+}
+
+/// `namespace/pod node address:port`, as the responder and the check's own listeners answer.
+fn parse(answer: &str) -> Observed {
+    let mut words = answer.split_whitespace();
+    let by = words.next();
+    let peer = words.nth(1).and_then(|peer| peer.parse::<SocketAddr>().ok());
+    match (by, peer) {
+        (Some(by), Some(peer)) => {
+            Observed::Answered { by: Some(by.to_owned()), source: Some(peer.ip().to_canonical()) }
+        }
+        _ => Observed::Failed(format!("an answer that does not say who it is from: {answer:.60?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_who_and_whom_it_saw() {
+        let answered = |source: &str| Observed::Answered {
+            by: Some("shop/web-0".into()),
+            source: Some(source.parse().unwrap()),
+        };
+        assert_eq!(parse("shop/web-0 node1 10.244.1.7:40000\n"), answered("10.244.1.7"));
+        assert_eq!(parse("shop/web-0 node1 [fd00::7]:40000\n"), answered("fd00::7"));
+        assert_eq!(parse("shop/web-0 node1 [::ffff:10.244.1.7]:40000\n"), answered("10.244.1.7"));
+        assert!(matches!(parse("HTTP/1.1 400 Bad Request\r\n"), Observed::Failed(_)));
+        assert!(matches!(parse(""), Observed::Failed(_)));
+    }
+}
