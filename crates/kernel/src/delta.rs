@@ -112,3 +112,76 @@ fn mark<K: Ord + Clone>(set: &mut BTreeSet<K>, key: &K, member: bool) {
         set.remove(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        SetDesired(u8, u8),
+        RemoveDesired(u8),
+        ReplaceDesired(BTreeMap<u8, u8>),
+        Observe(u8, u8),
+        Unobserve(u8),
+        ReplaceActual(BTreeMap<u8, u8>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (key, value) = (0..8u8, 0..3u8);
+        let map = btree_map(0..8u8, 0..3u8, 0..8);
+        prop_oneof![
+            (key.clone(), value.clone()).prop_map(|(k, v)| Step::SetDesired(k, v)),
+            key.clone().prop_map(Step::RemoveDesired),
+            map.clone().prop_map(Step::ReplaceDesired),
+            (key.clone(), value).prop_map(|(k, v)| Step::Observe(k, v)),
+            key.prop_map(Step::Unobserve),
+            map.prop_map(Step::ReplaceActual),
+        ]
+    }
+
+    fn take(delta: &mut Delta<u8, u8>, step: Step) {
+        match step {
+            Step::SetDesired(k, v) => delta.set_desired(k, v),
+            Step::RemoveDesired(k) => delta.remove_desired(&k),
+            Step::ReplaceDesired(all) => delta.replace_desired(all),
+            Step::Observe(k, v) => delta.observe(k, v),
+            Step::Unobserve(k) => delta.unobserve(&k),
+            Step::ReplaceActual(all) => delta.replace_actual(all),
+        }
+    }
+
+    fn pending(delta: &Delta<u8, u8>) -> [BTreeMap<u8, u8>; 2] {
+        let own = |(k, v): (&u8, &u8)| (*k, *v);
+        [delta.pending_updates().map(own).collect(), delta.pending_deletions().map(own).collect()]
+    }
+
+    proptest! {
+        #[test]
+        fn pending_is_the_plain_difference_whatever_came_before(steps in vec(step(), 0..60)) {
+            let mut delta = Delta::new();
+            for next in steps {
+                take(&mut delta, next);
+                let (desired, actual) = (delta.desired().clone(), delta.actual().clone());
+                let updates = desired.iter().filter(|(k, v)| actual.get(k) != Some(v)).map(|(k, v)| (*k, *v));
+                let deletions = actual.iter().filter(|(k, _)| !desired.contains_key(k)).map(|(k, v)| (*k, *v));
+                prop_assert_eq!(pending(&delta), [updates.collect(), deletions.collect()]);
+                prop_assert_eq!(delta.in_sync(), desired == actual);
+            }
+        }
+
+        #[test]
+        fn doing_what_is_pending_ends_in_sync(steps in vec(step(), 0..60)) {
+            let mut delta = Delta::new();
+            steps.into_iter().for_each(|next| take(&mut delta, next));
+            let [updates, deletions] = pending(&delta);
+            deletions.keys().for_each(|key| delta.unobserve(key));
+            updates.into_iter().for_each(|(key, value)| delta.observe(key, value));
+            prop_assert!(delta.in_sync());
+            prop_assert_eq!(delta.desired(), delta.actual());
+        }
+    }
+}

@@ -9,7 +9,9 @@
 //! A socket belongs to the namespace it was opened in; [`Netns`] is where.
 //! The harness for tests that need namespaces of their own is in `testing` (a feature).
 
+mod ack;
 mod addr;
+pub mod capture;
 mod delta;
 pub mod descriptors;
 mod error;
@@ -22,6 +24,7 @@ mod netns;
 pub mod nft;
 mod op;
 pub mod process;
+mod read;
 mod route;
 pub mod sandbox;
 mod socket;

@@ -21,7 +21,7 @@ pub struct NewLink {
     pub up: bool,
     /// Index of the bridge it becomes a port of.
     pub master: Option<u32>,
-    /// Free text on the link, at most 255 bytes.
+    /// Free text on the link, at most 255 bytes. Not together with `netns`.
     pub alias: Option<String>,
     /// The namespace it is made in; the socket's own when absent.
     pub netns: Option<Netns>,

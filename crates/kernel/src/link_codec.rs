@@ -11,7 +11,8 @@ use netlink_packet_route::link::{
 use crate::wire::{attributes, flag, i32_at, ip, mac, text, u16_at, u32_at};
 use crate::{Link, LinkKind, LinkSet, Netns, NewLink, Vxlan};
 
-/// The request that makes `link`.
+/// The request that makes `link`. The kernel checks the alias but sets none, and cannot set the
+/// other end of a veth up yet: see [`encode_named`].
 pub(crate) fn encode_new(link: &NewLink) -> LinkMessage {
     let mut message = common(&link.name, link.up, link.mtu, link.mac, link.netns.as_ref());
     message.attributes.extend(link.master.map(LinkAttribute::Controller));
@@ -50,8 +51,8 @@ fn set_flag(message: &mut LinkMessage, which: LinkFlags, value: Option<bool>) {
 fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
     match kind {
         LinkKind::Bridge => vec![LinkInfo::Kind(InfoKind::Bridge)],
-        LinkKind::Veth { peer_name, peer_netns, peer_mac, peer_mtu, peer_up } => {
-            let peer = common(peer_name, *peer_up, *peer_mtu, *peer_mac, peer_netns.as_ref());
+        LinkKind::Veth { peer_name, peer_netns, peer_mac, peer_mtu, peer_up: _ } => {
+            let peer = common(peer_name, false, *peer_mtu, *peer_mac, peer_netns.as_ref());
             vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]
         }
         LinkKind::Vxlan { vni, port, local, dev, learning } => {
@@ -100,6 +101,13 @@ fn encode_port(set: &LinkSet) -> Option<LinkMessage> {
         LinkInfo::PortData(InfoPortData::BridgePort(data)),
     ]));
     Some(message)
+}
+
+/// The request that changes the link `name` to be up, and to have an alias.
+pub(crate) fn encode_named(name: &str, up: bool, alias: Option<&str>) -> LinkMessage {
+    let mut message = common(name, up, None, None, None);
+    message.attributes.extend(alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+    message
 }
 
 /// The request that names a link by its index and nothing else.

@@ -160,7 +160,7 @@ impl AsFd for Monitor {
 }
 
 /// The event a message tells of; none for what is not followed.
-fn decode(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn decode(message: &Message<'_>) -> Option<Event> {
     let payload = message.payload;
     let new = matches!(
         message.kind,

@@ -3,7 +3,9 @@
 use netlink_packet_core::Emitable;
 
 use crate::wire::append;
-use crate::{Address, FdbEntry, LinkSet, Neighbour, NewLink, Route, addr, link_codec, neigh, route};
+use crate::{
+    Address, FdbEntry, LinkKind, LinkSet, Neighbour, NewLink, Route, addr, link_codec, neigh, route,
+};
 
 /// One change of kernel state.
 #[derive(Clone, Debug)]
@@ -35,7 +37,7 @@ pub enum Op {
 }
 
 // These flags fit sixteen bits.
-const ACKED: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+pub(crate) const ACKED: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
 const CREATE: u16 = ACKED | libc::NLM_F_CREATE as u16;
 const ADD: u16 = CREATE | libc::NLM_F_EXCL as u16;
 const REPLACE: u16 = CREATE | libc::NLM_F_REPLACE as u16;
@@ -66,6 +68,16 @@ impl Op {
     /// full until its next collection, and it may be tried again.
     pub(crate) fn waits_for_room(&self) -> bool {
         matches!(self, Op::NeighReplace(_) | Op::FdbReplace(_))
+    }
+
+    /// The link that needs more requests once it is there. They are sent only then: if the name
+    /// is taken they would change somebody else's link.
+    pub(crate) fn unfinished(&self) -> Option<&NewLink> {
+        match self {
+            Op::LinkAdd(link) if link.alias.is_some() => Some(link),
+            Op::LinkAdd(link) if matches!(link.kind, LinkKind::Veth { peer_up: true, .. }) => Some(link),
+            _ => None,
+        }
     }
 
     /// The operation as a verb, and the object it is about, for an error.

@@ -22,7 +22,7 @@ impl Process {
     /// The process `pid`, which must be running (or a zombie).
     pub fn open(pid: i32) -> Result<Process> {
         let refused = |e: Errno| Error::sys("open process", pid.to_string(), e);
-        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(|| refused(Errno::INVAL))?;
+        let number = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or_else(|| refused(Errno::INVAL))?;
         let fd = pidfd_open(number, PidfdFlags::empty()).map_err(refused)?;
         Ok(Process { pid, fd })
     }

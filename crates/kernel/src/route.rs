@@ -123,7 +123,8 @@ pub(crate) fn encode_lookup(dst: IpAddr, from: Option<IpAddr>, iif: Option<u32>)
     let dst = IpNet::from(dst);
     message.header.address_family = AddressFamily::from(family(dst.addr()));
     message.header.destination_prefix_length = dst.prefix_len();
-    message.header.flags = RouteFlags::LookupTable;
+    // IPv6 always says the table, and refuses to be asked for it.
+    message.header.flags.set(RouteFlags::LookupTable, dst.addr().is_ipv4());
     message.attributes.push(RouteAttribute::Destination(dst.addr().into()));
     if let Some(from) = from {
         message.header.source_prefix_length = IpNet::from(from).prefix_len();

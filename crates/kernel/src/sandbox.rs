@@ -92,11 +92,19 @@ fn map_root(uid: u32, gid: u32) -> Result<()> {
     write("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
-/// The switches that forbid user namespaces, each with the value that allows them.
-const SWITCHES: [(&str, &str, fn(i64) -> bool); 3] = [
-    ("kernel.unprivileged_userns_clone", "1", |now| now == 0),
-    ("user.max_user_namespaces", "15000", |now| now == 0),
-    ("kernel.apparmor_restrict_unprivileged_userns", "0", |now| now != 0),
+/// A sysctl that can forbid user namespaces.
+struct Switch {
+    name: &'static str,
+    /// The value that allows them.
+    allows: i64,
+    /// Whether it forbids them when it is zero, or when it is not.
+    forbids_at_zero: bool,
+}
+
+const SWITCHES: [Switch; 3] = [
+    Switch { name: "kernel.unprivileged_userns_clone", allows: 1, forbids_at_zero: true },
+    Switch { name: "user.max_user_namespaces", allows: 15_000, forbids_at_zero: true },
+    Switch { name: "kernel.apparmor_restrict_unprivileged_userns", allows: 0, forbids_at_zero: false },
 ];
 
 fn refused_user_namespace(errno: nix::Error, op: &'static str) -> Error {
@@ -109,10 +117,11 @@ fn refused_user_namespace(errno: nix::Error, op: &'static str) -> Error {
 
 /// The setting to change: the switch that is on; where none is, the one the error hints at.
 fn forbidding_switch(errno: nix::Error, read: impl Fn(&str) -> Option<i64>) -> String {
-    let on = SWITCHES.iter().find(|(name, _, forbids)| read(name).is_some_and(forbids));
+    let forbids = |s: &&Switch| read(s.name).is_some_and(|now| (now == 0) == s.forbids_at_zero);
+    let on = SWITCHES.iter().find(forbids);
     let hinted = if errno == nix::Error::ENOSPC { &SWITCHES[1] } else { &SWITCHES[0] };
-    let (name, value, _) = on.unwrap_or(hinted);
-    format!("{name}={value}")
+    let switch = on.unwrap_or(hinted);
+    format!("{}={}", switch.name, switch.allows)
 }
 
 #[cfg(test)]

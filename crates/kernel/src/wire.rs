@@ -114,3 +114,92 @@ pub(crate) fn unspecified(family_byte: u8) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::DefaultNla;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{LinkKind, NewLink, Route, addr, link_codec, neigh, route};
+
+    /// Bytes that look like a message of the kernel: a header with a known family, then
+    /// attributes of small types with any value.
+    fn plausible() -> impl Strategy<Value = Vec<u8>> {
+        let attribute = (0..64u16, vec(any::<u8>(), 0..24));
+        let family = prop_oneof![Just(0u8), Just(2), Just(7), Just(10)];
+        (family, vec(any::<u8>(), 7..16), vec(attribute, 0..8)).prop_map(|(family, rest, attributes)| {
+            let mut bytes = vec![family];
+            bytes.extend(rest);
+            for (kind, value) in attributes {
+                let mut one = vec![0; aligned(4 + value.len())];
+                one[0..2].copy_from_slice(&(4 + value.len() as u16).to_ne_bytes());
+                one[2..4].copy_from_slice(&kind.to_ne_bytes());
+                one[4..4 + value.len()].copy_from_slice(&value);
+                bytes.extend(one);
+            }
+            bytes
+        })
+    }
+
+    fn decode_as_everything(bytes: &[u8]) {
+        link_codec::decode(bytes);
+        addr::decode(bytes);
+        route::decode(bytes);
+        neigh::decode(bytes);
+        neigh::decode_fdb(bytes);
+        for message in messages(bytes) {
+            crate::monitor::decode(&message);
+            crate::ack::refusal(&message);
+            crate::ack::end_of_dump(&message);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..400)) {
+            decode_as_everything(&bytes);
+        }
+
+        #[test]
+        fn no_attributes_make_a_decoder_panic(bytes in plausible(), kind in 1..90u16, flags: u16) {
+            decode_as_everything(&bytes);
+            let mut datagram = Vec::new();
+            append(&mut datagram, kind, flags, 1, &DefaultNla::new(1, bytes));
+            decode_as_everything(&datagram);
+        }
+
+        #[test]
+        fn unknown_attributes_change_nothing(kind in 40_000..50_000u16, value in vec(any::<u8>(), 0..40)) {
+            let ours = Route { oif: Some(3), metric: 5, ..Route::new("10.1.0.0/16".parse().unwrap()) };
+            let mut message = route::encode(&ours);
+            let unknown = DefaultNla::new(kind & TYPE_MASK | 0x2000, value);
+            message.attributes.insert(0, netlink_packet_route::route::RouteAttribute::Other(unknown));
+            let mut bytes = Vec::new();
+            append(&mut bytes, libc::RTM_NEWROUTE, 0, 9, &message);
+            let read = messages(&bytes).next().unwrap();
+            prop_assert_eq!((read.kind, read.seq), (libc::RTM_NEWROUTE, 9));
+            prop_assert_eq!(route::decode(read.payload), Some(ours));
+        }
+    }
+
+    #[test]
+    fn an_encoded_link_decodes() {
+        let kind = LinkKind::Vxlan {
+            vni: 9,
+            port: 4789,
+            local: "fd00::1".parse().ok(),
+            dev: Some(2),
+            learning: true,
+        };
+        let made = NewLink { mtu: Some(1400), up: true, ..NewLink::new("vx0", kind) };
+        let mut bytes = Vec::new();
+        append(&mut bytes, libc::RTM_NEWLINK, 0, 1, &link_codec::encode_new(&made));
+        let link = link_codec::decode(messages(&bytes).next().unwrap().payload).unwrap();
+        assert_eq!((link.name.as_str(), link.mtu, link.up), ("vx0", 1400, true));
+        let vxlan = link.vxlan.unwrap();
+        assert_eq!((vxlan.vni, vxlan.port, vxlan.dev, vxlan.learning), (9, 4789, Some(2), true));
+        assert_eq!(vxlan.local, "fd00::1".parse().ok());
+    }
+}
