@@ -101,11 +101,17 @@ vm() {
 }
 
 fuzz() {
-    if cargo +nightly fuzz --version >/dev/null 2>&1; then
-        check fuzz scripts/fuzz.sh 5
-    else
-        skip fuzz "needs a nightly compiler with cargo-fuzz (cargo install cargo-fuzz); the property tests cover the same parsers"
+    if ! cargo +nightly --version >/dev/null 2>&1; then
+        skip fuzz "needs a nightly compiler (rustup toolchain install nightly); the property tests cover the same parsers"
+        return
     fi
+    local tool="$WEFT_CACHE/tools/bin/cargo-fuzz"
+    [ -x "$tool" ] || cargo install cargo-fuzz --locked --root "$WEFT_CACHE/tools" >"$logs/fuzz-install" 2>&1
+    if [ ! -x "$tool" ]; then
+        skip fuzz "cargo-fuzz could not be installed: $(tail -n 1 "$logs/fuzz-install")"
+        return
+    fi
+    check fuzz scripts/fuzz.sh 5
 }
 
 lanes=("$@")

@@ -34,7 +34,7 @@ cp "$target/debug/weft" "$target/debug/weft-cni" "$shared/"
 cp -r examples "$shared/"
 cp scripts/vm-inside.sh "$shared/run.sh"
 
-timeout 900 "$vm/venv/bin/vng" --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
+PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 900 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
     --memory 3G --cpus 2 -- "$shared/run.sh" "$shared" </dev/null >"$shared/console" 2>&1 || status=$?
 cat "$shared/log" 2>/dev/null || cat "$shared/console"
 if ! grep -q '^vm: done$' "$shared/log" 2>/dev/null; then

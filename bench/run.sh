@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The figures of docs/performance.md. usage: bench/run.sh [cni] [up] [scale] [path]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+parts=("$@")
+[ "$#" -gt 0 ] || parts=(cni up scale path)
+for part in "${parts[@]}"; do
+    echo "== $part"
+    "bench/$part.sh"
+done
