@@ -1,0 +1,149 @@
+//! The lab's main process: makes the underlay and the nodes, starts the API server and the
+//! agents and keeps them running, and plays kubelet and container runtime for every node.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::fd::OwnedFd;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use weft_store::Api;
+
+use crate::apiserver;
+use crate::conflist::Networks;
+use crate::daemon::{executable, quiet, release_stdio};
+use crate::nodes;
+use crate::progress::{Message, Teller};
+use crate::runtime::Runtime;
+use crate::state::{LabInfo, LabState};
+use crate::supervisor::Supervisor;
+use crate::underlay::{self, Node};
+
+/// How long `lab up` waits for the nodes' networks before it says which are not ready.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn main(state: &LabState) -> anyhow::Result<()> {
+    let teller = Teller::beside_stdout()?;
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    release_stdio()?;
+    let run = || -> anyhow::Result<()> {
+        raise_descriptor_limit()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(until_terminated(state, socket, &teller))
+    };
+    run().inspect_err(|error| {
+        tracing::error!("{error:#}");
+        teller.say(&Message::Failed(format!("{error:#}")));
+    })
+}
+
+async fn until_terminated(state: &LabState, socket: OwnedFd, teller: &Teller) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut children = Supervisor::default();
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        outcome = keep(state, socket, teller, &mut children) => outcome,
+    };
+    children.stop().await;
+    outcome
+}
+
+async fn keep(
+    state: &LabState,
+    socket: OwnedFd,
+    teller: &Teller,
+    children: &mut Supervisor,
+) -> anyhow::Result<()> {
+    let info = state.info()?.context("the lab was removed while it was made")?;
+    let config = &info.config;
+    underlay::build_router(state, config).context("cannot make the underlay")?;
+    let server_state = state.clone();
+    children.start("the API server", None, move || apiserver::command(&server_state, &socket));
+    let nodes = underlay::build_nodes(state, config).context("cannot make the nodes' namespaces")?;
+    teller.step("namespaces", format!("{} nodes on {} segment(s)", nodes.len(), config.segments()));
+    let api = apiserver::wait_ready(state, &info).await?;
+    teller.step("apiserver", format!("answers on 127.0.0.1:{}", info.api_port));
+    nodes::register(&api, config, &nodes).await?;
+    teller.step("nodes", format!("{} registered", nodes.len()));
+    let networks = Networks::watch(state, &nodes)?;
+    for node in &nodes {
+        start_agent(state, &info, node, children)?;
+    }
+    let ready = nodes_ready(&api, &networks, &nodes);
+    let pods = Runtime::new(state, api.clone(), &nodes, &networks).run();
+    let announce = async {
+        let text = ready.await;
+        teller.step("agents", text);
+        teller.say(&Message::Ready);
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    tokio::select! { outcome = pods => outcome, outcome = announce => outcome }
+}
+
+fn start_agent(
+    state: &LabState,
+    info: &LabInfo,
+    node: &Node,
+    children: &mut Supervisor,
+) -> anyhow::Result<()> {
+    let name = node.spec.name.clone();
+    for dir in [state.cni_data_dir(&name), state.agent_dir(&name)] {
+        make_dir(&dir)?;
+    }
+    let (state, config) = (state.clone(), info.config.clone());
+    children.start(&format!("the agent of {name}"), Some(node.netns.clone()), move || {
+        let mut command = Command::new(executable()?);
+        command.arg("agent").args(["--node-name", &name, "--backend", &config.backend.to_string()]);
+        command.arg("--kubeconfig").arg(state.kubeconfig_inside());
+        for cidr in &config.pod_cidrs {
+            command.args(["--cluster-cidr", &cidr.to_string()]);
+        }
+        command.arg("--cni-conf-dir").arg(state.cni_conf_dir(&name));
+        command.arg("--cni-data-dir").arg(state.cni_data_dir(&name));
+        command.arg("--state-dir").arg(state.agent_dir(&name)).env_remove(crate::daemon::ROLE);
+        quiet(&mut command, &state.log_dir().join(format!("agent-{name}.log")))?;
+        Ok(command)
+    });
+    Ok(())
+}
+
+/// Reports every node ready as its network becomes so; says how that went.
+fn nodes_ready(api: &Api, networks: &Networks, nodes: &[Node]) -> impl Future<Output = String> + use<> {
+    let mut waits = JoinSet::new();
+    for node in nodes {
+        let (api, name) = (api.clone(), node.spec.name.clone());
+        let mut network = networks.of(&name);
+        waits.spawn(async move {
+            if network.wait_for(Option::is_some).await.is_ok() {
+                nodes::set_ready(&api, &name).await;
+            }
+        });
+    }
+    let total = nodes.len();
+    async move {
+        let all = async { while waits.join_next().await.is_some() {} };
+        if tokio::time::timeout(NETWORK_PATIENCE, all).await.is_ok() {
+            return format!("{total} running, every node has a pod network");
+        }
+        let missing = waits.len();
+        // Those still waiting go on doing so.
+        waits.detach_all();
+        format!(
+            "{total} running, {missing} nodes have no pod network yet: see weft lab status, log/agent-NODE.log"
+        )
+    }
+}
+
+pub(crate) fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))
+}
+
+/// A pod costs a descriptor for each port, and the usual soft limit is 1,024.
+fn raise_descriptor_limit() -> anyhow::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
+}

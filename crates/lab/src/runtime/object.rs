@@ -1,0 +1,111 @@
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A pod as a kubelet needs it (core/v1 Pod).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodObject {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: Spec,
+    pub(crate) status: Status,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Metadata {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) deletion_timestamp: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Spec {
+    pub(crate) node_name: Option<String>,
+    pub(crate) host_network: bool,
+    pub(crate) containers: Vec<Container>,
+    pub(crate) init_containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Port {
+    pub(crate) container_port: u16,
+    pub(crate) protocol: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Status {
+    pub(crate) phase: Option<String>,
+    pub(crate) start_time: Option<String>,
+}
+
+impl PodObject {
+    /// The pod; None for what is none (a bookmark, a list with a broken item), which is logged.
+    pub(crate) fn parse(value: Value) -> Option<PodObject> {
+        let pod = serde_json::from_value::<PodObject>(value);
+        let pod = pod.inspect_err(|error| tracing::warn!("a pod cannot be read: {error}")).ok()?;
+        // The UID becomes a file name.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let uid = &pod.metadata.uid;
+        (!uid.is_empty() && uid.len() <= 64 && uid.bytes().all(plain)).then_some(pod)
+    }
+
+    pub(crate) fn has_finished(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}/{}", self.metadata.namespace, self.metadata.name)
+    }
+
+    /// Its API path.
+    pub(crate) fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}", self.metadata.namespace, self.metadata.name)
+    }
+
+    /// The containers that run for the pod's life: sidecars too.
+    pub(crate) fn running_containers(&self) -> impl Iterator<Item = &Container> {
+        let sidecars = self.spec.init_containers.iter();
+        let sidecars = sidecars.filter(|one| one.restart_policy.as_deref() == Some("Always"));
+        sidecars.chain(&self.spec.containers)
+    }
+
+    /// The ports its containers declare, each once.
+    pub(crate) fn ports(&self) -> Vec<(u16, Protocol)> {
+        let declared = self.running_containers().flat_map(|container| &container.ports);
+        let ports = declared.map(|port| (port.container_port, Protocol::of(port.protocol.as_deref())));
+        let distinct: std::collections::BTreeSet<_> = ports.filter(|(port, _)| *port > 0).collect();
+        distinct.into_iter().collect()
+    }
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    fn of(text: Option<&str>) -> Protocol {
+        match text {
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        }
+    }
+}
