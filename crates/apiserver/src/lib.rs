@@ -7,6 +7,7 @@
 //! - `strategy` has the rules: defaults, validation, what an update may change.
 #![forbid(unsafe_code)]
 
+mod controllers;
 mod error;
 mod http;
 pub mod kinds;
@@ -18,6 +19,7 @@ mod server;
 mod storage;
 mod strategy;
 
+pub use controllers::{Controllers, ControllersConfig, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
 pub use patch::Patch;
 pub use registry::{DeleteOptions, Part, Registry, RegistryConfig};

@@ -1,0 +1,82 @@
+//! Every kind's list and watch, in one queue.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::registry::Registry;
+use crate::resource::Resource;
+use crate::storage::EventKind;
+
+/// News that may wait before the watches wait themselves.
+const QUEUE: usize = 1024;
+
+/// What a watch brought.
+pub(super) enum News {
+    /// The whole kind, as it was at a version.
+    All(Arc<Resource>, Vec<Arc<Value>>, u64),
+    /// The object is so now.
+    Put(Arc<Resource>, Arc<Value>),
+    /// The object is gone.
+    Gone(Arc<Resource>, Arc<Value>),
+}
+
+/// The watches.
+pub(super) struct Feeds {
+    registry: Registry,
+    queue: mpsc::Sender<News>,
+    kinds: HashMap<String, Arc<Resource>>,
+    tasks: JoinSet<()>,
+}
+
+impl Feeds {
+    pub(super) fn new(registry: Registry) -> (Self, mpsc::Receiver<News>) {
+        let (queue, news) = mpsc::channel(QUEUE);
+        (Feeds { registry, queue, kinds: HashMap::new(), tasks: JoinSet::new() }, news)
+    }
+
+    /// Watches the kinds that are not watched yet, and returns how many are.
+    pub(super) fn refresh(&mut self) -> usize {
+        for kind in self.registry.kinds() {
+            let name = kind.qualified();
+            // Nobody acts on events, and nobody owns by them.
+            if kind.kind == "Event" || self.kinds.contains_key(&name) {
+                continue;
+            }
+            self.kinds.insert(name, kind.clone());
+            self.tasks.spawn(follow(self.registry.clone(), kind, self.queue.clone()));
+        }
+        self.kinds.len()
+    }
+
+    /// A kind by its qualified plural.
+    pub(super) fn kind(&self, name: &str) -> Option<Arc<Resource>> {
+        let other = || self.registry.kinds().into_iter().find(|kind| kind.qualified() == name);
+        self.kinds.get(name).cloned().or_else(other)
+    }
+}
+
+async fn follow(registry: Registry, kind: Arc<Resource>, queue: mpsc::Sender<News>) {
+    loop {
+        let (objects, version) = registry.list(&kind, None);
+        if queue.send(News::All(kind.clone(), objects, version)).await.is_err() {
+            return;
+        }
+        // A watch that fell behind the history ends; the next list brings what it missed.
+        let Ok(mut watch) = registry.watch(&kind, None, version) else { continue };
+        while let Ok(event) = watch.next().await {
+            let object = event.object.clone();
+            let news = match event.kind {
+                EventKind::Deleted => News::Gone(kind.clone(), object),
+                EventKind::Added | EventKind::Modified => News::Put(kind.clone(), object),
+            };
+            if queue.send(news).await.is_err() {
+                return;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
