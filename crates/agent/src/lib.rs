@@ -1,1 +1,24 @@
-//! weft-agent
+//! One node's daemon: what it programs is what the cluster says, and nothing else.
+//!
+//! [`Agent`] joins the planner and the drivers and has no loop, no API and no clock of its own;
+//! [`drive`] feeds it with updates, with what the kernel says and with the hours of a slow audit;
+//! [`run`] is the process. It changes nothing before the first full view of the cluster, adopts
+//! what it finds by name and mark, repairs what others break from the kernel's notification, and
+//! leaves everything as it is when it ends.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod conditions;
+mod config;
+mod conflist;
+mod files;
+mod forwarding;
+mod run;
+mod sources;
+mod status;
+mod underlay;
+
+pub use agent::Agent;
+pub use config::AgentConfig;
+pub use run::{drive, run};
+pub use status::{PeerStatus, Repairs, Status};

@@ -1,0 +1,239 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use weft_fabric::{Fabric, FabricConfig, LocalPlan, Planner, Underlay, internal_ip, masquerade};
+use weft_kernel::nft::{Nft, NftEvent};
+use weft_kernel::{Event, Netlink};
+use weft_model::{Cluster, mark};
+use weft_store::{Freshness, Update};
+
+use crate::status::{self, Repairs, Status};
+use crate::{AgentConfig, conflist, files, forwarding, underlay};
+
+/// One node's agent without its event loop: inputs come in by `handle_*`, which change nothing
+/// in the kernel, and [`apply`](Agent::apply) then does what is due.
+///
+/// Call order: take in everything that waits (kernel events first), then apply. Nothing is
+/// changed before the first update. The monitors must have been opened before that.
+pub struct Agent {
+    cfg: AgentConfig,
+    netlink: Netlink,
+    nft: Nft,
+    cluster: Option<Cluster>,
+    stale: Option<(std::time::SystemTime, String)>,
+    underlay: Option<Underlay>,
+    planner: Planner,
+    fabric: Fabric,
+    /// What to look at in the next apply.
+    due: Due,
+    /// Whether the next apply follows a change of the plan; else what it writes is a repair.
+    replanned: bool,
+    errors: Vec<String>,
+    repairs: Repairs,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    underlay: bool,
+    forwarding: bool,
+    masquerade: bool,
+    conflist: bool,
+}
+
+impl Due {
+    const ALL: Due = Due { underlay: true, forwarding: true, masquerade: true, conflist: true };
+
+    fn any(self) -> bool {
+        self.underlay || self.forwarding || self.masquerade || self.conflist
+    }
+}
+
+impl Agent {
+    /// An agent for the network namespace that the calling thread is in. Changes nothing yet.
+    pub fn new(cfg: AgentConfig) -> Result<Agent> {
+        let netlink = Netlink::open().context("open the routing socket")?;
+        let nft = Nft::open().context("open the nftables socket")?;
+        let fabric = FabricConfig { backend: cfg.backend, cluster_cidrs: cfg.cluster_cidrs.clone() };
+        Ok(Agent {
+            netlink,
+            nft,
+            cluster: None,
+            stale: None,
+            underlay: None,
+            planner: Planner::new(&cfg.node_name, fabric),
+            fabric: Fabric::new(cfg.cluster_cidrs.clone()),
+            due: Due::ALL,
+            replanned: true,
+            errors: Vec::new(),
+            repairs: Repairs::default(),
+            cfg,
+        })
+    }
+
+    /// Takes in a new view of the cluster.
+    pub fn handle_update(&mut self, update: Update) {
+        let before = self.internal_ip();
+        self.stale = match update.freshness {
+            Freshness::Fresh => None,
+            Freshness::Stale { since, reason } => Some((since, reason)),
+        };
+        self.cluster = Some(update.cluster);
+        self.due.underlay |= self.internal_ip() != before;
+        self.replan(&update.changes.nodes);
+    }
+
+    /// Takes in what the kernel says of links, addresses, routes, neighbours and sysctls.
+    pub fn handle_kernel_event(&mut self, event: &Event) {
+        self.due.underlay |= underlay::concerns(event, self.internal_ip(), self.underlay.as_ref());
+        self.due.forwarding |= forwarding::concerns(event);
+        self.fabric.handle_event(event);
+    }
+
+    /// Takes in what nftables says; own changes are known by their port.
+    pub fn handle_nft_event(&mut self, event: &NftEvent) {
+        self.due.masquerade |= match event {
+            NftEvent::Touched { table, port } => table.name == mark::TABLE && *port != self.nft.port(),
+            NftEvent::Overrun => true,
+            _ => false,
+        };
+    }
+
+    /// Something changed in the runtime's configuration folder.
+    pub fn handle_conf_dir_event(&mut self) {
+        self.due.conflist = true;
+    }
+
+    /// Trusts nothing that is known of the kernel: the next apply looks at all of it.
+    pub fn audit(&mut self) {
+        self.due = Due::ALL;
+        self.fabric.distrust();
+    }
+
+    /// Whether an apply has something to do.
+    pub fn pending(&self) -> bool {
+        self.cluster.is_some() && (self.due.any() || self.fabric.pending())
+    }
+
+    /// Does what is due, in this order: devices, addresses, neighbours, forwarding entries and
+    /// routes; forwarding; masquerade; and only then the configuration that lets pods come.
+    /// Returns whether it all succeeded; what did not is in the status and due again.
+    pub fn apply(&mut self) -> bool {
+        if !self.pending() {
+            return self.errors.is_empty();
+        }
+        let mut errors = Vec::new();
+        if self.due.underlay {
+            self.find_underlay(&mut errors);
+        }
+        let mut written = 0;
+        if let Ok(local) = self.planner.plan().local.clone() {
+            let applied = self.fabric.apply(&mut self.netlink, self.planner.plan());
+            written += applied.writes;
+            errors.extend(applied.errors.iter().map(ToString::to_string));
+            let masked = self.apply_local(&local, &mut errors);
+            written += masked;
+        }
+        if !std::mem::take(&mut self.replanned) && written > 0 {
+            tracing::info!(objects = written, "repaired what something else changed");
+            self.repairs.add(written);
+        }
+        for error in errors.iter().filter(|error| !self.errors.contains(error)) {
+            tracing::warn!("{error}");
+        }
+        self.errors = errors;
+        self.errors.is_empty()
+    }
+
+    /// What an operator should know now.
+    pub fn status(&self) -> Status {
+        let plan = self.planner.plan();
+        let mut errors = self.errors.clone();
+        match &plan.local {
+            Ok(local) => errors.extend(local.problems.iter().map(ToString::to_string)),
+            Err(_) if self.cluster.is_none() => {
+                errors.push("waiting for the first view of the cluster".into())
+            }
+            Err(waiting) => errors.push(waiting.to_string()),
+        }
+        if let Some((_, reason)) = &self.stale {
+            errors.push(format!("the API is away, the last known state serves: {reason}"));
+        }
+        let ready = plan.local.is_ok() && self.fabric.bridge().is_some() && !self.due.any();
+        Status {
+            node: self.cfg.node_name.as_str().into(),
+            ready,
+            stale_since: self.stale.as_ref().map(|(since, _)| status::timestamp(*since)),
+            peers: status::peers(plan, &self.fabric),
+            repairs: self.repairs.clone(),
+            errors,
+        }
+    }
+
+    /// Whether there was a first view of the cluster.
+    pub fn served(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// How the agent was configured.
+    pub fn config(&self) -> &AgentConfig {
+        &self.cfg
+    }
+
+    fn internal_ip(&self) -> Option<IpAddr> {
+        internal_ip(self.cluster.as_ref()?, &self.cfg.node_name)
+    }
+
+    fn replan(&mut self, changed: &BTreeSet<Arc<str>>) {
+        let Some(cluster) = &self.cluster else { return };
+        let local = self.planner.plan().local.clone();
+        let peers = self.planner.update(cluster, changed, self.underlay.as_ref());
+        let plan = self.planner.plan();
+        let moved = plan.local != local;
+        if moved {
+            self.due = Due { underlay: self.due.underlay, ..Due::ALL };
+        }
+        self.replanned |= moved || !peers.is_empty();
+        self.fabric.desire(plan, &peers);
+    }
+
+    fn find_underlay(&mut self, errors: &mut Vec<String>) {
+        let found = match self.internal_ip() {
+            Some(address) => underlay::find(&mut self.netlink, address),
+            None => Ok(None),
+        };
+        match found {
+            Ok(found) => {
+                self.due.underlay = false;
+                self.underlay = found;
+                self.replan(&BTreeSet::new());
+            }
+            Err(error) => errors.push(format!("find the underlay link: {error}")),
+        }
+    }
+
+    fn apply_local(&mut self, local: &LocalPlan, errors: &mut Vec<String>) -> usize {
+        let mut written = 0;
+        let mut step = |due: &mut bool, work: &mut dyn FnMut() -> Result<usize>| {
+            if *due {
+                match work() {
+                    Ok(done) => (written, *due) = (written + done, false),
+                    Err(error) => errors.push(format!("{error:#}")),
+                }
+            }
+        };
+        if let Some(underlay) = &self.underlay {
+            step(&mut self.due.forwarding, &mut || Ok(forwarding::ensure(local, underlay)?));
+        }
+        let nft = &mut self.nft;
+        step(&mut self.due.masquerade, &mut || Ok(masquerade::ensure(nft, &local.masquerade)?));
+        // Without the bridge a pod would get a network that leads nowhere.
+        if self.fabric.bridge().is_some() {
+            let text = conflist::render(local, &self.cfg.cni_data_dir);
+            let path = conflist::path(&self.cfg.cni_conf_dir);
+            step(&mut self.due.conflist, &mut || Ok(files::ensure(&path, text.as_bytes())?.into()));
+        }
+        written
+    }
+}

@@ -1,0 +1,158 @@
+//! The node's conditions, kept in its status: written when they differ, and tried again with
+//! growing pauses while the API is away.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use weft_store::{Api, Error};
+
+use crate::Status;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// More refused peers than this are counted and not named.
+const NAMED_PEERS: usize = 8;
+
+/// One condition as we want it (core/v1 NodeCondition without its times).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    kind: &'static str,
+    status: bool,
+    reason: &'static str,
+    message: String,
+}
+
+/// What a status says in conditions.
+pub(crate) fn conditions(status: &Status) -> Vec<Condition> {
+    let network = if status.ready {
+        let message = "Weft has programmed this node's pod network".into();
+        Condition { kind: "NetworkUnavailable", status: false, reason: "WeftIsUp", message }
+    } else {
+        let message = status.errors.join("; ");
+        Condition { kind: "NetworkUnavailable", status: true, reason: "WeftIsNotReady", message }
+    };
+    vec![network, peers_condition(status)]
+}
+
+fn peers_condition(status: &Status) -> Condition {
+    let refused: Vec<&str> = status.peers.iter().filter_map(|peer| peer.reason.as_deref()).collect();
+    let kind = "WeftPeersReachable";
+    if refused.is_empty() {
+        let message = "every other node's pods are reachable".into();
+        return Condition { kind, status: true, reason: "AllPeersProgrammed", message };
+    }
+    let mut message = refused[..refused.len().min(NAMED_PEERS)].join("; ");
+    if refused.len() > NAMED_PEERS {
+        message += &format!("; and {} more", refused.len() - NAMED_PEERS);
+    }
+    Condition { kind, status: false, reason: "PeersRefused", message }
+}
+
+/// Writes what `wanted` holds, and again whenever it changes. Ends when its sender is gone.
+pub(crate) async fn keep(api: Api, node: String, mut wanted: watch::Receiver<Vec<Condition>>) {
+    while wanted.changed().await.is_ok() {
+        let mut pause = Duration::from_millis(500);
+        loop {
+            let conditions = wanted.borrow_and_update().clone();
+            match write(&api, &node, &conditions).await {
+                Ok(()) => break,
+                Err(error) => tracing::debug!("write the conditions of node {node}: {error}"),
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Between half and the whole of `pause`, so that many nodes do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0u8) % 1024;
+    pause / 2 + pause / 2 * u32::try_from(random).unwrap_or_default() / 1024
+}
+
+async fn write(api: &Api, node: &str, wanted: &[Condition]) -> Result<(), Error> {
+    let path = format!("/api/v1/nodes/{node}");
+    let object = api.get(&path).await?;
+    let Some(conditions) = merged(object.pointer("/status/conditions"), wanted, Timestamp::now()) else {
+        return Ok(());
+    };
+    // The version makes a concurrent writer of the list a conflict and not a loss.
+    let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    let patch = json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": conditions } });
+    api.patch_status(&path, &patch).await?;
+    Ok(())
+}
+
+/// The list with our conditions in it; none if it has them already.
+fn merged(found: Option<&Value>, wanted: &[Condition], now: Timestamp) -> Option<Vec<Value>> {
+    let mut list = found.and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut changed = false;
+    for condition in wanted {
+        let old = list.iter().position(|c| c["type"] == condition.kind);
+        let new = condition.to_json(old.map(|i| &list[i]), now);
+        let Some(new) = new else { continue };
+        changed = true;
+        match old {
+            Some(i) => list[i] = new,
+            None => list.push(new),
+        }
+    }
+    changed.then_some(list)
+}
+
+impl Condition {
+    /// As the API has it; none if `old` already says so.
+    fn to_json(&self, old: Option<&Value>, now: Timestamp) -> Option<Value> {
+        let status = if self.status { "True" } else { "False" };
+        let same_status = old.filter(|old| old["status"] == status);
+        if same_status.is_some_and(|old| old["reason"] == self.reason && old["message"] == self.message) {
+            return None;
+        }
+        let seconds = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
+        let since = same_status.and_then(|old| old.get("lastTransitionTime")).cloned();
+        Some(json!({
+            "type": self.kind,
+            "status": status,
+            "reason": self.reason,
+            "message": self.message,
+            "lastHeartbeatTime": seconds,
+            "lastTransitionTime": since.unwrap_or_else(|| json!(seconds)),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PeerStatus;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn others_conditions_stay_and_equal_ones_are_not_written() {
+        let ready = Status { ready: true, ..Status::default() };
+        let kubelet = json!([{ "type": "Ready", "status": "True" }]);
+        let first = merged(Some(&kubelet), &conditions(&ready), at("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(first.len(), 3);
+        assert_eq!(first[0], kubelet[0]);
+        assert_eq!((&first[1]["type"], &first[1]["status"]), (&json!("NetworkUnavailable"), &json!("False")));
+        let again = Value::Array(first);
+        assert_eq!(merged(Some(&again), &conditions(&ready), at("2026-01-02T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn the_time_of_transition_is_that_of_the_status_alone() {
+        let peer =
+            |n: usize| PeerStatus { reason: Some(format!("peer {n} is refused")), ..PeerStatus::default() };
+        let one = Status { peers: vec![peer(1)], ..Status::default() };
+        let first = merged(None, &conditions(&one), at("2026-01-01T00:00:00Z")).map(Value::Array).unwrap();
+        let many = Status { peers: (0..20).map(peer).collect(), ..Status::default() };
+        let second = merged(Some(&first), &conditions(&many), at("2026-01-02T00:00:00Z")).unwrap();
+        assert_eq!(second[1]["lastTransitionTime"], "2026-01-01T00:00:00Z");
+        assert!(second[1]["message"].as_str().unwrap().ends_with("and 12 more"), "{}", second[1]);
+    }
+}

@@ -1,0 +1,23 @@
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use weft_model::network::Backend;
+
+/// How one node's agent works.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// This node's name, as its Node object has it.
+    pub node_name: String,
+    /// Where the API is and who we are to it.
+    pub kubeconfig: PathBuf,
+    /// How packets go from node to node.
+    pub backend: Backend,
+    /// The CIDRs of all pods, at least one.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Where the container runtime looks for network configurations.
+    pub cni_conf_dir: PathBuf,
+    /// Where `host-local` keeps its allocations.
+    pub cni_data_dir: PathBuf,
+    /// Where `status.json` and the last snapshot of the cluster are kept.
+    pub state_dir: PathBuf,
+}

@@ -1,0 +1,31 @@
+//! The network configuration that the container runtime reads.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use weft_fabric::LocalPlan;
+use weft_model::mark;
+
+/// Its name in the runtime's folder: of several the first by name is taken.
+pub(crate) const FILE: &str = "10-weft.conflist";
+
+pub(crate) fn path(conf_dir: &Path) -> PathBuf {
+    conf_dir.join(FILE)
+}
+
+/// The text for pods of this node. `data_dir` is where `host-local` keeps its allocations.
+pub(crate) fn render(plan: &LocalPlan, data_dir: &Path) -> String {
+    let ranges: Vec<Value> = plan.pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
+    let ipam = json!({ "type": "host-local", "ranges": ranges, "dataDir": data_dir });
+    let bridge = json!({
+        "type": "bridge",
+        "bridge": mark::BRIDGE,
+        "isGateway": true,
+        "isDefaultGateway": true,
+        "hairpinMode": true,
+        "mtu": plan.bridge.mtu,
+        "ipam": ipam,
+    });
+    let list = json!({ "cniVersion": "1.1.0", "name": mark::CNI_NETWORK, "plugins": [bridge] });
+    format!("{list:#}\n")
+}

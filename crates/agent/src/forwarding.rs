@@ -1,0 +1,34 @@
+//! The sysctls without which a node forwards nothing.
+
+use weft_fabric::{LocalPlan, Underlay};
+use weft_kernel::{Event, Result, sysctl};
+use weft_model::mark;
+
+/// Turns forwarding on for each family that has pods, on the whole node and on the links of the
+/// path: one of them may have been turned off alone. Returns how many were changed.
+pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay) -> Result<usize> {
+    let mut changed = 0;
+    let mut on = |name: String| sysctl::ensure(&name, "1").map(|done| changed += usize::from(done));
+    on("net/ipv4/ip_forward".into())?;
+    for link in links(plan, underlay) {
+        on(format!("net/ipv4/conf/{link}/forwarding"))?;
+    }
+    if plan.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
+        on("net/ipv6/conf/all/forwarding".into())?;
+    }
+    Ok(changed)
+}
+
+fn links<'a>(plan: &LocalPlan, underlay: &'a Underlay) -> impl Iterator<Item = &'a str> {
+    let vxlan = plan.vxlan.is_some().then_some(mark::VXLAN);
+    [&*underlay.link, mark::BRIDGE].into_iter().chain(vxlan)
+}
+
+/// Whether `event` says that forwarding was turned off somewhere.
+pub(crate) fn concerns(event: &Event) -> bool {
+    match event {
+        Event::Netconf(netconf) => netconf.forwarding == Some(false),
+        Event::Overrun => true,
+        _ => false,
+    }
+}

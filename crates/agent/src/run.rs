@@ -1,0 +1,162 @@
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use weft_store::{Api, Store, StoreConfig, Update};
+
+use crate::sources::Sources;
+use crate::{Agent, AgentConfig, Status, conditions, files};
+
+/// How often everything is looked at, in case a notification was missed.
+const AUDIT: Duration = Duration::from_secs(30);
+/// After a failure nothing is tried again sooner than the first, nor left longer than the last.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Between two reports of a status that changes all the time.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// Runs the agent until SIGTERM or SIGINT. Must be called within a current-thread Tokio runtime
+/// whose thread is in the node's network namespace. Everything stays as it is when it ends.
+pub async fn run(cfg: AgentConfig) -> Result<()> {
+    if cfg.cluster_cidrs.is_empty() {
+        bail!("no cluster CIDR is given: name the CIDRs of all pods with --cluster-cidr");
+    }
+    let api = Api::from_kubeconfig(&cfg.kubeconfig).await?;
+    let cache = Some(cfg.state_dir.join("cluster.cache"));
+    std::fs::create_dir_all(&cfg.state_dir)
+        .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
+    let mut store = Store::start(api.clone(), StoreConfig { cache, ..StoreConfig::default() });
+    let (wanted, conditions) = watch::channel(Vec::new());
+    let node = cfg.node_name.clone();
+    let reporter = tokio::spawn(conditions::keep(api, node, conditions));
+    let status_file = cfg.state_dir.join("status.json");
+    let mut agent = Agent::new(cfg)?;
+    tracing::info!(node = agent.config().node_name, backend = %agent.config().backend, "weft agent starts");
+    let report = |status: &Status, served: bool| {
+        let text = serde_json::to_vec_pretty(status).unwrap_or_default();
+        if let Err(error) = files::ensure(&status_file, &text) {
+            tracing::warn!("{error:#}");
+        }
+        if served {
+            let new = conditions::conditions(status);
+            wanted.send_if_modified(|old| {
+                let differs = *old != new;
+                *old = new;
+                differs
+            });
+        }
+    };
+    let ended = drive(&mut agent, async || store.changed().await, terminated()?, report).await;
+    reporter.abort();
+    tracing::info!("weft agent ends; what it programmed stays");
+    ended
+}
+
+fn terminated() -> Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// The event loop: feeds `agent` with the updates that `next` gives (which must be cancel safe)
+/// and with what the kernel says, until `stop` ends. `report` gets each new status, and whether
+/// a view of the cluster was served yet.
+pub async fn drive(
+    agent: &mut Agent,
+    mut next: impl AsyncFnMut() -> Update,
+    stop: impl Future<Output = ()>,
+    mut report: impl FnMut(&Status, bool),
+) -> Result<()> {
+    let mut stop = pin!(stop);
+    // Opened before the first reading, so that no change falls between.
+    let mut sources = Sources::open(&agent.config().cni_conf_dir)?;
+    let mut clock = Clock::new(Instant::now());
+    let mut reported = agent.status();
+    report(&reported, agent.served());
+    loop {
+        let update = tokio::select! {
+            () = &mut stop => return Ok(()),
+            ready = sources.ready() => {
+                ready?;
+                clock.hasten();
+                None
+            }
+            update = next() => Some(update),
+            () = sleep_until(clock.wakes()) => None,
+        };
+        sources.drain(agent);
+        let now = Instant::now();
+        if now >= clock.audit {
+            clock.audit = now + AUDIT;
+            agent.audit();
+        }
+        if let Some(update) = update {
+            // What others broke is repaired, and counted, before the plan moves on.
+            agent.apply();
+            sources.drain(agent);
+            agent.handle_update(update);
+            clock.retry = None;
+        }
+        if agent.pending() && clock.may_apply(now) {
+            let done = agent.apply();
+            clock.applied(done, Instant::now());
+        }
+        if now >= clock.report {
+            let status = agent.status();
+            if status != reported {
+                report(&status, agent.served());
+                reported = status;
+                clock.report = now + REPORT;
+            }
+            clock.unreported = false;
+        } else {
+            clock.unreported = true;
+        }
+    }
+}
+
+/// When the loop wakes by itself.
+struct Clock {
+    audit: Instant,
+    /// Not before this is a failed apply repeated.
+    retry: Option<Instant>,
+    applied: Instant,
+    pause: Duration,
+    /// Not before this is a status reported.
+    report: Instant,
+    unreported: bool,
+}
+
+impl Clock {
+    fn new(now: Instant) -> Clock {
+        Clock { audit: now + AUDIT, retry: None, applied: now, pause: FIRST_RETRY, report: now, unreported: false }
+    }
+
+    fn wakes(&self) -> Instant {
+        let report = self.unreported.then_some(self.report);
+        [Some(self.audit), self.retry, report].into_iter().flatten().min().unwrap_or(self.audit)
+    }
+
+    fn may_apply(&self, now: Instant) -> bool {
+        self.retry.is_none_or(|retry| now >= retry)
+    }
+
+    /// Something happened: one lasting failure must not delay other repairs.
+    fn hasten(&mut self) {
+        self.retry = self.retry.map(|retry| retry.min(self.applied + FIRST_RETRY));
+    }
+
+    fn applied(&mut self, done: bool, now: Instant) {
+        self.applied = now;
+        self.retry = (!done).then_some(now + self.pause);
+        self.pause = if done { FIRST_RETRY } else { (self.pause * 2).min(LAST_RETRY) };
+    }
+}

@@ -1,0 +1,121 @@
+//! Where the agent hears that something changed: the kernel and the runtime's folder.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::unix::AsyncFd;
+use weft_kernel::nft::{NftEvent, NftMonitor};
+use weft_kernel::{Event, Monitor};
+
+use crate::Agent;
+
+/// The three descriptors and what is read from them.
+pub(crate) struct Sources {
+    kernel: (Monitor, AsyncFd<OwnedFd>),
+    nft: (NftMonitor, AsyncFd<OwnedFd>),
+    folder: (Folder, AsyncFd<OwnedFd>),
+}
+
+impl Sources {
+    /// Listens in the calling thread's network namespace and on `conf_dir`, which is made if it
+    /// is missing.
+    pub(crate) fn open(conf_dir: &Path) -> Result<Sources> {
+        let kernel = Monitor::open().context("listen to the kernel")?;
+        let nft = NftMonitor::open().context("listen to nftables")?;
+        let folder = Folder::open(conf_dir)?;
+        let waits = (waitable(&kernel)?, waitable(&nft)?, waitable(&folder.inotify)?);
+        Ok(Sources { kernel: (kernel, waits.0), nft: (nft, waits.1), folder: (folder, waits.2) })
+    }
+
+    /// Waits until something can be taken in. Cancel safe.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        let guard = tokio::select! {
+            guard = self.kernel.1.readable() => guard,
+            guard = self.nft.1.readable() => guard,
+            guard = self.folder.1.readable() => guard,
+        };
+        // Cleared before reading: what comes while we read wakes us again.
+        guard.context("wait for the kernel")?.clear_ready();
+        Ok(())
+    }
+
+    /// Gives the agent all that waits.
+    pub(crate) fn drain(&mut self, agent: &mut Agent) {
+        loop {
+            match self.kernel.0.try_next() {
+                Ok(Some(event)) => agent.handle_kernel_event(&event),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!("read the kernel's notifications: {error}");
+                    agent.handle_kernel_event(&Event::Overrun);
+                    break;
+                }
+            }
+        }
+        loop {
+            match self.nft.0.try_next() {
+                Ok(Some(events)) => events.iter().for_each(|event| agent.handle_nft_event(event)),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!("read nftables' notifications: {error}");
+                    agent.handle_nft_event(&NftEvent::Overrun);
+                    break;
+                }
+            }
+        }
+        if self.folder.0.changed() {
+            agent.handle_conf_dir_event();
+        }
+    }
+}
+
+fn waitable(source: &impl AsFd) -> Result<AsyncFd<OwnedFd>> {
+    let fd = source.as_fd().try_clone_to_owned().context("duplicate a descriptor")?;
+    AsyncFd::try_new(fd).map_err(|error| anyhow::anyhow!("wait on a descriptor: {error}"))
+}
+
+/// A folder that is watched, and made and watched again when it was removed.
+struct Folder {
+    path: PathBuf,
+    inotify: Inotify,
+}
+
+impl Folder {
+    fn open(path: &Path) -> Result<Folder> {
+        let inotify =
+            Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).context("open inotify")?;
+        let folder = Folder { path: path.into(), inotify };
+        folder.watch()?;
+        Ok(folder)
+    }
+
+    fn watch(&self) -> Result<()> {
+        let (path, shown) = (&self.path, self.path.display());
+        std::fs::create_dir_all(path).with_context(|| format!("make the CNI folder {shown}"))?;
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF;
+        self.inotify.add_watch(path, flags).with_context(|| format!("watch the CNI folder {shown}"))?;
+        Ok(())
+    }
+
+    /// Whether anything happened since the last call.
+    fn changed(&mut self) -> bool {
+        let mut changed = false;
+        while let Ok(events) = self.inotify.read_events() {
+            changed |= !events.is_empty();
+            let gone =
+                AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_IGNORED;
+            if events.iter().any(|event| event.mask.intersects(gone))
+                && let Err(error) = self.watch()
+            {
+                tracing::warn!("{error:#}");
+            }
+        }
+        changed
+    }
+}
