@@ -53,6 +53,22 @@ impl Default for ControllersConfig {
     }
 }
 
+impl ControllersConfig {
+    /// For these cluster CIDRs; `mask` is a node's prefix length, in the one family there is or
+    /// in IPv4 where there are both.
+    pub fn new(cluster_cidrs: Vec<IpNet>, mask: Option<u8>) -> Self {
+        let defaults = Self::default();
+        let v6_only =
+            !cluster_cidrs.is_empty() && cluster_cidrs.iter().all(|cidr| matches!(cidr, IpNet::V6(_)));
+        let (node_cidr_mask, node_cidr_mask_v6) = match mask {
+            Some(mask) if v6_only => (defaults.node_cidr_mask, mask),
+            Some(mask) => (mask, defaults.node_cidr_mask_v6),
+            None => (defaults.node_cidr_mask, defaults.node_cidr_mask_v6),
+        };
+        Self { cluster_cidrs, node_cidr_mask, node_cidr_mask_v6 }
+    }
+}
+
 /// The running controllers. Dropping it ends them; what they were writing is written or not.
 pub struct Controllers {
     _task: JoinSet<()>,

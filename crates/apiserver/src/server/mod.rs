@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::controllers::{self, ControllersConfig};
 use crate::http::App;
 use crate::registry::{Registry, RegistryConfig};
 use crate::storage::StorageError;
@@ -130,6 +131,8 @@ impl Server {
     /// Answers until `end` is done, then lets open requests end.
     pub async fn serve(self, end: impl Future<Output = ()>) -> Result<(), ServerError> {
         let (ending, watched) = watch::channel(false);
+        let config = ControllersConfig::new(self.config.cluster_cidrs, self.config.node_cidr_mask_size);
+        let _controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
         let app = Arc::new(App { registry: self.registry, token: self.token, ending: watched });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {

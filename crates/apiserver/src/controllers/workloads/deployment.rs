@@ -28,7 +28,12 @@ pub(super) fn plan(world: &World, key: &Key, deployment: &Value, now: &str) -> V
     actions
 }
 
+/// Whether a set is of the deployment's template: by the hash that it was made with, or by
+/// comparing, where another hash made it.
 fn same_template(deployment: &Value, set: &Value) -> bool {
+    if set["metadata"]["labels"][HASH] == template::hash(&deployment["spec"]["template"]) {
+        return true;
+    }
     let mut template = set["spec"]["template"].clone();
     if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
         labels.remove(HASH);
