@@ -1,6 +1,10 @@
 //! The rules about objects: what a create fills in, what an update may change, what holds a deletion.
 
+mod defaults;
+mod definition;
 mod names;
+mod service;
+mod validate;
 
 use serde_json::{Map, Value, json};
 
@@ -97,7 +101,6 @@ pub(crate) fn create(
     view: &View<'_>,
     context: &Context,
 ) -> Result<(), ApiError> {
-    let _ = context;
     let meta = &mut obj["metadata"];
     if meta["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()) {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
@@ -111,13 +114,68 @@ pub(crate) fn create(
     meta["creationTimestamp"] = json!(now());
     meta["generation"] = json!(1);
     drop_fields(meta, &["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]);
-    if r.kind == "Namespace" && r.group.is_empty() {
-        obj["spec"] = json!({"finalizers": ["kubernetes"]});
-        obj["status"] = json!({"phase": "Active"});
-        let name = name_of(obj).to_owned();
-        obj["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+    first_status(r, obj);
+    settle(r, None, obj, view, context)
+}
+
+/// The status of a new object; what the author wrote there does not count, but a node tells its own.
+fn first_status(r: &Resource, obj: &mut Value) {
+    match (&*r.group, &*r.kind) {
+        ("", "Node") => {}
+        ("", "Pod") => obj["status"] = json!({"phase": "Pending"}),
+        ("", "Namespace") => {
+            obj["spec"] = json!({"finalizers": ["kubernetes"]});
+            obj["status"] = json!({"phase": "Active"});
+        }
+        ("", "Service") => obj["status"] = json!({"loadBalancer": {}}),
+        _ if r.status => drop_fields(obj, &["status"]),
+        _ => {}
     }
-    Ok(())
+}
+
+/// Defaults, then checks, of a new or changed object.
+fn settle(
+    r: &Resource,
+    old: Option<&Value>,
+    obj: &mut Value,
+    view: &View<'_>,
+    context: &Context,
+) -> Result<(), ApiError> {
+    defaults::apply(r, obj);
+    let mut errors = validate::check(r, obj);
+    if errors.is_empty() {
+        match (&*r.group, &*r.kind) {
+            ("", "Namespace") => {
+                let name = name_of(obj).to_owned();
+                obj["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+            }
+            ("", "Service") => errors.extend(service::settle(obj, old, view, &context.service_cidrs).err()),
+            ("batch", "Job") => job_selector(obj),
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::settle(obj, &mut errors),
+            _ => {}
+        }
+    }
+    if let Some(old) = old {
+        validate::immutable(r, old, obj, &mut errors);
+    }
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, name_of(obj), &errors)) }
+}
+
+/// A Job's pods are told apart by the Job's uid, unless its author says otherwise.
+fn job_selector(job: &mut Value) {
+    if job["spec"]["manualSelector"] == true || !job["spec"]["selector"].is_null() {
+        return;
+    }
+    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    let labels = &mut job["spec"]["template"]["metadata"]["labels"];
+    if !labels.is_object() {
+        *labels = json!({});
+    }
+    for prefix in ["", "batch.kubernetes.io/"] {
+        labels[format!("{prefix}controller-uid")] = uid.clone();
+        labels[format!("{prefix}job-name")] = name.clone();
+    }
 }
 
 fn drop_fields(value: &mut Value, fields: &[&str]) {
@@ -147,7 +205,6 @@ pub(crate) fn update(
     view: &View<'_>,
     context: &Context,
 ) -> Result<(), ApiError> {
-    let _ = (view, context);
     identify(r, namespace_of(old), new)?;
     let name = name_of(old);
     let (before, after) = (&old["metadata"], &new["metadata"]);
@@ -167,6 +224,7 @@ pub(crate) fn update(
         return Err(ApiError::stale(r, name));
     }
     keep(r, old, new, part);
+    settle(r, Some(old), new, view, context)?;
     if new_content(old) != new_content(new) {
         new["metadata"]["generation"] = json!(before["generation"].as_i64().unwrap_or(0) + 1);
     }

@@ -1,0 +1,85 @@
+//! CustomResourceDefinitions: completed, checked, and at once established.
+
+use serde_json::{Value, json};
+
+use super::now;
+use crate::error::FieldError;
+
+/// Completes a definition and its status.
+pub(super) fn settle(object: &mut Value, errors: &mut Vec<FieldError>) {
+    let name = super::name_of(object).to_owned();
+    let spec = &object["spec"];
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let (group, plural, kind) =
+        (text(&spec["group"]), text(&spec["names"]["plural"]), text(&spec["names"]["kind"]));
+    for (field, value) in [("spec.group", &group), ("spec.names.plural", &plural), ("spec.names.kind", &kind)]
+    {
+        if value.is_empty() {
+            errors.push(FieldError::required(field, ""));
+        }
+    }
+    if !group.contains('.') {
+        errors.push(FieldError::invalid(
+            "spec.group",
+            &json!(group),
+            "should be a domain with at least one dot",
+        ));
+    }
+    if name != format!("{plural}.{group}") {
+        let rule = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid("metadata.name", &json!(name), rule));
+    }
+    if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
+        errors.push(FieldError::invalid(
+            "spec.scope",
+            &spec["scope"],
+            "supported values: \"Cluster\", \"Namespaced\"",
+        ));
+    }
+    let versions = spec["versions"].as_array().cloned().unwrap_or_default();
+    let stored: Vec<&Value> = versions.iter().filter(|v| v["storage"] == true).collect();
+    let [stored] = stored.as_slice() else {
+        let rule = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid("spec.versions", &json!(versions.len()), rule));
+        return;
+    };
+    if versions.iter().any(|v| !super::names::is_label(v["name"].as_str().unwrap_or_default())) {
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            &Value::Null,
+            "each needs a name that is a DNS label",
+        ));
+    }
+    if !errors.is_empty() {
+        return;
+    }
+    let (stored, known) = (stored["name"].clone(), object["status"]["storedVersions"].clone());
+    complete(object, &kind, stored, known);
+}
+
+fn complete(object: &mut Value, kind: &str, stored: Value, known: Value) {
+    let names = &mut object["spec"]["names"];
+    for (field, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+        if names[field].is_null() {
+            names[field] = json!(value);
+        }
+    }
+    let names = names.clone();
+    if object["spec"]["conversion"].is_null() {
+        object["spec"]["conversion"] = json!({"strategy": "None"});
+    }
+    let mut versions = known.as_array().cloned().unwrap_or_default();
+    if !versions.contains(&stored) {
+        versions.push(stored);
+    }
+    let known = object["status"]["conditions"].clone();
+    let at = known[0]["lastTransitionTime"].as_str().map_or_else(now, str::to_owned);
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": at});
+    object["status"] = json!({
+        "acceptedNames": names, "storedVersions": versions,
+        "conditions": [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ],
+    });
+}
