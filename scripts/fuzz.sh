@@ -6,7 +6,8 @@ export WEFT_CACHE="${WEFT_CACHE:-$HOME/.cache/weft}"
 export CARGO_TARGET_DIR="$WEFT_CACHE/fuzz-target"
 PATH="$WEFT_CACHE/tools/bin:$PATH"
 mkdir -p "$WEFT_CACHE/corpus"
-for target in $(sed -n 's/^name = "\(.*\)"$/\1/p' fuzz/Cargo.toml | grep -v '^weft-'); do
+for source in fuzz/fuzz_targets/*.rs; do
+    target="$(basename "$source" .rs)"
     echo "== $target"
     mkdir -p "$WEFT_CACHE/corpus/$target"
     cargo +nightly fuzz run --fuzz-dir fuzz "$target" "$WEFT_CACHE/corpus/$target" -- \
