@@ -1,14 +1,15 @@
 //! Network namespaces, held by file descriptor.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{Mode, OFlags};
 
 use crate::{Error, Result};
 
@@ -29,19 +30,20 @@ impl Netns {
         Ok(Netns(Arc::new(file.into())))
     }
 
-    /// The namespace pinned at `path`. Never blocks, whatever the path is: a FIFO, a device or
-    /// a plain file ends in [`Error::NotANetns`].
+    /// The namespace pinned at `path`. Whatever else the path is, a FIFO, a device or a plain
+    /// file, is not opened at all and ends in [`Error::NotANetns`].
     pub fn open(path: &Path) -> Result<Netns> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
-            .open(path)
-            .map_err(|e| Error::sys("open network namespace", path.display().to_string(), e))?;
-        let fd = OwnedFd::from(file);
-        if !is_netns(fd.as_fd()) {
-            return Err(Error::NotANetns { path: path.to_path_buf() });
+        let refused =
+            |e: rustix::io::Errno| Error::sys("open network namespace", path.display().to_string(), e);
+        let not_one = || Error::NotANetns { path: path.to_path_buf() };
+        let look = OFlags::PATH | OFlags::CLOEXEC;
+        if !on_nsfs(rustix::fs::open(path, look, Mode::empty()).map_err(refused)?.as_fd()) {
+            return Err(not_one());
         }
-        Ok(Netns(Arc::new(fd)))
+        // The path may be another file by now: not blocking costs nothing, and it is asked again.
+        let open = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = rustix::fs::open(path, open, Mode::empty()).map_err(refused)?;
+        if on_nsfs(fd.as_fd()) && is_network(fd.as_fd()) { Ok(Netns(Arc::new(fd))) } else { Err(not_one()) }
     }
 
     /// A new namespace, kept alive by a bind mount on `pin`, a file this makes and which must
@@ -156,10 +158,13 @@ fn in_new_thread<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> 
     })
 }
 
-fn is_netns(fd: BorrowedFd<'_>) -> bool {
-    use std::os::fd::AsRawFd;
-    // The file system is asked first: an ioctl on an arbitrary device might do anything.
-    let on_nsfs = rustix::fs::fstatfs(fd).is_ok_and(|fs| i128::from(fs.f_type) == i128::from(NSFS_MAGIC));
+fn on_nsfs(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| i128::from(fs.f_type) == i128::from(NSFS_MAGIC))
+}
+
+/// Whether a file on nsfs is a network namespace rather than one of another kind.
+fn is_network(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: fd is open for the length of the borrow; NS_GET_NSTYPE takes no argument.
-    on_nsfs && unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) } == libc::CLONE_NEWNET
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
+    kind == libc::CLONE_NEWNET
 }

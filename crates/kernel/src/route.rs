@@ -16,6 +16,9 @@ pub const TABLE_MAIN: u32 = 254;
 /// The table of the machine's own addresses (RT_TABLE_LOCAL).
 pub const TABLE_LOCAL: u32 = 255;
 
+/// Loopback has the same index in every namespace.
+const LOOPBACK: u32 = 1;
+
 /// A route. A multipath route that another program made is read without `via` and `oif`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
@@ -62,13 +65,17 @@ impl Route {
     }
 
     /// The same route as the kernel will report it: destination without host bits, and for IPv6
-    /// the default metric 1024 and universe scope.
+    /// the default metric 1024, universe scope, and loopback as the interface of what leads
+    /// nowhere.
     pub fn as_reported(mut self) -> Route {
         self.dst = self.dst.trunc();
         if matches!(self.dst, IpNet::V6(_)) {
             self.scope = libc::RT_SCOPE_UNIVERSE;
             if self.metric == 0 {
                 self.metric = 1024;
+            }
+            if (libc::RTN_BLACKHOLE..=libc::RTN_THROW).contains(&self.kind) {
+                self.oif = Some(LOOPBACK);
             }
         }
         self

@@ -36,7 +36,9 @@ pub fn make_mounts_private() -> Result<()> {
 }
 
 /// Joins the namespaces [`unshare_lab`] made, those of the process behind `pidfd`. The process
-/// must have one thread; its children are in the process-number namespace.
+/// must have one thread; its children are in the process-number namespace. Where `/proc` is that
+/// namespace's, the calling process itself is not in it: work that needs `/proc/self`, such as
+/// [`crate::Netns::current`], is for a child.
 pub fn enter(pidfd: BorrowedFd<'_>, user: bool) -> Result<()> {
     let mut which = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     which.set(CloneFlags::CLONE_NEWUSER, user);
