@@ -35,6 +35,15 @@ impl Ipam {
     }
 }
 
+impl Ipam {
+    /// Whether it is known beforehand to give an IPv6 address.
+    pub(crate) fn gives_v6(&self) -> bool {
+        let Ipam::HostLocal(host_local) = self else { return false };
+        let mut ranges = host_local.pool.sets().iter().flat_map(|set| set.ranges());
+        ranges.any(|range| range.gateway().is_ipv6())
+    }
+}
+
 /// ADD: gets addresses, has `attach` use them and answers with what it made. When anything
 /// fails, `detach` undoes what `attach` did and the addresses are free again.
 pub(crate) fn add(

@@ -24,7 +24,12 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     }
     let ipam = Ipam::of(call)?;
     match call.command {
-        Command::Add => add::add(call, &Plan::of(call)?, &ipam, answer),
+        Command::Add => {
+            call.prev_result()?;
+            let plan = Plan::of(call)?;
+            plan.check_mtu(ipam.gives_v6())?;
+            add::add(call, &plan, &ipam, answer)
+        }
         Command::Check => {
             let made = call.required_prev_result()?;
             ipam_call::check(call, &ipam)?;

@@ -63,13 +63,18 @@ impl Plan {
         })
     }
 
+    /// IPv6 needs a larger MTU than IPv4.
+    pub(crate) fn check_mtu(&self, has_v6: bool) -> Result<(), CniError> {
+        match self.mtu.filter(|mtu| has_v6 && *mtu < LEAST_V6) {
+            Some(mtu) => Err(invalid(&format!("mtu: {mtu} is too small for IPv6: use {LEAST_V6} or more"))),
+            None => Ok(()),
+        }
+    }
+
     /// Adds what follows from the bridge being the gateway: gateways, and default routes for
     /// the families that have none.
     pub(crate) fn complete(&self, result: &mut CniResult) -> Result<(), CniError> {
-        let has_v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
-        if let Some(mtu) = self.mtu.filter(|mtu| has_v6 && *mtu < LEAST_V6) {
-            return Err(invalid(&format!("mtu: {mtu} is too small for IPv6: use {LEAST_V6} or more")));
-        }
+        self.check_mtu(result.ips.iter().any(|ip| ip.address.addr().is_ipv6()))?;
         if !self.is_gateway {
             return Ok(());
         }
