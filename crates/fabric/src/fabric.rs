@@ -199,14 +199,7 @@ impl Fabric {
     pub fn handle_event(&mut self, event: &Event) {
         match event {
             Event::Link { new, link } => self.handle_link(*new, link),
-            Event::Address { new, address } if self.our_address(address) => {
-                let key = (address.ifindex, address.net);
-                if *new {
-                    self.tables.addresses.observe(key, as_observed(address.clone()));
-                } else {
-                    self.tables.addresses.unobserve(&key);
-                }
-            }
+            Event::Address { new, address } => self.handle_address(*new, address),
             Event::Neighbour { new, neighbour } if self.our_neighbour(neighbour) || !new => {
                 let key = (neighbour.ifindex, neighbour.ip);
                 if *new {
@@ -227,6 +220,26 @@ impl Fabric {
             Event::Overrun => self.suspect = true,
             _ => {}
         }
+    }
+
+    fn handle_address(&mut self, new: bool, address: &Address) {
+        // With a link's last address the kernel drops its IPv4 routes without a word.
+        self.suspect |= !new && self.on_our_path(address.ifindex);
+        if !self.our_address(address) {
+            return;
+        }
+        let key = (address.ifindex, address.net);
+        if new {
+            self.tables.addresses.observe(key, as_observed(address.clone()));
+        } else {
+            self.tables.addresses.unobserve(&key);
+        }
+    }
+
+    /// Whether packets for peers may go out by the link.
+    fn on_our_path(&self, index: u32) -> bool {
+        let underlay = self.local.as_ref().map(|local| local.underlay);
+        [self.devices.bridge, self.devices.vxlan, underlay].contains(&Some(index))
     }
 
     fn handle_route(&mut self, new: bool, route: &Route) {

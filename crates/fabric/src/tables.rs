@@ -52,6 +52,7 @@ impl Tables {
                 self.peers.insert(name.clone(), keys);
             }
         }
+        old.iter().for_each(|key| self.disown(key));
     }
 
     fn desire_path(&mut self, path: &Path, tunnel: Option<u32>) -> Vec<Key> {
@@ -78,13 +79,16 @@ impl Tables {
             Key::Address(..) => {}
             Key::Neighbour(index, ip) => self.neighbours.remove_desired(&(*index, *ip)),
             Key::Fdb(index, mac) => self.fdb.remove_desired(&(*index, *mac)),
-            Key::Route(key) => {
-                self.routes.remove_desired(key);
-                // Another program's route that took the place of ours is not ours to delete.
-                if self.routes.actual().get(key).is_some_and(|r| r.protocol != mark::ROUTE_PROTOCOL) {
-                    self.routes.unobserve(key);
-                }
-            }
+            Key::Route(key) => self.routes.remove_desired(key),
+        }
+    }
+
+    /// Another program's route that took the place of ours is not ours to delete.
+    fn disown(&mut self, key: &Key) {
+        let Key::Route(key) = key else { return };
+        let foreign = self.routes.actual().get(key).is_some_and(|r| r.protocol != mark::ROUTE_PROTOCOL);
+        if foreign && !self.routes.desired().contains_key(key) {
+            self.routes.unobserve(key);
         }
     }
 

@@ -1,4 +1,5 @@
 //! The plan is a function of the last snapshot alone, and refuses what would break a node.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
