@@ -18,6 +18,7 @@ use futures_util::stream;
 
 pub use report::{CheckReport, Mismatch, Skipped};
 pub use world::{Member, World};
+pub(crate) use world::{items, not_ready};
 
 use probe::Prober;
 

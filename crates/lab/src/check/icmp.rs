@@ -63,7 +63,11 @@ impl Icmp {
                 socket => socket?,
             };
             sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
-            let socket = Arc::new(AsyncFd::register(socket)?);
+            #[expect(
+                deprecated,
+                reason = "an OwnedFd keeps its descriptor, which is all the unsafe form asks for"
+            )]
+            let socket = Arc::new(AsyncFd::new(socket)?);
             self.sockets.insert((space, v6), socket.clone());
             self.readers.spawn(read(socket, space, v6, self.token, self.shared.clone()));
         }
