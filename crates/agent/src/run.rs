@@ -137,7 +137,14 @@ struct Clock {
 
 impl Clock {
     fn new(now: Instant) -> Clock {
-        Clock { audit: now + AUDIT, retry: None, applied: now, pause: FIRST_RETRY, report: now, unreported: false }
+        Clock {
+            audit: now + AUDIT,
+            retry: None,
+            applied: now,
+            pause: FIRST_RETRY,
+            report: now,
+            unreported: false,
+        }
     }
 
     fn wakes(&self) -> Instant {

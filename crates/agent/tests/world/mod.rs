@@ -1,0 +1,268 @@
+//! Nodes and pods made of namespaces, with real agents fed by hand: no API anywhere.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+use weft_agent::{Agent, AgentConfig, Status, drive};
+use weft_kernel::testing::{TestNs, eventually};
+use weft_kernel::{LinkKind, Netlink, Netns, NewLink, Op};
+use weft_model::network::Backend;
+use weft_model::{Changes, Cluster, Node};
+use weft_store::{Freshness, Update};
+
+/// Longer than a busy machine needs, and shorter than the agent's audit: what is repaired
+/// within it was repaired from a notification.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The underlay (the namespace of the test's thread) with nodes on it.
+pub struct World {
+    ns: TestNs,
+    pub backend: Backend,
+    pub nodes: Vec<TestNode>,
+}
+
+pub struct TestNode {
+    pub name: String,
+    pub ns: Netns,
+    pub pod: Netns,
+    pub files: TempDir,
+}
+
+pub fn sh_in(ns: &Netns, script: &str) -> Output {
+    ns.run(|| Command::new("sh").args(["-ec", script]).output().unwrap()).unwrap()
+}
+
+/// What `script` prints; it must succeed.
+pub fn sh(ns: &Netns, script: &str) -> String {
+    let output = sh_in(ns, script);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {errors}{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+impl World {
+    /// `count` nodes on one segment 10.168.0.0/16, whose gateway 10.168.0.1 also has the outside
+    /// address 192.0.2.1. No agent runs yet.
+    pub fn new(backend: Backend, count: usize) -> World {
+        let mut ns = TestNs::new();
+        let here = ns.ns().clone();
+        sh(
+            &here,
+            "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; ip link add seg0 type bridge
+            ip addr add 10.168.0.1/16 dev seg0; ip link set seg0 up",
+        );
+        let nodes = (1..=count).map(|i| TestNode::new(&mut ns, i)).collect();
+        World { ns, backend, nodes }
+    }
+
+    pub fn underlay(&self) -> Netns {
+        self.ns.ns().clone()
+    }
+
+    pub fn cluster(&self) -> Cluster {
+        let nodes = self.nodes.iter().enumerate().map(|(i, node)| {
+            let name: Arc<str> = node.name.as_str().into();
+            let addresses = vec![format!("10.168.0.{}", i + 2).parse().unwrap()];
+            let pod_cidrs = vec![format!("10.244.{i}.0/24").parse().unwrap()];
+            (name.clone(), Arc::new(Node { name, uid: "u".into(), addresses, pod_cidrs }))
+        });
+        Cluster { nodes: nodes.collect(), ..Cluster::default() }
+    }
+
+    /// An agent for the node with this index, in a thread of its own.
+    pub fn start(&self, index: usize) -> Running {
+        let node = &self.nodes[index];
+        Running::start(node.ns.clone(), node.config(self.backend))
+    }
+
+    /// Agents for all nodes, settled, and a pod on each.
+    pub fn up(&self) -> Vec<Running> {
+        let running: Vec<Running> = (0..self.nodes.len()).map(|i| self.start(i)).collect();
+        for agent in &running {
+            agent.tell(self.cluster());
+        }
+        running.iter().for_each(Running::settled);
+        for (i, node) in self.nodes.iter().enumerate() {
+            node.add_pod(&format!("10.244.{i}.2"), &format!("10.244.{i}.1"));
+        }
+        running
+    }
+}
+
+impl TestNode {
+    fn new(ns: &mut TestNs, i: usize) -> TestNode {
+        let here = ns.ns().clone();
+        let name = format!("node{i}");
+        let (node, pod) = (ns.extra(&name), ns.extra(&format!("pod{i}")));
+        veth(&here, &format!("u{i}"), &node);
+        sh(&here, &format!("ip link set u{i} master seg0 up"));
+        sh(
+            &node,
+            &format!(
+                "ip link set lo up; ip link set eth0 up
+            ip addr add 10.168.0.{}/16 dev eth0; ip route add default via 10.168.0.1",
+                i + 1
+            ),
+        );
+        TestNode { name, ns: node, pod, files: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn config(&self, backend: Backend) -> AgentConfig {
+        AgentConfig {
+            node_name: self.name.clone(),
+            kubeconfig: PathBuf::new(),
+            backend,
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            cni_conf_dir: self.files.path().join("net.d"),
+            cni_data_dir: self.files.path().join("networks"),
+            state_dir: self.files.path().join("agent"),
+        }
+    }
+
+    pub fn conflist(&self) -> PathBuf {
+        self.files.path().join("net.d/10-weft.conflist")
+    }
+
+    /// What `weft-cni` would make for a pod.
+    fn add_pod(&self, address: &str, gateway: &str) {
+        veth(&self.ns, "wf0123456789a", &self.pod);
+        sh(
+            &self.ns,
+            "ip link set wf0123456789a alias weft:default/pod master weft0 up
+            bridge link set dev wf0123456789a hairpin on",
+        );
+        sh(
+            &self.pod,
+            &format!(
+                "ip link set lo up; ip link set eth0 up
+            ip addr add {address}/24 dev eth0; ip route add default via {gateway}"
+            ),
+        );
+    }
+
+    /// All that Weft programs here, and what is beside it, without what differs between two
+    /// devices of one name.
+    pub fn state(&self) -> String {
+        let mut state = sh(
+            &self.ns,
+            "ip route show table all | grep -v 'table local\\|fe80\\|^ff00\\|^multicast'
+            ip neigh show nud permanent; bridge fdb show | grep dst || true; ip -4 -br addr
+            ip -o link | cut -d' ' -f2,4,5; ip -o link show master weft0 | cut -d' ' -f2
+            nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding",
+        );
+        state += &std::fs::read_to_string(self.conflist()).unwrap_or_default();
+        state
+    }
+}
+
+fn veth(here: &Netns, name: &str, there: &Netns) {
+    let kind = LinkKind::Veth {
+        peer_name: "eth0".into(),
+        peer_netns: Some(there.clone()),
+        peer_mac: None,
+        peer_mtu: None,
+        peer_up: true,
+    };
+    Netlink::open_in(here).unwrap().apply(&Op::LinkAdd(NewLink::new(name, kind))).unwrap();
+}
+
+/// A running agent. Dropping it ends the loop where it stands, as a kill would: nothing of the
+/// agent runs after that.
+pub struct Running {
+    updates: mpsc::UnboundedSender<Update>,
+    stop: Option<oneshot::Sender<()>>,
+    pub status: Arc<Mutex<Status>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(ns: Netns, cfg: AgentConfig) -> Running {
+        let (updates, mut from) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let status = Arc::new(Mutex::new(Status::default()));
+        let seen = status.clone();
+        let thread = std::thread::spawn(move || {
+            ns.enter().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut agent = Agent::new(cfg).unwrap();
+                let next = async || match from.recv().await {
+                    Some(update) => update,
+                    None => std::future::pending().await,
+                };
+                let stop = async move { drop(stopped.await) };
+                drive(&mut agent, next, stop, |new, _| *seen.lock().unwrap() = new.clone()).await.unwrap();
+            });
+        });
+        Running { updates, stop: Some(stop), status, thread: Some(thread) }
+    }
+
+    pub fn tell(&self, cluster: Cluster) {
+        self.tell_stale(cluster, Freshness::Fresh);
+    }
+
+    pub fn updates_with(&self, cluster: Cluster, changes: Changes) {
+        self.updates.send(Update { cluster, changes, freshness: Freshness::Fresh }).unwrap();
+    }
+
+    pub fn tell_stale(&self, cluster: Cluster, freshness: Freshness) {
+        // Names that are gone may be among what changed.
+        let mut changes = Changes { nodes: cluster.nodes.keys().cloned().collect(), ..Changes::default() };
+        changes.nodes.extend((1..10).map(|i| format!("node{i}").into()));
+        self.updates.send(Update { cluster, changes, freshness }).unwrap();
+    }
+
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap().clone()
+    }
+
+    /// Waits until the node is ready and every peer programmed.
+    pub fn settled(&self) {
+        let ready = || {
+            let status = self.status();
+            status.ready && status.errors.is_empty() && status.peers.iter().all(|peer| peer.programmed)
+        };
+        eventually(SOON, "the agent is ready", ready);
+    }
+
+    pub fn kill(mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A ping of 100 packets a second that is counted at its end.
+pub struct Ping(Child);
+
+impl Ping {
+    pub fn start(from: &Netns, to: &str) -> Ping {
+        let mut command = Command::new("ping");
+        command.args(["-n", "-q", "-i", "0.01", "-W", "2", to]).stdout(Stdio::piped());
+        Ping(from.run(|| command.spawn().unwrap()).unwrap())
+    }
+
+    /// Sent and received.
+    pub fn end(self) -> (u32, u32) {
+        // SIGINT makes ping print its summary.
+        Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
+        let output = self.0.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let summary = text.lines().find(|line| line.contains("packets transmitted")).unwrap_or_default();
+        let numbers: Vec<u32> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
+        (numbers[0], numbers[1])
+    }
+}
