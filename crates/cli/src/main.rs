@@ -1,1 +1,37 @@
-fn main() {}
+//! The executable `weft`: arguments, output, exit codes.
+#![forbid(unsafe_code)]
+
+mod args;
+mod daemons;
+mod docs;
+mod exit;
+mod lab;
+mod output;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+
+/// No runtime is started here: entering a lab's namespaces needs a process with one thread.
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Lab(command) => lab::run(command),
+        Command::Trace(options) => trace::run(&options),
+        Command::Agent(options) => daemons::agent(options),
+        Command::Apiserver(options) => daemons::apiserver(options),
+        Command::LabDaemon { state } => daemons::lab_daemon(&state),
+        Command::Completion { shell } => docs::completion(shell),
+        Command::Man { folder } => docs::man(&folder),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            ExitCode::from(exit::code_of(&error))
+        }
+    }
+}

@@ -195,10 +195,11 @@ fn note(shared: &mut Shared, space: usize, seen: Seen, source: IpAddr) {
         Seen::Reply(_) if space == waiting.between.0 => waiting.replied = true,
         _ => {}
     }
-    if waiting.replied && waiting.source.is_some() {
-        if let Some(done) = waiting.done.take() {
-            let _ = done.send(());
-        }
+    if waiting.replied
+        && waiting.source.is_some()
+        && let Some(done) = waiting.done.take()
+    {
+        let _ = done.send(());
     }
 }
 

@@ -55,7 +55,7 @@ impl World {
             }
         }
         world.members.sort_by(|a, b| a.party.name.cmp(&b.party.name));
-        machines.sort_by(|a, b| natural(&a.party.name).cmp(&natural(&b.party.name)));
+        machines.sort_by_key(|machine| natural(&machine.party.name));
         world.members.extend(machines);
         world
     }
@@ -188,7 +188,7 @@ pub(crate) fn not_ready(object: &Value) -> Option<String> {
     let waiting = array(object, "/status/containerStatuses")
         .iter()
         .filter_map(|status| status.pointer("/state/waiting"))
-        .find(|waiting| text(waiting, "/message") != "");
+        .find(|waiting| !text(waiting, "/message").is_empty());
     let condition = is("PodScheduled", "False").or_else(|| is("Ready", "False"));
     let said = [waiting, condition]
         .into_iter()

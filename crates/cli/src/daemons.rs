@@ -1,0 +1,65 @@
+//! The commands that run until they are told to end.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+use weft_agent::AgentConfig;
+use weft_apiserver::ServerConfig;
+
+use crate::args::{AgentArgs, ApiserverArgs};
+use crate::exit;
+
+/// Names the filter of what is logged, as `RUST_LOG` elsewhere.
+const LOG: &str = "WEFT_LOG";
+
+pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
+    log();
+    let config = AgentConfig {
+        node_name: options.node_name,
+        kubeconfig: options.kubeconfig,
+        backend: options.backend,
+        cluster_cidrs: options.cluster_cidr,
+        cni_conf_dir: options.cni_conf_dir,
+        cni_data_dir: options.cni_data_dir,
+        state_dir: options.state_dir,
+    };
+    runtime()?.block_on(weft_agent::run(config))?;
+    Ok(exit::DONE)
+}
+
+pub(crate) fn apiserver(options: ApiserverArgs) -> anyhow::Result<u8> {
+    log();
+    let config = ServerConfig {
+        data_dir: options.data_dir,
+        listen: options.listen,
+        tls_sans: options.tls_san,
+        advertise_url: options.advertise_url,
+        cluster_cidrs: options.cluster_cidr,
+        node_cidr_mask_size: options.node_cidr_mask_size,
+        controllers: options.controllers,
+    };
+    runtime()?.block_on(weft_apiserver::run(config))?;
+    Ok(exit::DONE)
+}
+
+pub(crate) fn lab_daemon(state: &Path) -> anyhow::Result<u8> {
+    log();
+    weft_lab::daemon::main(state)?;
+    Ok(exit::DONE)
+}
+
+/// A runtime on the calling thread alone, so that its sockets are in this thread's namespace.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
