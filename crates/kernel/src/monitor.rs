@@ -72,6 +72,11 @@ pub struct Netconf {
 
 /// A socket that receives changes of links, addresses, routes, neighbours, forwarding entries
 /// and network sysctls of one namespace, from when it was opened.
+///
+/// The kernel does not tell everything. An IPv4 route through a link that goes down, or through
+/// one that loses the address its next hop needs, goes without a [`Event::Route`]: whoever owns
+/// routes has to read them again after such a [`Event::Link`] or [`Event::Address`]. A bridge
+/// port's settings changed by `bridge link set` come as no event at all.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,

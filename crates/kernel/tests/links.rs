@@ -36,8 +36,10 @@ fn a_bridge_has_the_address_mtu_and_alias_asked_for() {
     let read = link(&mut netlink, "weft0");
     assert_eq!((read.mac, read.mtu, read.up), (Some(MAC), 1400, true));
     assert_eq!((read.kind.as_deref(), read.alias.as_deref()), (Some("bridge"), Some("weft:bridge")));
+    bridge.alias = Some("other".into());
     let again = netlink.apply(&Op::LinkAdd(bridge)).unwrap_err();
     assert!(again.exists(), "{again}");
+    assert_eq!(link(&mut netlink, "weft0"), read, "a link that was there is not touched");
     netlink.apply(&Op::LinkDel(read.index)).unwrap();
     assert!(netlink.link("weft0").unwrap().is_none());
     assert!(netlink.apply(&Op::LinkDel(read.index)).unwrap_err().not_found());

@@ -134,3 +134,24 @@ fn lost_events_are_told_once_and_then_it_goes_on() {
     netlink.apply(&Op::RouteAdd(route(1))).unwrap();
     wait_for(&mut monitor, |e| matches!(e, Event::Route { new: true, route: seen } if *seen == route(1)));
 }
+
+#[test]
+fn a_route_that_goes_with_its_link_is_announced_by_the_link_alone() {
+    let mut test = TestNs::new();
+    let (here, there) = (test.ns().clone(), test.extra("there"));
+    test.join((&here, "eth0", "10.168.0.2/16"), (&there, "eth0", "10.168.0.3/16"));
+    ip("route add 10.244.1.0/24 via 10.168.0.3 proto 87");
+    let mut monitor = Monitor::open().unwrap();
+    ip("link set eth0 down");
+    ip("link set lo down");
+    loop {
+        match monitor.next().unwrap() {
+            Event::Route { route, .. } => {
+                assert_ne!(route.protocol, 87, "the documentation of Monitor is out of date")
+            }
+            Event::Link { link, .. } if link.name == "lo" => break,
+            _ => {}
+        }
+    }
+    assert!(test.netlink().routes().unwrap().iter().all(|route| route.protocol != 87));
+}
