@@ -33,7 +33,7 @@ pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply
     let timeout = call.query.number("timeoutSeconds")?.map_or(LONGEST, Duration::from_secs).min(LONGEST * 24);
     let asked = call.query.number("resourceVersion")?.unwrap_or(0);
     let mut first = Vec::new();
-    let render = Render { r: r.clone(), table: table::wanted(call), selector };
+    let render = Render { r: r.clone(), version: r.api_version(), table: table::wanted(call), selector };
     let watch = if asked == 0 {
         let (objects, rv) = call.app.registry.list(r, target.ns());
         for object in objects.iter().filter(|o| render.selector.matches(o)) {
@@ -155,6 +155,7 @@ async fn ended(ending: &mut signal::Receiver<bool>) {
 
 struct Render {
     r: Resource,
+    version: String,
     table: Option<table::Wish>,
     selector: Selector,
 }
@@ -166,12 +167,21 @@ impl Render {
         let before = event.previous.as_ref().is_some_and(|o| everything || self.selector.matches(o));
         let after = everything || self.selector.matches(&event.object);
         match (event.kind, before, after) {
-            (EventKind::Deleted, true, _) => self.line("DELETED", &event.object, out),
             (EventKind::Deleted, false, _) | (_, false, false) => {}
-            (_, false, true) => self.line("ADDED", &event.object, out),
-            (_, true, true) => self.line("MODIFIED", &event.object, out),
-            (_, true, false) => self.line("DELETED", &event.object, out),
+            (EventKind::Deleted, true, _) | (_, true, false) => self.send("DELETED", event, out),
+            (_, false, true) => self.send("ADDED", event, out),
+            (_, true, true) => self.send("MODIFIED", event, out),
         }
+    }
+
+    fn send(&self, kind: &str, event: &Event, out: &mut Vec<u8>) {
+        let plain = self.table.is_none() && event.object["apiVersion"] == self.version.as_str();
+        if !plain {
+            return self.line(kind, &event.object, out);
+        }
+        out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+        out.extend_from_slice(event.json());
+        out.extend_from_slice(b"}\n");
     }
 
     fn line(&self, kind: &str, object: &Value, out: &mut Vec<u8>) {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -95,14 +95,15 @@ impl Server {
     /// the configured addresses and on `sockets`.
     pub async fn prepare(config: ServerConfig, sockets: Vec<TcpListener>) -> Result<Self, ServerError> {
         make_private_dir(&config.data_dir)?;
-        let mut listeners = sockets;
+        let mut listeners = Vec::new();
         for address in &config.listen {
             let failed = |source| ServerError::Listen { address: address.to_string(), source };
             listeners.push(TcpListener::bind(address).map_err(failed)?);
         }
+        listeners.extend(sockets);
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let first = *addresses.first().ok_or(ServerError::NoAddress)?;
-        let registry = Registry::open(&config.data_dir, RegistryConfig::default()).await?;
+        let registry = Registry::open(&config.data_dir, registry_config(&config)).await?;
         let pki = pki::prepare(&config.data_dir, &addresses, &config.tls_sans)?;
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
@@ -123,16 +124,11 @@ impl Server {
         self.registry.clone()
     }
 
-    /// The configuration it was prepared with.
-    pub fn config(&self) -> &ServerConfig {
-        &self.config
-    }
-
     /// Answers until `end` is done, then lets open requests end.
     pub async fn serve(self, end: impl Future<Output = ()>) -> Result<(), ServerError> {
         let (ending, watched) = watch::channel(false);
         let config = ControllersConfig::new(self.config.cluster_cidrs, self.config.node_cidr_mask_size);
-        let _controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
+        let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
         let app = Arc::new(App { registry: self.registry, token: self.token, ending: watched });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
@@ -144,6 +140,7 @@ impl Server {
         }
         end.await;
         tracing::info!("ending");
+        drop(controllers);
         ending.send_replace(true);
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
@@ -157,12 +154,32 @@ impl Server {
 pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let mut term = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
     let mut int = signal(SignalKind::interrupt()).map_err(ServerError::Signals)?;
-    let server = Server::prepare(config, Vec::new()).await?;
+    let server = Server::prepare(config, passed_sockets()).await?;
     server
         .serve(async move {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         })
         .await
+}
+
+/// The sockets that systemd, or the lab, opened for this process.
+fn passed_sockets() -> Vec<TcpListener> {
+    let sockets = weft_kernel::descriptors::passed().into_iter().map(TcpListener::from);
+    sockets.filter(|s| s.local_addr().is_ok()).collect()
+}
+
+/// Services have addresses of the families that pods have, the first family first.
+fn registry_config(config: &ServerConfig) -> RegistryConfig {
+    let v4 = IpNet::V4(Ipv4Net::new_assert([10, 96, 0, 0].into(), 16));
+    let v6 = IpNet::V6(Ipv6Net::new_assert([0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0].into(), 112));
+    let mut service_cidrs = Vec::new();
+    for cidr in &config.cluster_cidrs {
+        let own = if cidr.addr().is_ipv4() { v4 } else { v6 };
+        if !service_cidrs.contains(&own) {
+            service_cidrs.push(own);
+        }
+    }
+    if service_cidrs.is_empty() { RegistryConfig::default() } else { RegistryConfig { service_cidrs } }
 }
 
 /// Makes the data directory, open to its owner only: it holds Secrets and keys.

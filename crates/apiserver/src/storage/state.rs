@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -35,6 +36,14 @@ pub struct Event {
     /// The resourceVersion of the change; unique, and grows.
     pub rv: u64,
     pub(crate) key: Arc<str>,
+    pub(super) json: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// The object as JSON; written once for all who watch.
+    pub(crate) fn json(&self) -> &Bytes {
+        self.json.get_or_init(|| Bytes::from(self.object.to_string()))
+    }
 }
 
 /// What a write wants to happen.

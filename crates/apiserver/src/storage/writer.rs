@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +15,8 @@ use crate::error::ApiError;
 const QUEUE: usize = 4096;
 /// Writes in one transaction at most.
 const BATCH: usize = 1024;
+/// Bytes of one object; patches could make it grow without end.
+const LARGEST: usize = 3 * 1024 * 1024;
 const FILE: &str = "objects.redb";
 
 type Decide = Box<dyn FnOnce(&View<'_>) -> Result<Change, ApiError> + Send>;
@@ -189,6 +191,14 @@ impl Batch {
         value["metadata"]["resourceVersion"] = json!(self.rv.to_string());
         let bytes = match (delete, serde_json::to_vec(&value)) {
             (true, _) => None,
+            (false, Ok(bytes)) if bytes.len() > LARGEST => {
+                self.rv -= 1;
+                let message = format!(
+                    "Request entity too large: {key} would have {} bytes, the limit is {LARGEST}",
+                    bytes.len()
+                );
+                return Err(ApiError::new(413, "RequestEntityTooLarge", message));
+            }
             (false, Ok(bytes)) => Some(bytes),
             (false, Err(e)) => {
                 self.rv -= 1;
@@ -206,7 +216,14 @@ impl Batch {
         self.tips.insert(kind_of(&key).to_owned(), self.rv);
         self.records.push(Record { key: key.clone(), value: bytes });
         self.pending.insert(key.clone(), (!delete).then(|| value.clone()));
-        self.events.push(Arc::new(Event { kind, object: value.clone(), previous, rv: self.rv, key }));
+        self.events.push(Arc::new(Event {
+            kind,
+            object: value.clone(),
+            previous,
+            rv: self.rv,
+            key,
+            json: OnceLock::new(),
+        }));
         Ok(value)
     }
 }
