@@ -22,6 +22,7 @@ mod neigh;
 mod netlink;
 mod netns;
 pub mod nft;
+mod nsid;
 mod op;
 pub mod process;
 mod read;

@@ -89,7 +89,7 @@ impl Netlink {
     }
 
     /// One request with one answer.
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         op: &'static str,
         object: &str,

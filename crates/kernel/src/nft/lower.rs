@@ -146,22 +146,26 @@ fn is_ipv6(expr: &Expr) -> bool {
 
 fn address(lows: &[Low]) -> Option<(Expr, usize)> {
     let Some(Low::Payload { base: NETWORK, offset, len }) = lows.first() else { return None };
+    // nft loads only the bytes of a prefix that ends at a byte.
     let (side, ipv6) = match (offset, len) {
-        (12, 4) => (Side::Source, false),
-        (16, 4) => (Side::Destination, false),
-        (8, 16) => (Side::Source, true),
-        (24, 16) => (Side::Destination, true),
+        (12, 1..=4) => (Side::Source, false),
+        (16, 1..=4) => (Side::Destination, false),
+        (8, 1..=16) => (Side::Source, true),
+        (24, 1..=16) => (Side::Destination, true),
         _ => return None,
     };
+    let (width, prefix) = (if ipv6 { 16 } else { 4 }, *len as usize);
     match lows.get(1..)? {
-        [Low::Lookup { set, negate }, ..] => {
+        [Low::Lookup { set, negate }, ..] if prefix == width => {
             Some((Expr::AddressIn { side, set: set.clone(), ipv6, negate: *negate }, 2))
         }
-        [Low::Compare { negate, data }, ..] => {
-            let address = ip(data)?;
-            Some((Expr::Address { side, net: address.into(), negate: *negate }, 2))
+        [Low::Compare { negate, data }, ..] if data.len() == prefix => {
+            let mut whole = data.clone();
+            whole.resize(width, 0);
+            let net = IpNet::new(ip(&whole)?, prefix as u8 * 8).ok()?;
+            Some((Expr::Address { side, net, negate: *negate }, 2))
         }
-        [Low::Mask(mask), Low::Compare { negate, data }, ..] => {
+        [Low::Mask(mask), Low::Compare { negate, data }, ..] if prefix == width => {
             let net = IpNet::with_netmask(ip(data)?, ip(mask)?).ok()?;
             Some((Expr::Address { side, net, negate: *negate }, 3))
         }

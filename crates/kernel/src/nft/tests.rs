@@ -138,7 +138,7 @@ fn what_nft_wrote_is_read_the_same() {
         "nft",
         &[
             "table ip weft { set pods { type ipv4_addr; flags interval; elements = { 10.244.0.0/16, 10.245.0.0/24, 255.0.0.0/8 }; }; \
-         chain postrouting { type nat hook postrouting priority 100; ip saddr @pods masquerade; jump other; }; \
+         chain postrouting { type nat hook postrouting priority 100; ip saddr @pods masquerade; ip daddr 10.9.0.0/16 jump other; }; \
          chain other { ct state new accept; }; }",
         ],
     );
@@ -146,7 +146,7 @@ fn what_nft_wrote_is_read_the_same() {
     assert_eq!(read.sets["pods"], wanted().sets["pods"]);
     let rules = &read.chains["postrouting"].rules;
     assert_eq!(rules[0].exprs, [Expr::saddr_in("pods", false), Expr::Masquerade { random_fully: false }]);
-    assert_eq!(rules[1].to_string(), "(jump other)");
+    assert_eq!(rules[1].to_string(), "ip daddr 10.9.0.0/16 (jump other)");
     assert_eq!(read.chains["other"].base, None);
     assert!(matches!(read.chains["other"].rules[0].exprs[0], Expr::Other(_)));
 }
