@@ -36,6 +36,8 @@ pub(crate) struct PlaceTables {
     neighbours: Vec<Neighbour>,
     fdb: Vec<FdbEntry>,
     addresses: Vec<IpAddr>,
+    /// The watched places, by the number this namespace has for each.
+    numbers: HashMap<i32, usize>,
     netlink: Netlink,
     forwarding: [bool; 2],
     rp_filter: HashMap<String, String>,
@@ -58,7 +60,7 @@ impl Tables {
         let mut by_place = HashMap::new();
         for &place in watched {
             let at = |source| Error::Watch { place: places[place].name.clone(), source };
-            by_place.insert(place, PlaceTables::read(&places[place]).map_err(at)?);
+            by_place.insert(place, PlaceTables::read(places, place, watched).map_err(at)?);
         }
         Ok(Tables { by_place })
     }
@@ -71,20 +73,24 @@ impl Tables {
     pub(crate) fn peer(&self, place: usize, ifindex: u32) -> Option<(usize, &Link)> {
         let link = self.by_place.get(&place)?.links.get(&ifindex)?;
         let peer = link.peer.filter(|_| link.kind.as_deref() == Some("veth"))?;
-        let mut candidates = self.by_place.iter().filter_map(|(other, tables)| {
-            let far = tables.links.get(&peer)?;
-            let pair = far.peer == Some(ifindex) && far.kind == link.kind;
-            let same_namespace = link.peer_netnsid.is_none();
-            (pair && same_namespace == (*other == place)).then_some((*other, far))
-        });
-        // Two pairs may have the same numbers in other namespaces: then it is unknown.
-        candidates.next().filter(|_| candidates.next().is_none())
+        let other = match link.peer_netnsid {
+            Some(number) => *self.by_place.get(&place)?.numbers.get(&number)?,
+            None => place,
+        };
+        Some((other, self.by_place.get(&other)?.links.get(&peer)?))
     }
 }
 
 impl PlaceTables {
-    fn read(place: &Place) -> weft_kernel::Result<PlaceTables> {
+    fn read(places: &[Place], index: usize, watched: &[usize]) -> weft_kernel::Result<PlaceTables> {
+        let place = &places[index];
         let mut netlink = Netlink::open_in(&place.netns)?;
+        let mut numbers = HashMap::new();
+        for &other in watched {
+            if let Some(number) = netlink.number_of(&places[other].netns)? {
+                numbers.insert(number, other);
+            }
+        }
         let links: HashMap<u32, Link> = netlink.links()?.into_iter().map(|l| (l.index, l)).collect();
         let names: Vec<String> = links.values().map(|l| l.name.clone()).chain(["all".into()]).collect();
         let (forwarding, rp_filter) = place.netns.run(|| {
@@ -102,6 +108,7 @@ impl PlaceTables {
             neighbours: netlink.neighbours()?,
             fdb: netlink.fdb()?,
             addresses: netlink.addresses()?.iter().map(|a| a.net.addr()).collect(),
+            numbers,
             netlink,
             forwarding,
             rp_filter,
