@@ -34,11 +34,12 @@ pub fn enter(state: &LabState) -> anyhow::Result<Entered> {
         return Ok(Entered::Inside(places(state, &info.config)?));
     }
     let (_, process) = state.require_alive()?;
+    // Asked before, because inside /proc is another's.
+    let mut command = Command::new(executable()?);
     let user = !rustix::process::geteuid().is_root();
     sandbox::enter(process.as_fd(), user).with_context(|| {
         format!("cannot enter lab {}: it belongs to another user, or is just ending", state.name())
     })?;
-    let mut command = Command::new(executable()?);
     command
         .args(std::env::args_os().skip(1))
         .env(INSIDE, state.name())

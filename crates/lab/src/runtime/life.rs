@@ -38,7 +38,11 @@ type Ending = watch::Receiver<Option<End>>;
 
 /// Lives the pod's life. Returns when nothing of it is left.
 pub(super) async fn live(shared: Arc<Shared>, host: Arc<Host>, pod: PodObject, mut ending: Ending) {
-    if pod.spec.host_network {
+    if let Some(why) = &pod.unreadable {
+        let message = format!("the pod's specification cannot be read: {why}");
+        patch_status(&shared, &pod, &status::waiting(&pod, &host.ips, &message), &mut ending).await;
+        told(&mut ending).await;
+    } else if pod.spec.host_network {
         live_on_host(&shared, &host, &pod, &mut ending).await;
     } else {
         live_in_sandbox(&shared, &host, &pod, &mut ending).await;

@@ -8,6 +8,9 @@ pub(crate) struct PodObject {
     pub(crate) metadata: Metadata,
     pub(crate) spec: Spec,
     pub(crate) status: Status,
+    /// Why the rest of it cannot be read; then only its metadata and its node are known.
+    #[serde(skip)]
+    pub(crate) unreadable: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -52,10 +55,20 @@ pub(crate) struct Status {
 }
 
 impl PodObject {
-    /// The pod; None for what is none (a bookmark, a list with a broken item), which is logged.
+    /// The pod; None for what is none, as a bookmark.
     pub(crate) fn parse(value: Value) -> Option<PodObject> {
-        let pod = serde_json::from_value::<PodObject>(value);
-        let pod = pod.inspect_err(|error| tracing::warn!("a pod cannot be read: {error}")).ok()?;
+        let pod = PodObject::deserialize(&value).or_else(|error| {
+            let metadata = Metadata::deserialize(value.get("metadata").unwrap_or(&Value::Null))?;
+            let node_name = value.pointer("/spec/nodeName").and_then(Value::as_str).map(str::to_owned);
+            let spec = Spec { node_name, ..Spec::default() };
+            Ok::<_, serde_json::Error>(PodObject {
+                metadata,
+                spec,
+                unreadable: Some(error.to_string()),
+                ..PodObject::default()
+            })
+        });
+        let pod = pod.ok()?;
         // The UID becomes a file name.
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         let uid = &pod.metadata.uid;
@@ -106,6 +119,41 @@ impl Protocol {
             Some("UDP") => Protocol::Udp,
             Some("SCTP") => Protocol::Sctp,
             _ => Protocol::Tcp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ports_are_listed_once_and_those_of_sidecars_too() {
+        let port = |port: u16, protocol: &str| json!({"containerPort": port, "protocol": protocol});
+        let pod = PodObject::parse(json!({
+            "metadata": {"name": "a", "namespace": "b", "uid": "c-1"},
+            "spec": {
+                "containers": [{"ports": [port(80, "TCP"), port(53, "UDP")]}, {"ports": [{"containerPort": 80}]}],
+                "initContainers": [{"ports": [port(1, "TCP")]}, {"restartPolicy": "Always", "ports": [port(9, "SCTP")]}],
+            },
+        }));
+        let expected = [(9, Protocol::Sctp), (53, Protocol::Udp), (80, Protocol::Tcp)];
+        assert_eq!(pod.unwrap().ports(), expected);
+    }
+
+    #[test]
+    fn a_pod_with_a_field_of_the_wrong_type_is_still_known_and_says_so() {
+        let pod = PodObject::parse(json!({
+            "metadata": {"name": "a", "namespace": "b", "uid": "c"},
+            "spec": {"nodeName": "node1", "containers": [{"image": true}]},
+        }));
+        let pod = pod.unwrap();
+        assert_eq!(pod.spec.node_name.as_deref(), Some("node1"));
+        assert!(pod.unreadable.unwrap().contains("expected a string"));
+        for none in [json!({}), json!({"metadata": {"uid": "../x"}}), json!({"metadata": 3}), json!(null)] {
+            assert!(PodObject::parse(none).is_none());
         }
     }
 }
