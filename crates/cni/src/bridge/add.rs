@@ -74,12 +74,12 @@ fn configure(
 ) -> Result<(), CniError> {
     let missing = || CniError::new(code::IO, format!("{} has no other end", plan.host_link));
     configure_pod(plan, &mut sides.pod, link.peer.ok_or_else(missing)?, result)?;
-    if plan.is_gateway {
-        ensure_gateway(plan, &mut sides.host, bridge, result)?;
-    }
     if plan.hairpin {
         let hairpin = LinkSet { index: link.index, hairpin: Some(true), ..LinkSet::default() };
         sides.host.apply(&Op::LinkSet(hairpin))?;
+    }
+    if plan.is_gateway {
+        ensure_gateway(plan, &mut sides.host, bridge, result)?;
     }
     wait_forwarding(&mut sides.host, link)?;
     describe(call, plan, bridge, link, result);
@@ -131,7 +131,8 @@ fn make_pair(
         peer_netns: Some(sides.netns.clone()),
         peer_mac: Some(plan.pod_mac(result)),
         peer_mtu: plan.mtu,
-        peer_up: true,
+        // With its addresses, in one batch of the container's socket.
+        peer_up: false,
     };
     let mut pair = NewLink::new(&plan.host_link, kind);
     pair.mtu = plan.mtu;

@@ -197,14 +197,19 @@ impl Dir {
         }
     }
 
-    /// Replaces a file as a whole, with this modification time if one is given.
-    pub(crate) fn write_renamed(&self, name: &str, content: &[u8], modified: Option<Timespec>) -> Result<()> {
-        let fd = self.write_new(ASIDE, content)?;
-        if let Some(time) = modified {
-            let times = Timestamps { last_access: time, last_modification: time };
-            rustix::fs::futimens(&fd, &times).map_err(self.fault("set the time of", name))?;
-        }
+    /// Replaces a file as a whole.
+    pub(crate) fn write_renamed(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.write_new(ASIDE, content)?;
         self.rename(ASIDE, name)
+    }
+
+    /// Replaces a file that may be missing or empty for a moment. A rename over the old one
+    /// would have ext4 write the new one to the disk at once.
+    pub(crate) fn rewrite(&self, name: &str, content: &[u8], modified: Timespec) -> Result<()> {
+        self.remove(name)?;
+        let fd = self.write_new(name, content)?;
+        let times = Timestamps { last_access: modified, last_modification: modified };
+        rustix::fs::futimens(&fd, &times).map_err(self.fault("set the time of", name))
     }
 
     /// A new file, locked by this process until the descriptor is closed.

@@ -80,7 +80,7 @@ pub(crate) fn rebuild(dir: &Dir) -> Result<()> {
     }
     for (key, record) in held {
         if !dir.exists(&intent(&key))? {
-            dir.write_renamed(&id(&key), record.text().as_bytes(), None)?;
+            dir.write_renamed(&id(&key), record.text().as_bytes())?;
         }
     }
     Ok(())
