@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::path::Target;
 use super::selector::Selector;
-use super::{Call, Reply, list, table};
+use super::{Call, Reply, list, reply, table};
 use crate::error::{ApiError, FieldError};
 use crate::resource::Resource;
 use crate::storage::{Event, EventKind, Watch};
@@ -34,14 +34,21 @@ pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply
     let asked = call.query.number("resourceVersion")?.unwrap_or(0);
     let mut first = Vec::new();
     let render = Render { r: r.clone(), version: r.api_version(), table: table::wanted(call), selector };
-    let watch = if asked == 0 {
+    let mut from = asked;
+    if asked == 0 {
         let (objects, rv) = call.app.registry.list(r, target.ns());
         for object in objects.iter().filter(|o| render.selector.matches(o)) {
             render.line("ADDED", object, &mut first);
         }
-        call.app.registry.watch(r, target.ns(), rv)?
-    } else {
-        call.app.registry.watch(r, target.ns(), asked)?
+        from = rv;
+    }
+    let watch = match call.app.registry.watch(r, target.ns(), from) {
+        Ok(watch) => watch,
+        // Not as the answer's own status: clients list again only when the stream says so.
+        Err(error) => {
+            line("ERROR", &error.to_status(), &mut first);
+            return Ok(reply::bytes(200, "application/json", first));
+        }
     };
     let now = Instant::now();
     let bookmarks = call.query.flag("allowWatchBookmarks");

@@ -1,6 +1,8 @@
 //! A server for tests: in this process, on a free port of 127.0.0.1, its data in a directory that goes away.
 #![allow(dead_code, unreachable_pub, reason = "a module of several test files, each using a part")]
 
+pub mod raw;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,87 @@
+//! A plain HTTPS client that sends any bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Running;
+
+/// A status code and a body.
+pub type Answer = (u16, String);
+
+pub async fn connect(server: &Running) -> TlsStream<TcpStream> {
+    let ca = CertificateDer::from_pem_file(server.dir.path().join("data/ca.crt")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+/// Sends bytes and reads until the server closes.
+pub async fn exchange(server: &Running, request: &[u8]) -> Answer {
+    let mut stream = connect(server).await;
+    // A server that refuses early closes before it has read all.
+    let _ = stream.write_all(request).await;
+    let mut bytes = Vec::new();
+    let all = stream.read_to_end(&mut bytes);
+    let _ = tokio::time::timeout(Duration::from_secs(20), all).await.expect("the server answers");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let code = text.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (code, body)
+}
+
+fn head(server: &Running, method: &str, path: &str, media: &str, length: usize) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n",
+        server.token
+    )
+}
+
+/// A request with the token, and the answer as JSON.
+pub async fn send(server: &Running, method: &str, path: &str, media: &str, body: &[u8]) -> (u16, Value) {
+    let mut request = head(server, method, path, media, body.len()).into_bytes();
+    request.extend_from_slice(body);
+    let (code, body) = exchange(server, &request).await;
+    (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+}
+
+pub async fn get(server: &Running, path: &str) -> (u16, Value) {
+    send(server, "GET", path, "", b"").await
+}
+
+pub async fn post(server: &Running, path: &str, body: &Value) -> (u16, Value) {
+    send(server, "POST", path, "application/json", body.to_string().as_bytes()).await
+}
+
+/// The lines of a watch, without the chunks' own lines.
+pub async fn watch(server: &Running, path: &str) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
+    let mut stream = connect(server).await;
+    stream.write_all(head(server, "GET", path, "", 0).as_bytes()).await.unwrap();
+    let (send, receive) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Ok(event @ Value::Object(_)) = serde_json::from_str(&line)
+                && send.send(event).is_err()
+            {
+                return;
+            }
+        }
+    });
+    receive
+}
