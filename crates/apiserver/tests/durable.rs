@@ -1,4 +1,5 @@
 //! What was acknowledged is on the disk: after kill -9, and when the disk is full.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,5 @@
 //! The API by raw HTTP: who may ask, what is refused and how, and what clients rely on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
