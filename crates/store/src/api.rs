@@ -188,7 +188,7 @@ impl Api {
         let client = self.inner.client.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let patience = self.inner.patience.answer;
         let response = match timeout(patience, client.send(request)).await {
-            Ok(sent) => sent.map_err(|e| unreachable(&name, causes(&e)))?,
+            Ok(sent) => sent.map_err(|e| unreachable(&name, broken(&e)))?,
             Err(_) => return Err(silent(&name, patience)),
         };
         if response.status().is_success() {
@@ -243,6 +243,14 @@ pub(crate) fn unreachable(request: &str, reason: String) -> Error {
 
 pub(crate) fn silent(request: &str, patience: Duration) -> Error {
     unreachable(request, format!("it said nothing for {} s", patience.as_secs_f32()))
+}
+
+/// What happened to a connection, without kube's own word for it.
+fn broken(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(cause) => causes(&**cause),
+        other => causes(other),
+    }
 }
 
 /// An error and what caused it, without the repetitions that wrapped errors bring.

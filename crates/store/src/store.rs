@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -142,9 +142,9 @@ impl Shared {
         let mut state = self.lock();
         let mut changes = Changes::default();
         change(&mut state, &mut changes);
-        let dirty = !changes.is_empty();
+        let changed = !changes.is_empty();
         state.pending.merge(changes);
-        state.settle();
+        let dirty = state.settle() || changed;
         let news = state.news();
         drop(state);
         if news {
@@ -157,13 +157,18 @@ impl Shared {
 }
 
 impl State {
-    fn settle(&mut self) {
+    /// Opens the cluster when it may be served. True when it became known whole by that.
+    fn settle(&mut self) -> bool {
         if self.nodes.synced && self.pods.synced {
+            let first = !self.open || self.cached.is_some();
             self.cached = None;
             self.open = true;
-        } else if self.cached.is_some() && (self.nodes.error.is_some() || self.pods.error.is_some()) {
+            return first;
+        }
+        if self.cached.is_some() && (self.nodes.error.is_some() || self.pods.error.is_some()) {
             self.open = true;
         }
+        false
     }
 
     fn news(&self) -> bool {
@@ -214,7 +219,7 @@ async fn keep_the_snapshot(shared: Arc<Shared>, path: PathBuf, every: Duration) 
             (state.open && state.cached.is_none()).then(|| state.cluster.clone())
         };
         let Some(cluster) = cluster else { continue };
-        let to = path.clone();
+        let (to, began) = (path.clone(), Instant::now());
         let write = tokio::task::spawn_blocking(move || cache::write(&to, &cluster, SystemTime::now()));
         match write.await {
             Ok(Ok(())) => warned = false,
@@ -224,7 +229,8 @@ async fn keep_the_snapshot(shared: Arc<Shared>, path: PathBuf, every: Duration) 
             }
             _ => {}
         }
-        tokio::time::sleep(every).await;
+        // A large cluster under churn must not keep the disk busy: 5 % of the time at most.
+        tokio::time::sleep(every.max(began.elapsed() * 20)).await;
     }
 }
 

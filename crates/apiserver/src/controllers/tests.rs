@@ -246,3 +246,65 @@ async fn what_an_unknown_kind_owns_is_left_alone() {
     bench.until("the orphan gone", |b| b.list(&kinds::CONFIG_MAPS).len() == 1).await;
     assert_eq!(object::name(&bench.list(&kinds::CONFIG_MAPS)[0]), "kept");
 }
+
+#[tokio::test]
+async fn a_restart_writes_nothing() {
+    let mut bench = bench(2).await;
+    bench.create(&kinds::DEPLOYMENTS, "web", labelled(&json!({"replicas": 3}))).await;
+    bench.create(&kinds::STATEFUL_SETS, "db", labelled(&json!({"replicas": 2}))).await;
+    bench.create(&kinds::DAEMON_SETS, "log", labelled(&json!({}))).await;
+    bench.create(&kinds::JOBS, "once", labelled(&json!({}))).await;
+    bench
+        .until_run("all reported", |b| {
+            b.list(&kinds::DEPLOYMENTS)[0]["status"]["readyReplicas"] == 3
+                && b.list(&kinds::STATEFUL_SETS)[0]["status"]["readyReplicas"] == 2
+                && b.list(&kinds::DAEMON_SETS)[0]["status"]["numberReady"] == 2
+                && b.list(&kinds::JOBS)[0]["status"]["ready"] == 1
+        })
+        .await;
+    // What a new node brings about is the last that the old and then the new controllers do.
+    let config = ControllersConfig::new(vec!["10.244.0.0/16".parse().unwrap()], None);
+    bench._controllers = spawn(bench.registry.clone(), config.clone());
+    let versions = |b: &Bench| -> BTreeMap<String, u64> {
+        let kinds =
+            [&kinds::PODS, &kinds::REPLICA_SETS, &kinds::DEPLOYMENTS, &kinds::STATEFUL_SETS, &kinds::JOBS];
+        kinds
+            .into_iter()
+            .flat_map(|kind| b.list(kind))
+            .map(|o| (object::name(&o).to_owned(), object::version(&o)))
+            .collect()
+    };
+    let before = versions(&bench);
+    bench._controllers = spawn(bench.registry.clone(), config);
+    let tainted =
+        json!({"metadata": {"name": "late"}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    bench.registry.create(&kinds::NODES, None, tainted).await.unwrap();
+    bench
+        .until("the late node's CIDR", |b| {
+            b.list(&kinds::NODES)
+                .iter()
+                .any(|n| object::name(n) == "late" && n["spec"]["podCIDR"].is_string())
+        })
+        .await;
+    assert_eq!(versions(&bench), before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_is_tried_again_gently_and_made_when_it_can() {
+    let bench = bench(1).await;
+    // The name is taken by a pod of somebody else.
+    let spec = json!({"containers": [{"name": "a", "image": "a"}]});
+    bench.create(&kinds::PODS, "db-0", spec).await;
+    bench.create(&kinds::STATEFUL_SETS, "db", labelled(&json!({"replicas": 2}))).await;
+    bench
+        .until("the other pod", |b| b.list(&kinds::PODS).iter().any(|pod| object::name(pod) == "db-1"))
+        .await;
+    let now = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
+    bench.registry.delete(&kinds::PODS, Some("default"), "db-0", now).await.unwrap();
+    bench
+        .until("its own pod", |b| {
+            b.list(&kinds::PODS).iter().all(|pod| object::controller(pod).is_some())
+                && b.list(&kinds::PODS).len() == 2
+        })
+        .await;
+}
