@@ -4,8 +4,9 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Dumps arrive in pieces of at most 32 KiB; single answers are smaller.
-const BUFFER: usize = 64 * 1024;
+/// Dumps arrive in pieces of at most 32 KiB; single answers are smaller. More than that, so that
+/// the allocator maps it: only the pages that are used are then touched, not all cleared.
+const BUFFER: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Socket {

@@ -203,13 +203,18 @@ impl Dir {
         self.rename(ASIDE, name)
     }
 
-    /// Replaces a file that may be missing or empty for a moment. A rename over the old one
-    /// would have ext4 write the new one to the disk at once.
-    pub(crate) fn rewrite(&self, name: &str, content: &[u8], modified: Timespec) -> Result<()> {
-        self.remove(name)?;
-        let fd = self.write_new(name, content)?;
+    /// Writes a file in place, with this modification time: no new inode, and no rename over the
+    /// old one, which would have ext4 write to the disk at once. For what may be torn by a death.
+    pub(crate) fn overwrite(&self, name: &str, content: &[u8], modified: Timespec) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let times = Timestamps { last_access: modified, last_modification: modified };
-        rustix::fs::futimens(&fd, &times).map_err(self.fault("set the time of", name))
+        let write = || {
+            let fd = rustix::fs::openat(self, name, flags, FILE)?;
+            rustix::fs::ftruncate(&fd, content.len() as u64)?;
+            rustix::io::retry_on_intr(|| rustix::io::write(&fd, content))?;
+            rustix::fs::futimens(&fd, &times)
+        };
+        write().map_err(self.fault("write", name))
     }
 
     /// A new file, locked by this process until the descriptor is closed.

@@ -147,7 +147,7 @@ fn take(store: &Store, attachment: Attachment<'_>, key: &str, assignments: &[Ass
     let mark = index::mark(i64::try_from(now.as_secs()).unwrap_or(0));
     for (set, assignment) in assignments.iter().enumerate() {
         let text = assignment.address.addr().to_string();
-        store.dir.rewrite(&index::last_reserved(set), text.as_bytes(), mark)?;
+        store.dir.overwrite(&index::last_reserved(set), text.as_bytes(), mark)?;
     }
     store.dir.write_new(directory::NEW, attachment.content().as_bytes())?;
     for assignment in assignments {
