@@ -35,6 +35,11 @@ pub fn make_mounts_private() -> Result<()> {
         .map_err(|e| Error::sys("make private", "the mounts", e))
 }
 
+/// Gives the calling process, which must have one thread, mounts of its own.
+pub fn unshare_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| Error::sys("create", "a mount namespace", e))
+}
+
 /// Joins the namespaces [`unshare_lab`] made, those of the process behind `pidfd`. The process
 /// must have one thread; its children are in the process-number namespace. Where `/proc` is that
 /// namespace's, the calling process itself is not in it: work that needs `/proc/self`, such as

@@ -81,6 +81,8 @@ fn note_process(state: &LabState, pid: u32) -> anyhow::Result<()> {
 
 /// Process 1 of the lab.
 fn init(state: &LabState) -> anyhow::Result<()> {
+    // The outer process still reads the machine's /proc.
+    sandbox::unshare_mounts()?;
     sandbox::mount_proc().context("cannot mount /proc for the lab")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -167,9 +167,10 @@ impl LabState {
     /// Makes the lab's folder and those above it, for nobody but this user.
     pub fn create_dir(&self) -> Result<()> {
         let parent = parent_dir();
-        // A folder in a place that others can write to must be ours before anything is trusted in it.
-        let top = parent.parent().unwrap_or(&parent);
-        make_private(top)?;
+        if std::env::var_os(DIR_VARIABLE).is_none() {
+            // Weft's own folder may lie where others can write (/tmp): it must be ours before it is trusted.
+            make_private(parent.parent().unwrap_or(&parent))?;
+        }
         make_private(&parent)?;
         make_private(&self.dir)
     }
