@@ -71,9 +71,10 @@ impl Sources {
     }
 }
 
+#[expect(deprecated, reason = "its successor is unsafe to call; an OwnedFd keeps to its terms")]
 fn waitable(source: &impl AsFd) -> Result<AsyncFd<OwnedFd>> {
     let fd = source.as_fd().try_clone_to_owned().context("duplicate a descriptor")?;
-    AsyncFd::try_new(fd).map_err(|error| anyhow::anyhow!("wait on a descriptor: {error}"))
+    AsyncFd::new(fd).context("wait on a descriptor")
 }
 
 /// A folder that is watched, and made and watched again when it was removed.

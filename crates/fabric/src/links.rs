@@ -74,11 +74,9 @@ fn ensure_bridge(
     writes: &mut usize,
 ) -> Result<u32, Error> {
     let usable = |link: &&Link| link.kind.as_deref() == Some("bridge");
-    let new = || NewLink {
-        mac: Some(spec.mac),
-        mtu: Some(spec.mtu),
-        ..NewLink::new(mark::BRIDGE, LinkKind::Bridge)
-    };
+    // Not yet the MTU wanted: only a later change makes the kernel hold to it when ports come.
+    let mtu = Some(spec.mtu.saturating_sub(1));
+    let new = || NewLink { mac: Some(spec.mac), mtu, ..NewLink::new(mark::BRIDGE, LinkKind::Bridge) };
     let link = found_or_made(netlink, found, usable, new, writes)?;
     adjust(netlink, &link, spec.mac, spec.mtu, writes)?;
     Ok(link.index)

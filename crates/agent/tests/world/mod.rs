@@ -156,7 +156,10 @@ impl TestNode {
             nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding",
         );
         state += &std::fs::read_to_string(self.conflist()).unwrap_or_default();
-        state
+        // What was made again comes last in a list of the kernel's.
+        let mut lines: Vec<&str> = state.lines().collect();
+        lines.sort_unstable();
+        lines.join("\n")
     }
 }
 
