@@ -133,6 +133,24 @@ spec:
 }
 
 #[test]
+fn create_by_name() {
+    let server = Running::start();
+    server.run(&["create", "ns", "shop"], "");
+    server.run(&["-n", "shop", "create", "cm", "a", "--from-literal=x=1"], "");
+    server.run(&["-n", "shop", "create", "secret", "generic", "s", "--from-literal=p=w"], "");
+    server.run(&["-n", "shop", "create", "sa", "who"], "");
+    server.run(&["-n", "shop", "create", "deploy", "web", "--image=nginx", "--replicas=2", "--port=80"], "");
+    let get = |kind: &str, path: &str| {
+        server.run(&["-n", "shop", "get", kind, "-o", &format!("jsonpath={path}")], "")
+    };
+    assert_eq!(get("cm/a", "{.data.x}"), "1");
+    assert_eq!(get("secret/s", "{.type} {.data.p}"), "Opaque dw==");
+    let path = "{.spec.replicas} {.spec.template.spec.containers[0].ports[0].containerPort}";
+    assert_eq!(get("deploy/web", path), "2 80");
+    server.run(&["-n", "shop", "rollout", "restart", "deploy/web"], "");
+}
+
+#[test]
 fn watch_prints_changes() {
     let server = Running::start();
     server.run(&["create", "-f", "-"], &map("a"));

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
+use super::protobuf;
 use crate::error::ApiError;
 
 /// As kube-apiserver has it.
@@ -39,6 +40,10 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
 pub(super) async fn read_json(headers: &HeaderMap, body: Incoming) -> Result<Value, ApiError> {
     match media_type(headers) {
         "" | "application/json" => {}
+        protobuf::MEDIA => {
+            let body = read(body).await?;
+            return protobuf::parse(&body).ok_or_else(|| unsupported(protobuf::MEDIA, "application/json"));
+        }
         other => return Err(unsupported(other, "application/json")),
     }
     parse(&read(body).await?)

@@ -4,6 +4,7 @@ mod body;
 mod discovery;
 mod openapi;
 mod path;
+mod protobuf;
 mod query;
 mod reply;
 mod scale;

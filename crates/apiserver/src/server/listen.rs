@@ -15,8 +15,11 @@ use crate::http::{App, answer};
 
 /// Connections at once on one address; more wait in the kernel's queue.
 const CONNECTIONS: usize = 2048;
-/// Time for a TLS handshake, and for a request's headers.
+/// Time for a TLS handshake, and for the answer to a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for a request's headers, and for the next request on a connection. Clients drop idle connections
+/// after 90 s; a server that does so earlier would meet requests that are on their way.
+const IDLE: Duration = Duration::from_secs(100);
 /// A silent HTTP/2 client is asked whether it is there, and dropped when it does not answer.
 const PING: Duration = Duration::from_secs(30);
 
@@ -66,7 +69,7 @@ async fn connection(
         async move { Ok::<_, Infallible>(answer(app, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(64 * 1024);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(64 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())
