@@ -3,12 +3,18 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Error, Netns, Result};
 
 const SNAP: usize = 512;
 const ROOM: libc::c_int = 8 << 20;
 const CONTROL: usize = 128;
+/// Loopback is the first device of every namespace.
+const LOOPBACK: libc::c_int = 1;
+/// IEEE 802 local experimental EtherType 1: no protocol listens for it.
+const MARKER: u16 = 0x88b5;
+const WARM_UP: u32 = 200;
 const PACKET_STATISTICS: libc::c_int = 6;
 
 /// Which way a frame passed a device, and for whom it was.
@@ -72,7 +78,48 @@ impl Capture {
             capture.option(libc::SOL_SOCKET, libc::SO_RCVBUF, ROOM).map_err(failed)?;
         }
         capture.bind().map_err(failed)?;
+        capture.await_timestamps();
         Ok(capture)
+    }
+
+    /// The kernel switches timestamps on a little after they were asked for, and until then
+    /// gives the time of reading for that of passing. So a frame of a type that is nobody's is
+    /// sent over the loopback device until one comes back with a time of its own.
+    fn await_timestamps(&self) {
+        for attempt in 0..WARM_UP {
+            // Without loopback (it is down) there is nothing to ask with.
+            if self.send_marker().is_err() {
+                return;
+            }
+            while let Ok(before) = SystemTime::now().duration_since(UNIX_EPOCH)
+                && let Ok(frame) = self.receive()
+            {
+                if frame.protocol == MARKER && u128::from(frame.at) < before.as_nanos() {
+                    return;
+                }
+            }
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn send_marker(&self) -> io::Result<()> {
+        let mut frame = [0u8; 60];
+        frame[12..14].copy_from_slice(&MARKER.to_be_bytes());
+        // SAFETY: all zero bytes are a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = MARKER.to_be();
+        address.sll_ifindex = LOOPBACK;
+        address.sll_halen = 6;
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: both pointers are to locals that live through the call, with their sizes.
+        let sent = unsafe {
+            let to = (&raw const address).cast();
+            libc::sendto(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, to, length)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Starts one in another network namespace.
@@ -197,7 +244,6 @@ fn timestamp(message: &libc::msghdr) -> Option<u64> {
 mod tests {
     use std::net::UdpSocket;
     use std::process::Command;
-    use std::time::{SystemTime, UNIX_EPOCH};
 
     use nix::sched::{CloneFlags, unshare};
 
@@ -215,6 +261,7 @@ mod tests {
         let payload = [7u8; 1000];
         receiver.send_to(&payload, receiver.local_addr().unwrap()).unwrap();
         receiver.recv(&mut [0; 1]).unwrap();
+        let sent = now();
         let frames: Vec<Frame> = std::iter::from_fn(|| capture.try_next().unwrap()).collect();
         assert_eq!(
             frames.iter().map(|f| f.kind).collect::<Vec<_>>(),
@@ -223,7 +270,7 @@ mod tests {
         for frame in &frames {
             assert_eq!((frame.ifindex, frame.ethernet, frame.protocol), (1, true, 0x0800));
             assert_eq!((frame.bytes.len(), frame.length), (SNAP, 14 + 20 + 8 + 1000));
-            assert!((before..=now()).contains(&frame.at), "{} not since {before}", frame.at);
+            assert!((before..sent).contains(&frame.at), "{} not in {before}..{sent}", frame.at);
         }
         assert_eq!(capture.dropped().unwrap(), 0);
     }

@@ -60,7 +60,11 @@ impl Nft {
         let whole = || format!("{} and {} more", first_object(transaction), transaction.steps.len() - 1);
         self.drain();
         self.socket.reserve(batch.len());
-        self.socket.send(&batch).map_err(|e| Error::sys("change nft", whole(), e))?;
+        self.socket.send(&batch).map_err(|source| {
+            let large = source.raw_os_error() == Some(libc::EMSGSIZE);
+            let message = if large { "a transaction is one message: raise net.core.wmem_max" } else { "" };
+            Error::Sys { op: "change nft", object: whole(), message: message.into(), source }
+        })?;
         // The kernel has done all of it when send returns; its answers wait to be read.
         let mut done = false;
         let mut failure = None;
