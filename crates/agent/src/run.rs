@@ -90,7 +90,7 @@ pub async fn drive(
                 None
             }
             update = next() => Some(update),
-            () = sleep_until(clock.wakes()) => None,
+            () = sleep_until(clock.wakes(sources.poll_every())) => None,
         };
         sources.drain(agent);
         let now = Instant::now();
@@ -147,9 +147,10 @@ impl Clock {
         }
     }
 
-    fn wakes(&self) -> Instant {
+    fn wakes(&self, poll: Option<Duration>) -> Instant {
+        let poll = poll.map(|pause| Instant::now() + pause);
         let report = self.unreported.then_some(self.report);
-        [Some(self.audit), self.retry, report].into_iter().flatten().min().unwrap_or(self.audit)
+        [Some(self.audit), self.retry, report, poll].into_iter().flatten().min().unwrap_or(self.audit)
     }
 
     fn may_apply(&self, now: Instant) -> bool {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -15,7 +16,8 @@ use crate::Agent;
 pub(crate) struct Sources {
     kernel: (Monitor, AsyncFd<OwnedFd>),
     nft: (NftMonitor, AsyncFd<OwnedFd>),
-    folder: (Folder, AsyncFd<OwnedFd>),
+    /// None where the system has no inotify instance left: then the folder is polled.
+    folder: Option<(Folder, AsyncFd<OwnedFd>)>,
 }
 
 impl Sources {
@@ -24,17 +26,32 @@ impl Sources {
     pub(crate) fn open(conf_dir: &Path) -> Result<Sources> {
         let kernel = Monitor::open().context("listen to the kernel")?;
         let nft = NftMonitor::open().context("listen to nftables")?;
-        let folder = Folder::open(conf_dir)?;
-        let waits = (waitable(&kernel)?, waitable(&nft)?, waitable(&folder.inotify)?);
-        Ok(Sources { kernel: (kernel, waits.0), nft: (nft, waits.1), folder: (folder, waits.2) })
+        let folder = match Folder::open(conf_dir) {
+            Ok(folder) => {
+                let wait = waitable(&folder.inotify)?;
+                Some((folder, wait))
+            }
+            Err(error) => {
+                tracing::warn!("{error:#}: looking there twice a second instead");
+                None
+            }
+        };
+        let waits = (waitable(&kernel)?, waitable(&nft)?);
+        Ok(Sources { kernel: (kernel, waits.0), nft: (nft, waits.1), folder })
     }
 
     /// Waits until something can be taken in. Cancel safe.
     pub(crate) async fn ready(&self) -> Result<()> {
+        let folder = async {
+            match &self.folder {
+                Some((_, wait)) => wait.readable().await,
+                None => std::future::pending().await,
+            }
+        };
         let guard = tokio::select! {
             guard = self.kernel.1.readable() => guard,
             guard = self.nft.1.readable() => guard,
-            guard = self.folder.1.readable() => guard,
+            guard = folder => guard,
         };
         // Cleared before reading: what comes while we read wakes us again.
         guard.context("wait for the kernel")?.clear_ready();
@@ -65,9 +82,14 @@ impl Sources {
                 }
             }
         }
-        if self.folder.0.changed() {
+        if self.folder.as_mut().is_none_or(|(folder, _)| folder.changed()) {
             agent.handle_conf_dir_event();
         }
+    }
+
+    /// How soon to drain without being woken; none where everything notifies.
+    pub(crate) fn poll_every(&self) -> Option<Duration> {
+        self.folder.is_none().then_some(Duration::from_millis(500))
     }
 }
 
