@@ -18,7 +18,7 @@ const DEPTH_LIMIT: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A file or folder cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use collect::collect;
-pub use table::{render, summary};
+pub use table::{not_ready, render, summary};
 
 /// A lab at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -39,6 +39,8 @@ pub struct NotReady {
     pub object: String,
     /// Why.
     pub why: String,
+    /// Whether it is so by how the lab was made, and waiting changes nothing: a peer refused.
+    pub settled: bool,
 }
 
 /// One node.

@@ -1,4 +1,4 @@
-use weft_lab::check::{CheckOptions, CheckReport, World, check};
+use weft_lab::check::{CheckOptions, CheckReport, Mismatch, World, check};
 use weft_lab::enter::{Entered, enter};
 use weft_lab::state::LabState;
 
@@ -6,8 +6,8 @@ use crate::args::{CheckArgs, Output};
 use crate::output::Progress;
 use crate::{daemons, exit, output};
 
-/// Mismatches that are listed; JSON has all.
-const LISTED: usize = 40;
+/// Mismatches that are listed for one cause; JSON has all.
+const LISTED: usize = 3;
 
 pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
     let state = LabState::open(&options.lab.name)?;
@@ -37,21 +37,7 @@ fn text(report: &CheckReport, seed: u64, colour: bool) -> String {
     for skipped in &report.skipped {
         text += &format!("not checked: {}: {}\n", skipped.name, skipped.why);
     }
-    for mismatch in report.mismatches.iter().take(LISTED) {
-        let port = mismatch.port.map_or(String::new(), |port| format!(" {port}"));
-        text += &format!(
-            "\n{} → {} {}{port}\n  expected: {}\n  observed: {}\n  why:      {}\n",
-            mismatch.from,
-            mismatch.to,
-            mismatch.proto.name(),
-            mismatch.expected,
-            mismatch.observed,
-            mismatch.why
-        );
-    }
-    if report.mismatches.len() > LISTED {
-        text += &format!("\n… and {} more: -o json has all\n", report.mismatches.len() - LISTED);
-    }
+    text += &mismatches(&report.mismatches);
     let sampled = if report.sampled {
         format!(" (a sample of {}, seed {seed})", report.all_pairs)
     } else {
@@ -68,20 +54,87 @@ fn text(report: &CheckReport, seed: u64, colour: bool) -> String {
     text
 }
 
+/// Each cause once, with some of the probes that it explains.
+fn mismatches(all: &[Mismatch]) -> String {
+    let mut causes: Vec<(&str, Vec<&Mismatch>)> = Vec::new();
+    for mismatch in all {
+        match causes.iter_mut().find(|(why, _)| *why == mismatch.why) {
+            Some((_, found)) => found.push(mismatch),
+            None => causes.push((&mismatch.why, vec![mismatch])),
+        }
+    }
+    let mut text = String::new();
+    for (why, found) in causes {
+        let probes = if found.len() == 1 { "probe" } else { "probes" };
+        text += &format!("\n{} {probes}: {why}\n", found.len());
+        for mismatch in found.iter().take(LISTED) {
+            let port = mismatch.port.map_or(String::new(), |port| format!(" {port}"));
+            text += &format!(
+                "  {} → {} {}{port}\n    expected: {}\n    observed: {}\n",
+                mismatch.from,
+                mismatch.to,
+                mismatch.proto.name(),
+                mismatch.expected,
+                mismatch.observed
+            );
+        }
+        if found.len() > LISTED {
+            text += &format!("  … and {} more: -o json has all\n", found.len() - LISTED);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use weft_lab::oracle::Proto;
+
     use super::*;
 
     #[test]
+    fn a_cause_is_told_once_with_examples() {
+        let mismatch = |to: &str, why: &str| Mismatch {
+            from: "default/a".into(),
+            to: to.into(),
+            proto: Proto::Tcp,
+            port: Some(80),
+            expected: "an answer".into(),
+            observed: "no answer".into(),
+            why: why.into(),
+        };
+        let mut all: Vec<Mismatch> = (0..5).map(|i| mismatch(&format!("x/{i}"), "refused")).collect();
+        all.push(mismatch("y/0", "not ready"));
+        let expected = "
+5 probes: refused
+  default/a → x/0 tcp 80
+    expected: an answer
+    observed: no answer
+  default/a → x/1 tcp 80
+    expected: an answer
+    observed: no answer
+  default/a → x/2 tcp 80
+    expected: an answer
+    observed: no answer
+  … and 2 more: -o json has all
+
+1 probe: not ready
+  default/a → y/0 tcp 80
+    expected: an answer
+    observed: no answer
+";
+        assert_eq!(mismatches(&all), expected);
+    }
+
+    #[test]
     fn the_last_line_says_how_many_match_and_whether_it_was_a_sample() {
-        let report =
-            CheckReport { pairs: 12, matching: 11, probes: 36, retries: 1, ..CheckReport::default() };
+        let mut report = CheckReport::default();
+        (report.pairs, report.matching, report.probes, report.retries) = (12, 11, 36, 1);
         let last = |report: &CheckReport| text(report, 7, false).lines().last().map(str::to_owned);
         assert_eq!(
             last(&report).as_deref(),
             Some("11 of 12 pairs as they should be; 36 probes, 1 tried twice, 0.0 s")
         );
-        let report = CheckReport { sampled: true, all_pairs: 99, ..CheckReport::default() };
-        assert!(last(&report).unwrap().starts_with("0 of 0 pairs (a sample of 99, seed 7)"));
+        (report.sampled, report.all_pairs) = (true, 99);
+        assert!(last(&report).unwrap().starts_with("11 of 12 pairs (a sample of 99, seed 7)"));
     }
 }

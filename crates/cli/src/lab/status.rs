@@ -30,14 +30,23 @@ pub(super) fn run(options: &StatusArgs) -> anyhow::Result<u8> {
     Ok(if status.ready || !options.wait { exit::DONE } else { exit::FALSE })
 }
 
-/// Waits until all is ready or the time is over; how it then is.
+/// How long only what waiting does not change must be left, before waiting ends: an agent that
+/// just started may refuse peers that it does not know well yet.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Waits until all is ready, nothing is left that waiting would change, or the time is over;
+/// how it then is.
 pub(super) async fn wait(lab: &Running, api: &Api, patience: Duration) -> anyhow::Result<Status> {
     let mut progress = Progress::new();
     let deadline = Instant::now() + patience;
+    let mut unsettled = Instant::now();
     loop {
         let looked = Instant::now();
         let status = collect(api, &lab.config, lab.state.dir(), false).await?;
-        if status.ready || Instant::now() >= deadline {
+        if status.not_ready.iter().any(|entry| !entry.settled) {
+            unsettled = Instant::now();
+        }
+        if status.ready || unsettled.elapsed() >= SETTLED || Instant::now() >= deadline {
             return Ok(status);
         }
         progress.say(|| format!("waiting: {}", summary(&status)));

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use weft_lab::config::LabConfig;
 use weft_lab::manifest::{self, Manifest};
-use weft_lab::status::{Status, collect};
+use weft_lab::status::{Status, collect, not_ready};
 use weft_lab::{Progress, down, launch};
 
 use super::{Running, apply, status};
@@ -76,8 +76,8 @@ fn farewell(lab: &Running, status: &Status, took: Duration) -> String {
             status.not_acting_yet.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         text += &format!("Stored, not acting yet: {}\n", kinds.join(", "));
     }
-    for entry in &status.not_ready {
-        text += &format!("Not ready: {}: {}\n", entry.object, entry.why);
+    if !status.ready {
+        text += &format!("Not ready:\n{}", not_ready(status));
     }
     text + &advice(config, status)
 }

@@ -22,7 +22,12 @@ pub(super) fn with_last_applied(object: &Value, namespace: Option<&str>) -> Valu
             annotations.remove(LAST_APPLIED);
         }
     }
-    let text = wanted.to_string();
+    // As kubectl writes it: else its next apply would find every object changed.
+    let mut applied = wanted.clone();
+    if let Some(Value::Object(metadata)) = applied.get_mut("metadata") {
+        metadata.entry("annotations").or_insert_with(|| json!({}));
+    }
+    let text = format!("{applied}\n");
     if text.len() > LAST_APPLIED_LIMIT {
         return wanted;
     }

@@ -54,7 +54,7 @@ impl World {
                 Err(skipped) => world.skipped.push(skipped),
             }
         }
-        world.members.sort_by(|a, b| a.party.name.cmp(&b.party.name));
+        world.members.sort_by(|a, b| a.party.name.split('/').cmp(b.party.name.split('/')));
         machines.sort_by_key(|machine| natural(&machine.party.name));
         world.members.extend(machines);
         world

@@ -100,10 +100,11 @@ pub(super) fn add_nodes(status: &mut Status, config: &LabConfig, nodes: &Value, 
         let why = why.or_else(|| (node.agent != "ready").then(|| format!("its agent: {}", node.agent)));
         node.ready = why.is_none();
         let object = format!("node/{}", spec.name);
+        let entry = |why, settled| NotReady { object: object.clone(), why, settled };
         let refused = node.refused.iter().map(|(peer, reason)| format!("refused peer {peer}: {reason}"));
-        status
-            .not_ready
-            .extend(why.into_iter().chain(refused).map(|why| NotReady { object: object.clone(), why }));
+        let refused: Vec<String> = refused.collect();
+        status.not_ready.extend(why.map(|why| entry(why, false)));
+        status.not_ready.extend(refused.into_iter().map(|why| entry(why, true)));
         status.nodes.push(node);
     }
 }
@@ -144,7 +145,7 @@ pub(super) fn add_pods(status: &mut Status, pods: &Value) {
         let pod = pod(object);
         if let Some(why) = &pod.why {
             let object = format!("{}/{}", pod.namespace, pod.name);
-            status.not_ready.push(NotReady { object, why: why.clone() });
+            status.not_ready.push(NotReady { object, why: why.clone(), settled: false });
         }
         status.pods.push(pod);
     }
@@ -209,7 +210,7 @@ pub(super) fn add_workload(status: &mut Status, kind: &str, object: &Value) {
 
 fn push(status: &mut Status, kind: &str, object: &Value, why: String) {
     let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-    status.not_ready.push(NotReady { object: format!("{kind} {namespace}/{name}"), why });
+    status.not_ready.push(NotReady { object: format!("{kind} {namespace}/{name}"), why, settled: false });
 }
 
 pub(super) fn add_services(status: &mut Status, services: &Value) {

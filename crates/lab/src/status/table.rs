@@ -1,6 +1,12 @@
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{NodeStatus, PodStatus, ServiceStatus, Status};
+
+/// Causes that are listed.
+const CAUSES: usize = 20;
+/// Objects that are named for one cause.
+const OBJECTS: usize = 4;
 
 /// The status as a text; `wide` has more columns.
 pub fn render(status: &Status, wide: bool, colour: bool) -> String {
@@ -21,9 +27,35 @@ pub fn render(status: &Status, wide: bool, colour: bool) -> String {
         let _ = writeln!(text, "{}", paint("Everything is ready.", "32", colour));
     } else {
         let _ = writeln!(text, "{}", paint("Not ready:", "31", colour));
-        for entry in &status.not_ready {
-            let _ = writeln!(text, "  {}: {}", entry.object, entry.why);
+        text += &not_ready(status);
+    }
+    text
+}
+
+/// What is not ready, each cause once with some of the objects that it holds up.
+pub fn not_ready(status: &Status) -> String {
+    let mut causes: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for entry in &status.not_ready {
+        let place = *places.entry(&entry.why).or_insert_with(|| {
+            causes.push((&entry.why, Vec::new()));
+            causes.len() - 1
+        });
+        if let Some((_, objects)) = causes.get_mut(place) {
+            objects.push(&entry.object);
         }
+    }
+    let mut text = String::new();
+    for (why, objects) in causes.iter().take(CAUSES) {
+        let shown = objects.iter().take(OBJECTS).copied().collect::<Vec<_>>().join(", ");
+        let more = match objects.len().saturating_sub(OBJECTS) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let _ = writeln!(text, "  {shown}{more}: {why}");
+    }
+    if causes.len() > CAUSES {
+        let _ = writeln!(text, "  … and {} more causes: -o json has all", causes.len() - CAUSES);
     }
     text
 }
@@ -47,7 +79,7 @@ fn paint(text: &str, code: &str, colour: bool) -> String {
 
 /// `Stored, not acting yet: Service 12, NetworkPolicy 3`.
 pub(super) fn stored(status: &Status) -> String {
-    let counts = |kinds: &std::collections::BTreeMap<String, usize>| {
+    let counts = |kinds: &BTreeMap<String, usize>| {
         kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
     };
     let mut text = String::new();
