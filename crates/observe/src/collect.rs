@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use weft_kernel::capture::{Capture, Frame, PacketKind};
 use weft_kernel::nft::{
-    ChainKind, Expr, Family, Hook, Nft, Rule, Ruleset, Side, TraceEvent, TraceMonitor, Transaction, Verdict,
+    ChainKind, Expr, Family, Hook, Nft, Rule, Ruleset, Side, Table, TraceEvent, TraceMonitor, Transaction,
+    Verdict,
 };
 
 use crate::decode::{self, Packet, proto};
@@ -15,7 +16,8 @@ use crate::probe::{Place, Probe, Role, Signature};
 use crate::report::Protocol;
 use crate::{Error, Result};
 
-/// The temporary table that marks the probe for nftables' own trace.
+/// How the name of the temporary table starts that marks the probe for nftables' own trace; a
+/// number follows, so that traces at the same time do not meet.
 pub const TRACE_TABLE: &str = "weft-trace";
 
 // Before every chain of others: raw is at -300.
@@ -72,12 +74,12 @@ impl Watch {
             let mut nft = Nft::open_in(netns).map_err(at)?;
             // Without nftables in the kernel there is nothing that drops by it.
             let Ok(tables) = nft.tables() else { continue };
-            if tables.iter().all(|t| t.name == TRACE_TABLE) {
+            if tables.iter().all(|t| t.name.starts_with(TRACE_TABLE)) {
                 continue;
             }
             let monitor = TraceMonitor::open_in(netns).map_err(at)?;
             let at = |source| Error::Watch { place: places[place].name.clone(), source };
-            nft.apply(&marking(probe)).map_err(at)?;
+            nft.apply(&marking(probe, &table_name(&nft))).map_err(at)?;
             watch.tracers.push(Tracer { place, monitor, events: Vec::new(), nft });
         }
         Ok(watch)
@@ -187,6 +189,20 @@ impl Tracer {
     }
 }
 
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // The kernel does it too when the socket closes, but a child forked by another thread
+        // may hold the socket a little longer.
+        let mut transaction = Transaction::default();
+        transaction.delete_table(&Table::new(Family::Inet, &table_name(&self.nft)));
+        let _ = self.nft.apply(&transaction);
+    }
+}
+
+fn table_name(nft: &Nft) -> String {
+    format!("{TRACE_TABLE}-{}", nft.port())
+}
+
 fn is_ours(event: &TraceEvent, signature: &Signature) -> bool {
     let Some((ip, rest)) = decode::split(&event.network, &event.transport) else { return false };
     let packet = Packet { macs: None, outer: None, ip, transport: decode::transport(&ip, &rest) };
@@ -194,7 +210,7 @@ fn is_ours(event: &TraceEvent, signature: &Signature) -> bool {
 }
 
 /// Marks what goes to the probe's destination and what comes from there.
-fn marking(probe: &Probe) -> Transaction {
+fn marking(probe: &Probe, name: &str) -> Transaction {
     let number = match (probe.proto, probe.dst.is_ipv4()) {
         (Protocol::Icmp, true) => proto::ICMP,
         (Protocol::Icmp, false) => proto::ICMPV6,
@@ -208,7 +224,7 @@ fn marking(probe: &Probe) -> Transaction {
     };
     let dst = IpNet::from(probe.dst);
     let rules = vec![rule(Expr::daddr(dst), Side::Destination), rule(Expr::saddr(dst), Side::Source)];
-    let table = Ruleset::new(Family::Inet, TRACE_TABLE)
+    let table = Ruleset::new(Family::Inet, name)
         .with_base_chain("prerouting", ChainKind::Filter, Hook::Prerouting, FIRST, rules.clone())
         .with_base_chain("output", ChainKind::Filter, Hook::Output, FIRST, rules);
     let mut transaction = Transaction::default();

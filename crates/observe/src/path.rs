@@ -97,6 +97,14 @@ pub(crate) fn hops(list: &[Observation], places: &[Place], tables: &mut Tables, 
         let peer = tables.peer(observation.place, observation.ifindex);
         let peer = peer.map(|(place, link)| format!("{} {}", places[place].name, link.name));
         let Some(place) = tables.get(observation.place) else { continue };
+        let nat = before.filter(|_| !begins).map(|b| nat(b, observation)).unwrap_or_default();
+        // The address it came for was only the translation's: it was not delivered there.
+        if nat.iter().any(|n| n.side == "destination")
+            && let Some(last) =
+                out.last_mut().filter(|h: &&mut Hop| h.place == places[observation.place].name)
+        {
+            last.decisions.retain(|d| !matches!(d, Decision::Local { .. }));
+        }
         let link = place.links.get(&observation.ifindex);
         out.push(Hop {
             us: observation.at.saturating_sub(start) / 1000,
@@ -110,8 +118,9 @@ pub(crate) fn hops(list: &[Observation], places: &[Place], tables: &mut Tables, 
             ttl: observation.ttl,
             outer: observation.outer.as_ref().map(encapsulation),
             peer,
-            nat: before.filter(|_| !begins).map(|b| nat(b, observation)).unwrap_or_default(),
+            nat,
             flooded: copies.iter().map(|c| place.name(*c)).collect(),
+            ignored: observation.for_other && bridge_of(place, observation.ifindex).is_none(),
             decisions: decisions(observation, begins, place),
         });
     }

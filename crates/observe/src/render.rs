@@ -86,6 +86,9 @@ fn sentences(hop: &Hop) -> Vec<String> {
             hop.flooded.join(", ")
         ));
     }
+    if hop.ignored {
+        out.push("the frame is for another hardware address: ignored here".into());
+    }
     out.extend(hop.decisions.iter().map(decision));
     out
 }

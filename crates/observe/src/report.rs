@@ -190,6 +190,9 @@ pub struct Hop {
     /// Other ports of the bridge that got a copy, as it did not know the hardware address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flooded: Vec<String>,
+    /// The frame is for another hardware address, so the network layer does not see it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignored: bool,
     /// What the kernel's tables say here.
     pub decisions: Vec<Decision>,
 }

@@ -8,7 +8,7 @@ use crate::{Error, Result, send, verdict};
 /// Sends the probe and reports what was seen of it. Blocks until the answer is back, at most
 /// about the probe's timeout.
 ///
-/// While it runs, a table [`crate::TRACE_TABLE`] exists in those places that have nftables
+/// While it runs, a table whose name starts with [`crate::TRACE_TABLE`] exists in those places that have nftables
 /// tables, so that a drop can be named; it vanishes with the sockets, even if this process dies.
 pub fn trace(places: &[Place], probe: &Probe) -> Result<Trace> {
     let same = same_namespaces(places)?;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use weft_model::Mac;
+
 use crate::collect::Dropped;
 use crate::path::{Observation, bridge_of};
 use crate::probe::{Place, Probe, Role};
@@ -132,24 +134,33 @@ fn after(last: &Observation, tables: &mut Tables) -> Vec<Fact> {
     facts
 }
 
+fn flooded(bridge: &str, mac: Mac) -> Fact {
+    let text = format!(
+        "bridge {bridge} has no FDB entry for {mac}: it sent copies to all ports, and nobody there took it"
+    );
+    (FindingKind::NoFdbEntry, false, text)
+}
+
 fn bridged(bridge: u32, last: &Observation, tables: &mut Tables, facts: &mut Vec<Fact>) {
     let Some((place, mac)) = tables.get(last.place).zip(last.mac()) else { return };
     let name = place.name(bridge);
     match place.bridge(bridge, mac).0 {
-        None => facts.push((
-            FindingKind::NoFdbEntry,
-            false,
-            format!("bridge {name} has no FDB entry for {mac}: it sent copies to all ports, and nobody there took it"),
-        )),
+        None => facts.push(flooded(&name, mac)),
         Some(port) if !place.links.get(&port).is_some_and(|l| l.running) => {
-            facts.push((FindingKind::LinkDown, false, format!("{} is down, where {mac} is", place.name(port))));
+            facts.push((
+                FindingKind::LinkDown,
+                false,
+                format!("{} is down, where {mac} is", place.name(port)),
+            ));
         }
         Some(port) if port == last.ifindex => facts.push((
             FindingKind::NoFdbEntry,
             false,
             format!("bridge {name} has {mac} on the port it came from, and sends nothing back there"),
         )),
-        Some(port) if port == bridge => forwarded(&Observation { ifindex: bridge, ..last.clone() }, tables, facts),
+        Some(port) if port == bridge => {
+            forwarded(&Observation { ifindex: bridge, ..last.clone() }, tables, facts)
+        }
         Some(_) => {}
     }
 }
@@ -214,6 +225,11 @@ fn left(last: &Observation, tables: &mut Tables, facts: &mut Vec<Fact>) {
     let kind = place.links.get(&last.ifindex).and_then(|l| l.kind.clone());
     if kind.as_deref() == Some("bridge") {
         return bridged(last.ifindex, last, tables, facts);
+    }
+    if let Some((bridge, mac)) = bridge_of(place, last.ifindex).zip(mac)
+        && place.bridge(bridge, mac).0.is_none()
+    {
+        facts.push(flooded(&place.name(bridge), mac));
     }
     match mac.and_then(|mac| Some((mac, place.tunnel(last.ifindex, mac)?))) {
         Some((mac, (None, _))) => facts.push((

@@ -1,10 +1,11 @@
 //! Traces of real packets through namespaces wired as nodes and pods are.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use weft_kernel::testing::TestNs;
+use weft_kernel::testing::{TestNs, eventually};
 use weft_kernel::{LinkKind, Netlink, Netns, NewLink, Op};
 use weft_observe::{
     Direction, FindingKind, Outcome, Place, Probe, Protocol, TRACE_TABLE, Trace, render, trace,
@@ -367,4 +368,74 @@ fn forwarding_off_and_a_packet_to_itself() {
     let found = lab.trace(POD0, Some(POD1), PODS[1], Protocol::Icmp);
     let findings = &lost(&found).findings;
     assert_eq!((findings[0].kind, findings[0].place.as_str()), (FindingKind::ForwardingOff, "node node2"));
+}
+
+#[test]
+fn ipv6_is_traced_as_ipv4_is() {
+    let lab = Lab::new();
+    for (pod, node, i) in [(POD0, NODE0, 0), (POD1, NODE1, 1)] {
+        lab.sh(node, "sysctl -qw net.ipv6.conf.all.forwarding=1");
+        lab.sh(
+            node,
+            &format!(
+                "ip addr add fd00:{i}::1/64 dev weft0 nodad && ip addr add fd00:aa::{}/64 dev eth0 nodad",
+                i + 2
+            ),
+        );
+        lab.sh(
+            pod,
+            &format!("ip addr add fd00:{i}::2/64 dev eth0 nodad && ip route add default via fd00:{i}::1"),
+        );
+    }
+    lab.sh(NODE0, "ip route add fd00:1::/64 via fd00:aa::3 dev eth0");
+    lab.sh(NODE1, "ip route add fd00:0::/64 via fd00:aa::2 dev eth0");
+    // Until their own address is checked for duplicates, the nodes ask for nobody else's.
+    for place in [POD0, NODE0, NODE1, POD1] {
+        eventually(Duration::from_secs(10), "duplicate address detection", || {
+            lab.sh(place, "ip -6 addr show tentative").is_empty()
+        });
+    }
+    for proto in [Protocol::Icmp, Protocol::Tcp, Protocol::Udp] {
+        let found = lab.trace(POD0, Some(POD1), "fd00:1::2", proto);
+        assert!(
+            matches!(found.outcome, Outcome::Answered { .. } | Outcome::Refused { .. }),
+            "{:?}",
+            found.outcome
+        );
+        assert_eq!(way(&found.forward), HOST_GW[..10]);
+        assert_eq!(found.reply.last().unwrap().place, "pod default/a");
+    }
+    lab.sh(NODE1, "nft 'table inet guard { chain f { type filter hook forward priority 0; ip6 daddr fd00:1::/64 meta l4proto udp drop; }; }'");
+    let found = lab.trace(POD0, Some(POD1), "fd00:1::2", Protocol::Udp);
+    assert!(lost(&found).findings[0].text.contains("ip6 daddr fd00:1::/64"), "{:?}", found.outcome);
+}
+
+#[test]
+fn a_bridge_that_does_not_know_an_address_is_seen_to_flood() {
+    let lab = Lab::host_gw();
+    // A third port, so that there is somebody else to flood to; and nothing is learned.
+    lab.sh(UNDERLAY, "ip link set br0 type bridge ageing_time 0");
+    let found = lab.trace(POD0, Some(POD1), PODS[1], Protocol::Icmp);
+    assert!(matches!(found.outcome, Outcome::Answered { .. }), "{:?}", found.outcome);
+    assert_eq!(way(&found.forward), HOST_GW[..10]);
+    assert_eq!(found.forward[5].flooded, ["up2"]);
+    assert!(render(&found, false).contains("copied it to up2 too"));
+    // Nobody has the address: the neighbour entry is wrong.
+    lab.sh(NODE0, "ip neigh replace 10.168.0.3 lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+    let found = lab.trace(POD0, Some(POD1), PODS[1], Protocol::Icmp);
+    let gone = lost(&found);
+    assert_eq!(gone.findings[0].kind, FindingKind::NoFdbEntry, "{:?}", gone.findings);
+    assert_eq!(gone.findings[0].place, "underlay");
+}
+
+#[test]
+fn two_places_with_one_namespace_are_watched_once() {
+    let mut lab = Lab::host_gw();
+    let netns = lab.places[NODE1].netns.clone();
+    lab.places.push(Place { name: "pod default/host".into(), netns });
+    let last = lab.places.len() - 1;
+    let found = lab.trace(POD0, Some(last), "10.168.0.3", Protocol::Icmp);
+    assert!(matches!(found.outcome, Outcome::Answered { .. }), "{:?}", found.outcome);
+    assert_eq!(found.to.as_deref(), Some("pod default/host"));
+    assert_eq!(way(&found.forward).last().map(String::as_str), Some("node node2 >eth0"));
 }
