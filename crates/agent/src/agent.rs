@@ -195,6 +195,12 @@ impl Agent {
             self.due = Due { underlay: self.due.underlay, ..Due::ALL };
         }
         self.replanned |= moved || !peers.is_empty();
+        if let (true, Err(waiting)) = (moved, &plan.local) {
+            tracing::warn!("{waiting}");
+        }
+        for refusal in peers.iter().filter_map(|name| plan.peers.get(name)).flat_map(|peer| &peer.refused) {
+            tracing::warn!("{refusal}");
+        }
         self.fabric.desire(plan, &peers);
     }
 

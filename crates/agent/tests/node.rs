@@ -125,7 +125,7 @@ fn whatever_is_broken_comes_back_and_foreign_objects_stay() {
         "echo 0 > /proc/sys/net/ipv4/conf/weft0/forwarding".into(),
         format!("rm {file}"),
         format!("echo broken > {file}"),
-        format!("rm -r {folder}"),
+        format!("mv {folder} {folder}.away; rm -r {folder}.away"),
     ] {
         let breakage: String = breakage;
         let repairs = agents[0].status().repairs.count;
