@@ -1,0 +1,155 @@
+//! The lab end to end: brought up, checked, abused and removed, with root and without.
+
+mod common;
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{Labs, eventually, example, machine_dump, signal};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_lab_leaves_the_machine_as_it_was() {
+    let before = machine_dump();
+    let labs = Labs::new();
+    labs.expect(0, &["lab", "up", "--name", "a", "--nodes", "2", "-f", &example("two-pods.yaml")]);
+    assert_eq!(before, machine_dump(), "while the lab is up");
+    labs.expect(0, &["lab", "down", "--name", "a"]);
+    assert_eq!(before, machine_dump(), "after the lab went down");
+    assert!(labs.processes(&[]).is_empty(), "processes left behind");
+    assert!(!labs.state("a").exists(), "the state folder is left behind");
+}
+
+#[test]
+fn an_ordinary_user_has_a_whole_lab() {
+    let before = machine_dump();
+    let labs = Labs::unprivileged();
+    let manifest = labs.file("two-pods.yaml", &fs::read_to_string(example("two-pods.yaml")).unwrap());
+    labs.expect(0, &["lab", "up", "--name", "u", "--nodes", "2", "-f", &manifest]);
+    labs.expect(0, &["lab", "check", "--name", "u"]);
+    assert!(labs.on_node("u", "node1", "ip -br link").contains("weft0"));
+    labs.expect(0, &["trace", "--name", "u", "node/node1", "node/node2"]);
+    labs.expect(0, &["lab", "down", "--name", "u"]);
+    assert_eq!(before, machine_dump());
+    assert!(labs.processes(&[]).is_empty(), "processes left behind");
+}
+
+#[test]
+fn every_pair_is_reached_as_the_oracle_says_on_every_underlay() {
+    let labs = Labs::new();
+    for (name, args) in [
+        ("flat-gw", ["--topology", "flat", "--backend", "host-gw"]),
+        ("flat-vx", ["--topology", "flat", "--backend", "vxlan"]),
+        ("racks-vx", ["--topology", "racks=2", "--backend", "vxlan"]),
+    ] {
+        let mut up = vec!["lab", "up", "--name", name, "--nodes", "3"];
+        let shop = example("shop");
+        up.extend(args);
+        up.extend(["-f", &shop]);
+        labs.expect(0, &up);
+        let found = labs.json(&["lab", "check", "--name", name, "-o", "json"]);
+        assert_eq!(found["pairs"], found["matching"], "{name}: {found}");
+        assert!(found["pairs"].as_u64().unwrap() > 200, "{name}: {found}");
+        labs.expect(0, &["lab", "down", "--name", name]);
+    }
+}
+
+#[test]
+fn host_gw_refuses_a_peer_on_another_segment_and_the_check_says_why() {
+    let labs = Labs::new();
+    let pods = example("two-pods.yaml");
+    labs.expect(
+        0,
+        &[
+            "lab",
+            "up",
+            "--name",
+            "r",
+            "--nodes",
+            "2",
+            "--topology",
+            "racks=2",
+            "--backend",
+            "host-gw",
+            "-f",
+            &pods,
+        ],
+    );
+    let found = labs.expect(1, &["lab", "check", "--name", "r"]);
+    assert!(found.contains("segment"), "{found}");
+    let status = labs.expect(0, &["lab", "status", "--name", "r"]);
+    assert!(status.contains("segment"), "{status}");
+    assert!(!labs.on_node("r", "node1", "ip route").contains("10.244.1.0/24"), "a refused peer has no route");
+}
+
+#[test]
+fn wrong_input_ends_in_one_clear_line_and_leaves_nothing() {
+    let labs = Labs::new();
+    let bad_yaml = labs.file("bad.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a\n");
+    let bad_name = labs.file(
+        "name.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: Not_A_Label}\nspec: {containers: [{name: c, image: i}]}\n",
+    );
+    let huge = labs.file("huge.yaml", &format!("a: {}\n", "x".repeat(17 << 20)));
+    for (code, args, word) in [
+        (2, vec!["--nodes", "0"], "nodes"),
+        (2, vec!["--nodes", "101"], "nodes"),
+        (2, vec!["--topology", "ring"], "topology"),
+        (2, vec!["--backend", "carrier-pigeon"], "backend"),
+        (2, vec!["--pod-cidr", "10.168.0.0/16"], "overlap"),
+        (2, vec!["--pod-cidr", "10.244.0.1/16"], "host bits"),
+        (2, vec!["--pod-cidr", "10.244.0.0/25", "--nodes", "3"], "small"),
+        (2, vec!["--name", "No_Label"], "name"),
+        (2, vec!["-f", "/nonexistent.yaml"], "/nonexistent.yaml"),
+        (2, vec!["-f", &bad_yaml], "bad.yaml"),
+        (2, vec!["-f", &bad_name], "Not_A_Label"),
+        (2, vec!["-f", &huge], "huge.yaml"),
+    ] {
+        let mut up = vec!["lab", "up"];
+        up.extend(&args);
+        let text = labs.expect(code, &up);
+        assert!(text.to_lowercase().contains(&word.to_lowercase()), "{args:?}: {text}");
+        assert!(labs.processes(&[]).is_empty(), "{args:?} left processes");
+    }
+    let text = labs.expect(3, &["lab", "status", "--name", "nowhere"]);
+    assert!(text.contains("nowhere"), "{text}");
+}
+
+#[test]
+fn a_lab_is_brought_up_once_and_a_killed_one_is_cleared_away() {
+    let labs = Labs::new();
+    let up = ["lab", "up", "--name", "once", "--nodes", "1"];
+    labs.expect(0, &up);
+    let text = labs.expect(3, &up);
+    assert!(text.contains("already up"), "{text}");
+
+    let state: serde_json::Value =
+        serde_json::from_slice(&fs::read(labs.state("once").join("lab.json")).unwrap()).unwrap();
+    signal(state["process"]["pid"].as_i64().unwrap() as i32, "KILL");
+    eventually(SOON, "all processes of the lab end with it", || labs.processes(&[]).is_empty());
+    let text = labs.expect(3, &["lab", "status", "--name", "once"]);
+    assert!(text.contains("once"), "{text}");
+    labs.expect(0, &up);
+    labs.expect(0, &["lab", "down", "--name", "once"]);
+    labs.expect(0, &["lab", "down", "--name", "once"]);
+}
+
+#[test]
+fn down_in_the_middle_of_up_leaves_nothing() {
+    let labs = Labs::new();
+    for stage in ["underlay", "node", "apiserver"] {
+        let mut up = labs.weft(&["lab", "up", "--name", "m", "--nodes", "20", "-f", &example("shop")]);
+        let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let reached = || match stage {
+            "apiserver" => !labs.processes(&["apiserver"]).is_empty(),
+            "node" => labs.state("m").join("netns/node-node1").exists(),
+            _ => labs.state("m").join("lab.json").exists(),
+        };
+        eventually(SOON, stage, reached);
+        labs.expect(0, &["lab", "down", "--name", "m"]);
+        assert_ne!(up.wait().unwrap().code(), Some(0), "up cannot have succeeded");
+        eventually(SOON, "nothing left", || labs.processes(&[]).is_empty() && !labs.state("m").exists());
+    }
+}
