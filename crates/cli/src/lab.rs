@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod neighbours;
 mod status;
 mod up;
 

@@ -2,6 +2,7 @@ use weft_lab::check::{CheckOptions, CheckReport, Mismatch, World, check};
 use weft_lab::enter::{Entered, enter};
 use weft_lab::state::LabState;
 
+use super::neighbours;
 use crate::args::{CheckArgs, Output};
 use crate::output::Progress;
 use crate::{daemons, exit, output};
@@ -11,7 +12,11 @@ const LISTED: usize = 3;
 
 pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
     let state = LabState::open(&options.lab.name)?;
+    let table = neighbours::Table::open();
     if let Entered::Outside(code) = enter(&state)? {
+        if code == exit::FALSE {
+            table.and_then(|mut table| table.advice()).inspect(|advice| output::note(advice));
+        }
         return Ok(code);
     }
     let report = daemons::runtime()?.block_on(async {
