@@ -61,7 +61,7 @@ fn host_gw_refuses_a_peer_on_another_segment_and_the_check_says_why() {
     let labs = Labs::new();
     let pods = example("two-pods.yaml");
     labs.expect(
-        0,
+        1,
         &[
             "lab",
             "up",
