@@ -184,6 +184,12 @@ impl PlaceTables {
         (mac, decision)
     }
 
+    /// The usable hardware address of a next hop, and whether there is no entry at all.
+    pub(crate) fn resolved(&self, device: u32, address: IpAddr) -> (Option<Mac>, bool) {
+        let absent = !self.neighbours.iter().any(|n| n.ifindex == device && n.ip == address);
+        (self.neighbour(device, address).0, absent)
+    }
+
     /// Whether frames on this device need a hardware address at all.
     pub(crate) fn has_neighbours(&self, device: u32) -> bool {
         self.links.get(&device).is_some_and(|l| l.mac.is_some_and(|m| m != Mac::default()))

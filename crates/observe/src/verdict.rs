@@ -284,13 +284,18 @@ fn route(
     if !place.has_neighbours(device) {
         return;
     }
-    match place.neighbour(device, next_hop).0 {
-        None => facts.push((
-            FindingKind::Neighbour,
-            false,
-            format!("no hardware address for {next_hop} on {name}: nobody there answers for it"),
-        )),
-        Some(mac) => {
+    match place.resolved(device, next_hop) {
+        (None, absent) => {
+            let text = format!("no hardware address for {next_hop} on {name}: nobody there answers for it");
+            facts.push((FindingKind::Neighbour, false, text));
+            if absent {
+                // The kernel makes an entry before it asks, so without one it had no room.
+                let text = "there is not even an entry for it: the machine's neighbour table may be full \
+                            (net.ipv4.neigh.default.gc_thresh3, or ipv6)";
+                facts.push((FindingKind::Neighbour, true, text.into()));
+            }
+        }
+        (Some(mac), _) => {
             if let Some((None, _)) = place.tunnel(device, mac) {
                 let text = format!(
                     "{name} has no FDB entry for {mac}, the next hop {next_hop}: it does not know which node to wrap the packet for"

@@ -59,7 +59,22 @@ impl Lab {
         lab.cable((OUTSIDE, "eth0"), (UNDERLAY, "up2"));
         lab.sh(UNDERLAY, "ip link set up2 master br0");
         lab.sh(OUTSIDE, "ip addr add 10.168.0.1/24 dev eth0");
+        for (i, (pod, node)) in [(POD0, NODE0), (POD1, NODE1)].into_iter().enumerate() {
+            lab.meet((pod, "eth0", &format!("10.244.{i}.2")), (node, "weft0", &format!("10.244.{i}.1")));
+            lab.meet((node, "eth0", &format!("10.168.0.{}", i + 2)), (OUTSIDE, "eth0", "10.168.0.1"));
+        }
+        lab.meet((NODE0, "eth0", "10.168.0.2"), (NODE1, "eth0", "10.168.0.3"));
         lab
+    }
+
+    /// Makes two devices know each other's address for good: other entries count against a
+    /// limit that the whole machine shares, and whatever else runs may have used it up.
+    fn meet(&self, a: (usize, &str, &str), b: (usize, &str, &str)) {
+        for (from, to) in [(a, b), (b, a)] {
+            let link = Netlink::open_in(&self.places[to.0].netns).unwrap().link(to.1).unwrap().unwrap();
+            let mac = link.mac.unwrap();
+            self.sh(from.0, &format!("ip neigh replace {} lladdr {mac} dev {} nud permanent", to.2, from.1));
+        }
     }
 
     fn host_gw() -> Lab {
@@ -100,9 +115,21 @@ impl Lab {
         sh(&self.places[place].netns, script)
     }
 
+    /// Waits until the kernel has noticed that the cables are plugged in: until then bridge
+    /// ports and queues discard what comes.
+    fn settle(&self) {
+        let waiting = "ip -o link show | grep -e NO-CARRIER -e 'state DOWN' -e 'state LOWERLAYERDOWN'; \
+                       bridge link show | grep -v 'state forwarding'; true";
+        for place in 0..self.places.len() {
+            eventually(Duration::from_secs(20), "links that are up", || self.sh(place, waiting).is_empty());
+        }
+    }
+
     fn trace(&self, from: usize, to: Option<usize>, dst: &str, proto: Protocol) -> Trace {
         let dst: IpAddr = dst.parse().unwrap();
-        let timeout = Duration::from_millis(400);
+        self.settle();
+        // Longer than the kernel waits until it asks for a hardware address again.
+        let timeout = Duration::from_millis(1500);
         let probe = Probe { from, src: None, dst, to, proto, port: 8080, timeout };
         let found = trace(&self.places, &probe).unwrap();
         println!("{}", render(&found, false));
