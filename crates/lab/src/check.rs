@@ -7,6 +7,7 @@ mod matrix;
 mod probe;
 mod report;
 mod sample;
+mod tidy;
 mod why;
 mod world;
 
@@ -24,8 +25,9 @@ use probe::Prober;
 
 /// Above so many pairs, so many are chosen.
 pub const SAMPLE: usize = 20_000;
-/// Pairs probed at the same time.
-const PARALLEL: usize = 192;
+/// Pairs probed at the same time: enough to keep the machine busy, and few enough for the
+/// neighbour table that all of its namespaces share.
+const PARALLEL: usize = 64;
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

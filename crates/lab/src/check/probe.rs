@@ -14,6 +14,7 @@ use weft_kernel::Netns;
 
 use super::icmp::Icmp;
 use super::listener::{self, WHOAMI};
+use super::tidy::Tidy;
 use super::world::World;
 use crate::oracle::{self, Expectation, Party, Proto};
 
@@ -58,6 +59,7 @@ pub(super) struct Prober<'w> {
     place: Vec<Result<usize, String>>,
     spaces: Vec<Netns>,
     icmp: Icmp,
+    tidy: Option<Tidy>,
     _listeners: JoinSet<()>,
 }
 
@@ -67,12 +69,14 @@ impl<'w> Prober<'w> {
     pub(super) fn open(world: &'w World) -> anyhow::Result<Self> {
         let token = std::process::id().into();
         let parties = world.members.iter().map(|member| member.party.clone()).collect();
+        let crowded = Tidy::matters(world.members.len(), world.nodes.len());
         let mut prober = Prober {
             world,
             parties,
             place: Vec::new(),
             spaces: Vec::new(),
             icmp: Icmp::new(token),
+            tidy: crowded.then(Tidy::default),
             _listeners: JoinSet::new(),
         };
         let mut known = HashMap::new();
@@ -95,6 +99,9 @@ impl<'w> Prober<'w> {
         let guard = netns.guard()?;
         let space = self.spaces.len();
         self.icmp.open(space).context("cannot open a raw socket")?;
+        if let Some(tidy) = &mut self.tidy {
+            tidy.add();
+        }
         drop(guard);
         self.spaces.push(netns);
         known.insert(path.clone(), space);
@@ -130,7 +137,21 @@ impl<'w> Prober<'w> {
     pub(super) async fn pair(&self, from: usize, to: usize) -> [Probed; 3] {
         let probe = |proto| self.probe(from, to, proto);
         let (icmp, tcp, udp) = tokio::join!(probe(Proto::Icmp), probe(Proto::Tcp), probe(Proto::Udp));
+        self.forget(from, to);
         [icmp, tcp, udp]
+    }
+
+    /// Pods of one node learn each other's hardware addresses.
+    fn forget(&self, from: usize, to: usize) {
+        let (a, b) = (&self.parties[from], &self.parties[to]);
+        if a.node != b.node || !a.own_address || !b.own_address {
+            return;
+        }
+        for (place, other) in [(from, b), (to, a)] {
+            if let (Some(tidy), Ok(space), Some(ip)) = (&self.tidy, &self.place[place], other.ips.first()) {
+                tidy.forget(*space, *ip);
+            }
+        }
     }
 
     async fn probe(&self, from: usize, to: usize, proto: Proto) -> Probed {
@@ -194,6 +215,8 @@ impl<'w> Prober<'w> {
     async fn tcp(&self, from: usize, to: SocketAddr) -> io::Result<String> {
         let socket =
             self.within(from, || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+        // Closed by a reset: no connection lingers, and nothing is sent once the pair is done.
+        socket.set_zero_linger()?;
         let mut stream = socket.connect(to).await?;
         stream.write_all(WHOAMI).await?;
         let mut answer = Vec::new();
@@ -234,6 +257,8 @@ async fn bounded(patience: Duration, exchange: impl Future<Output = io::Result<S
         Err(_) => Observed::Lost { seen: None },
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Observed::Refused,
         Ok(Err(error)) => unsent(&error),
+        // Closed without a word: the other side had no room for the connection.
+        Ok(Ok(answer)) if answer.is_empty() => Observed::Lost { seen: None },
         Ok(Ok(answer)) => parse(&answer),
     }
 }
