@@ -31,6 +31,7 @@ pub mod apply;
 pub mod check;
 pub mod manifest;
 pub mod oracle;
+pub mod status;
 
 pub use error::{Error, Result};
 pub use progress::Progress;
