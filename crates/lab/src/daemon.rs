@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use nix::sched::{CloneFlags, unshare};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_kernel::{descriptors, sandbox};
 
@@ -83,6 +84,8 @@ fn note_process(state: &LabState, pid: u32) -> anyhow::Result<()> {
 fn init(state: &LabState) -> anyhow::Result<()> {
     // The outer process still reads the machine's /proc.
     sandbox::unshare_mounts()?;
+    // A mount namespace of its own, because the outer process still reads the machine's /proc.
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make the lab's mount namespace")?;
     sandbox::mount_proc().context("cannot mount /proc for the lab")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use weft_kernel::process::Process;
@@ -13,6 +13,8 @@ use crate::state::LabState;
 
 /// How long a lab may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long until it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How long another command may hold the lab.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -57,7 +59,10 @@ pub fn down(name: &str) -> Result<DownReport> {
     if !state.dir().is_dir() {
         return report(Outcome::Nothing);
     }
-    let lock = state.lock(LOCK_PATIENCE)?;
+    let lock = match state.lock(LOCK_PATIENCE) {
+        Err(error) if error.is_missing() => return report(Outcome::Nothing),
+        lock => lock?,
+    };
     // A torn lab.json must not keep a lab from being removed.
     let process = state.info().ok().flatten().and_then(|info| info.process);
     let outcome = match process.and_then(|process| process.open()) {
@@ -76,9 +81,13 @@ pub fn down_all() -> Result<Vec<DownReport>> {
 }
 
 fn stop(process: &Process) -> Result<Outcome> {
-    process.signal(Signal::TERM.as_raw())?;
-    if process.wait_exit(PATIENCE)? {
-        return Ok(Outcome::Stopped);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        // The kernel drops what the first process of a PID namespace does not listen for yet.
+        process.signal(Signal::TERM.as_raw())?;
+        if process.wait_exit(ASK_AGAIN)? {
+            return Ok(Outcome::Stopped);
+        }
     }
     process.signal(Signal::KILL.as_raw())?;
     if process.wait_exit(PATIENCE)? { Ok(Outcome::Killed) } else { Err(Error::Unstoppable) }

@@ -85,6 +85,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a file or folder was not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn file(op: &'static str, path: &Path, source: io::Error) -> Error {
         Error::File { op, path: path.into(), source }
     }

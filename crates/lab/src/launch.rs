@@ -15,7 +15,7 @@ use crate::config::LabConfig;
 use crate::down;
 use crate::error::Error;
 use crate::progress::{Message, Progress};
-use crate::state::{LabInfo, LabState};
+use crate::state::{LabInfo, LabState, Lock};
 
 /// The plugins of the lab's nodes: names under which `weft-cni` is called.
 const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
@@ -26,8 +26,7 @@ pub fn up(config: &LabConfig, tell: &mut dyn FnMut(&Progress)) -> anyhow::Result
     config.validate().map_err(Error::Config)?;
     let state = LabState::open(&config.name)?;
     let plugin = plugin_binary()?;
-    state.create_dir()?;
-    let lock = state.lock(Duration::from_secs(10))?;
+    let lock = claim(&state)?;
     if state.is_alive() {
         bail!(Error::AlreadyUp { lab: config.name.clone() });
     }
@@ -36,18 +35,25 @@ pub fn up(config: &LabConfig, tell: &mut dyn FnMut(&Progress)) -> anyhow::Result
     }
     let started = prepare(&state, config, &plugin).and_then(|listener| start(&state, listener));
     drop(lock);
-    let outcome = started.and_then(|messages| relay(messages, tell));
+    let outcome = started.and_then(|messages| relay(messages, &state, tell));
     if let Err(error) = outcome {
-        let log = log_tail(&state.log_dir().join("daemon.log"));
         // The error that is told is the first one.
         let _ = down::down(&config.name);
-        return Err(if log.is_empty() {
-            error
-        } else {
-            error.context(format!("the daemon's log ends:\n{log}"))
-        });
+        return Err(error);
     }
     Ok(state)
+}
+
+/// Makes the lab's folder and takes hold of it.
+fn claim(state: &LabState) -> anyhow::Result<Lock> {
+    loop {
+        state.create_dir()?;
+        match state.lock(Duration::from_secs(10)) {
+            // A weft lab down removed it just now.
+            Err(error) if error.is_missing() => {}
+            lock => return Ok(lock?),
+        }
+    }
 }
 
 fn plugin_binary() -> anyhow::Result<PathBuf> {
@@ -92,7 +98,7 @@ fn start(state: &LabState, listener: TcpListener) -> anyhow::Result<PipeReader> 
     Ok(messages)
 }
 
-fn relay(messages: PipeReader, tell: &mut dyn FnMut(&Progress)) -> anyhow::Result<()> {
+fn relay(messages: PipeReader, state: &LabState, tell: &mut dyn FnMut(&Progress)) -> anyhow::Result<()> {
     for line in BufReader::new(messages).lines() {
         let line = line.context("cannot read what the lab's daemon says")?;
         match serde_json::from_str(&line) {
@@ -102,11 +108,14 @@ fn relay(messages: PipeReader, tell: &mut dyn FnMut(&Progress)) -> anyhow::Resul
             Err(_) => {}
         }
     }
-    bail!("the lab's daemon ended before the lab was ready (was it stopped by weft lab down?)")
+    let log = log_tail(&state.log_dir().join("daemon.log"));
+    bail!("the lab ended before it was ready: weft lab down stopped it, or its daemon failed{log}")
 }
 
+/// The last lines of the log, to be put behind a message; nothing when there is none.
 fn log_tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(8)..].join("\n")
+    let tail = lines[lines.len().saturating_sub(8)..].join("\n");
+    if tail.is_empty() { tail } else { format!("; its log ends:\n{tail}") }
 }
