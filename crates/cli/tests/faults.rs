@@ -1,4 +1,11 @@
 //! Faults under traffic: agents and the API server killed, kernel objects deleted by hand, full disks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking and is one crate"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! The lab end to end: brought up, checked, abused and removed, with root and without.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking and is one crate"
+)]
 
 mod common;
 
