@@ -9,6 +9,7 @@ if [ "${INSIDE:-}" != 1 ]; then
     # Everything by hand lives in namespaces of its own; /run/netns is private to them.
     exec unshare -n -m env INSIDE=1 bash "$0" "$@"
 fi
+ip link set lo up
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns
 WEFT_LAB_DIR="$(mktemp -d)"
 export WEFT_LAB_DIR

@@ -26,11 +26,11 @@ spec:
 YAML
 done
 start="$(date +%s%N)"
-bin/weft lab up --name scale --nodes "$nodes" --backend vxlan -f "$manifest" >/dev/null
+bin/weft lab up --name scale --nodes "$nodes" --backend vxlan -f "$manifest" >/dev/null 2>&1
 echo "lab up, $nodes nodes, $pods pods, vxlan: $((($(date +%s%N) - start) / 1000000)) ms"
 
 start="$(date +%s%N)"
-bin/weft lab check --name scale -o json >"$WEFT_LAB_DIR/check.json" || echo "check found mismatches"
+bin/weft lab check --name scale -o json >"$WEFT_LAB_DIR/check.json" 2>/dev/null || echo "check found mismatches"
 echo "lab check: $((($(date +%s%N) - start) / 1000000)) ms, $(tr -d '\n' <"$WEFT_LAB_DIR/check.json" | grep -oE '"(pairs|matching)": ?[0-9]+' | tr '\n' ' ')"
 
 pgrep -f 'weft agent .*--node-name' | while read -r pid; do

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::fd::OwnedFd;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use weft_kernel::{LinkKind, Netlink, NewLink, Op};
+use weft_model::network::Backend;
 use weft_store::Api;
 
 use crate::apiserver;
@@ -24,6 +26,11 @@ use crate::underlay::{self, Node};
 
 /// How long `lab up` waits for the nodes' networks before it says which are not ready.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A device that is only made to see whether the kernel can.
+const PROBE: &str = "weft-probe";
+/// EOPNOTSUPP: a kind of link that the kernel does not know and finds no module for.
+const NOT_SUPPORTED: i32 = 95;
 
 pub(crate) fn main(state: &LabState) -> anyhow::Result<()> {
     let teller = Teller::beside_stdout()?;
@@ -59,6 +66,7 @@ async fn keep(
 ) -> anyhow::Result<()> {
     let info = state.info()?.context("the lab was removed while it was made")?;
     let config = &info.config;
+    backend_possible(config.backend)?;
     underlay::build_router(state, config).context("cannot make the underlay")?;
     let server_state = state.clone();
     children.start("the API server", None, move || apiserver::command(&server_state, &socket));
@@ -81,6 +89,23 @@ async fn keep(
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! { outcome = pods => outcome, outcome = announce => outcome }
+}
+
+/// Says at once what every agent would say in its log only: that this kernel lacks the backend.
+fn backend_possible(backend: Backend) -> anyhow::Result<()> {
+    let Backend::Vxlan = backend else { return Ok(()) };
+    let mut netlink = Netlink::open()?;
+    let kind = LinkKind::Vxlan { vni: 1, port: 4789, local: None, dev: None, learning: false };
+    match netlink.apply(&Op::LinkAdd(NewLink::new(PROBE, kind))) {
+        Err(error) if error.errno() == Some(NOT_SUPPORTED) => bail!(
+            "this kernel has no vxlan: load it (modprobe vxlan), or make the lab with --backend host-gw"
+        ),
+        made => made.context("cannot make a VXLAN device")?,
+    }
+    if let Some(probe) = netlink.link(PROBE)? {
+        netlink.apply(&Op::LinkDel(probe.index))?;
+    }
+    Ok(())
 }
 
 fn start_agent(

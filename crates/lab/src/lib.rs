@@ -18,6 +18,7 @@ pub mod exec;
 mod keeper;
 pub mod launch;
 mod liveness;
+mod neighbours;
 mod nodes;
 pub mod places;
 mod progress;

@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_kernel::{Address, LinkKind, LinkSet, Netlink, Netns, NewLink, Op, Route, sandbox, sysctl};
-use weft_model::Mac;
 
 use crate::config::{API_ADDRESS, LabConfig, NodeSpec, OUTSIDE_HOST, Topology};
+use crate::neighbours;
 use crate::state::LabState;
 
 const LOOPBACK: u32 = 1;
@@ -41,7 +41,12 @@ pub(crate) fn build_router(state: &LabState, config: &LabConfig) -> anyhow::Resu
     let mut netlink = Netlink::open()?;
     let racks = racks(config);
     let bridges = racks.iter().map(|&rack| {
-        Op::LinkAdd(NewLink { up: true, ..NewLink::new(bridge(config.topology, rack), LinkKind::Bridge) })
+        let mac = Some(neighbours::gateway_mac(&config.gateways(rack)));
+        Op::LinkAdd(NewLink {
+            up: true,
+            mac,
+            ..NewLink::new(bridge(config.topology, rack), LinkKind::Bridge)
+        })
     });
     let up = Op::LinkSet(LinkSet { index: LOOPBACK, up: Some(true), ..LinkSet::default() });
     all(&mut netlink, std::iter::once(up).chain(bridges).collect())?;
@@ -72,7 +77,12 @@ pub(crate) fn build_nodes(state: &LabState, config: &LabConfig) -> anyhow::Resul
         cables.push(cable(node, segment));
     }
     all(&mut netlink, cables)?;
-    nodes.iter().try_for_each(|node| address_node(config, node))?;
+    let specs: Vec<NodeSpec> = nodes.iter().map(|node| node.spec.clone()).collect();
+    nodes.iter().try_for_each(|node| address_node(config, &specs, node))?;
+    for rack in racks(config) {
+        let segment = index_of(&index, &bridge(config.topology, rack))?;
+        all(&mut netlink, neighbours::of_router(&nodes, rack, segment))?;
+    }
     Ok(nodes)
 }
 
@@ -87,29 +97,20 @@ fn cable(node: &Node, segment: u32) -> Op {
     let kind = LinkKind::Veth {
         peer_name: "eth0".into(),
         peer_netns: Some(node.netns.clone()),
-        peer_mac: Some(mac(&node.spec)),
+        peer_mac: Some(neighbours::node_mac(&node.spec)),
         peer_mtu: None,
         peer_up: true,
     };
     Op::LinkAdd(NewLink { up: true, master: Some(segment), ..NewLink::new(node.spec.name.clone(), kind) })
 }
 
-/// 02:00 and the node's IPv4 address: local, unique, and readable in a capture.
-fn mac(spec: &NodeSpec) -> Mac {
-    let octets = spec.ips().into_iter().find_map(|ip| match ip {
-        IpAddr::V4(ip) => Some(ip.octets()),
-        IpAddr::V6(_) => None,
-    });
-    let [a, b, c, d] = octets.unwrap_or_default();
-    Mac([0x02, 0, a, b, c, d])
-}
-
-fn address_node(config: &LabConfig, node: &Node) -> anyhow::Result<()> {
+fn address_node(config: &LabConfig, specs: &[NodeSpec], node: &Node) -> anyhow::Result<()> {
     let mut netlink = Netlink::open_in(&node.netns)?;
     let eth0 = netlink.link("eth0")?.with_context(|| format!("{} has no eth0", node.spec.name))?.index;
     let addresses = node.spec.addresses.iter().map(|net| address(eth0, *net));
     let routes = config.gateways(node.spec.rack).into_iter().map(|gateway| default_route(eth0, gateway));
-    all(&mut netlink, addresses.chain(routes).collect())
+    let known = neighbours::of_node(config, specs, &node.spec, eth0);
+    all(&mut netlink, addresses.chain(routes).chain(known).collect())
 }
 
 fn address(ifindex: u32, net: IpNet) -> Op {

@@ -15,6 +15,7 @@ use super::call::{Target, call};
 use super::object::PodObject;
 use super::{Host, Shared};
 use crate::conflist::Conflist;
+use crate::neighbours;
 use crate::places::PodRecord;
 use crate::state::write_atomically;
 
@@ -77,6 +78,7 @@ impl<'a> Sandbox<'a> {
             self.attachment.result = result;
         }
         let ips = addresses(&self.attachment.result)?;
+        neighbours::introduce(&self.host.netns, &Netns::open(&self.pin)?, &self.attachment.result)?;
         self.record(&ips)?;
         Ok(ips)
     }
