@@ -16,7 +16,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use nix::sched::{CloneFlags, unshare};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_kernel::{descriptors, sandbox};
 
@@ -82,16 +81,16 @@ fn note_process(state: &LabState, pid: u32) -> anyhow::Result<()> {
 
 /// Process 1 of the lab.
 fn init(state: &LabState) -> anyhow::Result<()> {
-    // The outer process still reads the machine's /proc.
-    sandbox::unshare_mounts()?;
-    // A mount namespace of its own, because the outer process still reads the machine's /proc.
-    unshare(CloneFlags::CLONE_NEWNS).context("cannot make the lab's mount namespace")?;
+    // Found now: the path of this executable is lost with the outer process's mounts.
+    let mut keeper = in_role(state, "keeper")?;
+    // Mounts of its own, because the outer process still reads the machine's /proc.
+    sandbox::unshare_mounts().context("cannot make the lab's mount namespace")?;
     sandbox::mount_proc().context("cannot mount /proc for the lab")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut children = signal(SignalKind::child())?;
-        let keeper = in_role(state, "keeper")?.spawn().context("cannot start the lab's keeper")?;
+        let keeper = keeper.spawn().context("cannot start the lab's keeper")?;
         release_stdio()?;
         let keeper = i32::try_from(keeper.id())?;
         loop {

@@ -29,8 +29,8 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A device that is only made to see whether the kernel can.
 const PROBE: &str = "weft-probe";
-/// EOPNOTSUPP: a kind of link that the kernel does not know and finds no module for.
-const NOT_SUPPORTED: i32 = 95;
+/// A kind of link that the kernel does not know and finds no module for.
+const NOT_SUPPORTED: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
 
 pub(crate) fn main(state: &LabState) -> anyhow::Result<()> {
     let teller = Teller::beside_stdout()?;
