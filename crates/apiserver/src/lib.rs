@@ -21,6 +21,7 @@ mod strategy;
 
 pub use controllers::{Controllers, ControllersConfig, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
+pub use http::decode_protobuf;
 pub use patch::Patch;
 pub use registry::{DeleteOptions, Part, Registry, RegistryConfig};
 pub use resource::{Resource, Scale};

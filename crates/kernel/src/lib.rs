@@ -38,7 +38,7 @@ pub use addr::Address;
 pub use delta::Delta;
 pub use error::{Error, Result};
 pub use link::{Link, LinkKind, LinkSet, NewLink, Vxlan};
-pub use monitor::{Event, Monitor, Netconf};
+pub use monitor::{Event, Monitor, Netconf, decode_events};
 pub use neigh::{FdbEntry, Neighbour};
 pub use netlink::Netlink;
 pub use netns::{Netns, NetnsGuard};

@@ -133,7 +133,7 @@ impl Monitor {
     fn event(&mut self, wait: bool) -> Result<Option<Event>> {
         while self.ready.is_empty() {
             match self.socket.receive(wait) {
-                Ok(datagram) => self.ready.extend(messages(datagram).filter_map(|m| decode(&m))),
+                Ok(datagram) => self.ready.extend(decode_events(datagram)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => return self.overrun().map(Some),
                 Err(e) => return Err(Error::sys("receive", "netlink events", e)),
@@ -162,6 +162,12 @@ impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The events that a datagram of the routing socket tells of. What is cut short ends the walk,
+/// what is not followed or makes no sense is left out.
+pub fn decode_events(datagram: &[u8]) -> impl Iterator<Item = Event> {
+    messages(datagram).filter_map(|message| decode(&message))
 }
 
 /// The event a message tells of; none for what is not followed.

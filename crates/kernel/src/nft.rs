@@ -41,7 +41,7 @@ pub use dump::LiveRule;
 pub use expr::{Direction, Expr, Side};
 pub use monitor::{NftEvent, NftMonitor};
 pub use ruleset::{Base, Chain, ChainKind, Family, Hook, Rule, Ruleset, Set, SetKey, Table};
-pub use trace::{TraceEvent, TraceKind, TraceMonitor, Verdict};
+pub use trace::{TraceEvent, TraceKind, TraceMonitor, Verdict, decode_traces};
 pub use transaction::Transaction;
 
 #[cfg(test)]

@@ -43,6 +43,16 @@ struct MetaOnly {
     metadata: Meta,
 }
 
+/// Reads a Node object; the error says what makes no sense.
+pub fn decode_node(json: &str) -> Result<Node, String> {
+    Node::decode(&meta(json)?, json)
+}
+
+/// Reads a Pod object; the error says what makes no sense.
+pub fn decode_pod(json: &str) -> Result<Pod, String> {
+    Pod::decode(&meta(json)?, json)
+}
+
 /// The metadata of an object whose other fields may make no sense.
 pub(crate) fn meta(json: &str) -> Result<Meta, String> {
     let MetaOnly { metadata } = serde_json::from_str(json).map_err(|e| e.to_string())?;

@@ -17,6 +17,7 @@ mod store;
 mod watch;
 
 pub use api::{Api, Patience};
+pub use decode::{decode_node, decode_pod};
 pub use error::{Error, Refusal};
 pub use page::Page;
 pub use store::{Freshness, Store, StoreConfig, Update};

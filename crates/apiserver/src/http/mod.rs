@@ -25,6 +25,7 @@ use crate::error::ApiError;
 use crate::registry::Registry;
 use crate::resource::Resource;
 use path::{Path, Target};
+pub use protobuf::parse as decode_protobuf;
 use query::Query;
 pub(crate) use reply::Reply;
 

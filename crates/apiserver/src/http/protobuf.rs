@@ -82,8 +82,8 @@ const DEPLOYMENT_SPEC: &[Field] = &[
 ];
 const DEPLOYMENT: &[Field] = &[(1, "metadata", Message(META)), (2, "spec", Message(DEPLOYMENT_SPEC))];
 
-/// Reads a body; None when it is malformed or says something that the tables do not know.
-pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
+/// Reads a request body in Kubernetes' protobuf; None when it is malformed or says something that the tables do not know.
+pub fn parse(bytes: &[u8]) -> Option<Value> {
     const TYPE: &[Field] = &[(1, "apiVersion", Text), (2, "kind", Text)];
     let mut kind = Value::Null;
     let mut raw: &[u8] = b"";

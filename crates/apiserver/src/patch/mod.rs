@@ -26,8 +26,8 @@ pub enum Patch {
 }
 
 impl Patch {
-    /// Changes the object.
-    pub(crate) fn apply(&self, object: &mut Value) -> Result<(), ApiError> {
+    /// Changes the object, which may be left half changed where the patch is refused.
+    pub fn apply(&self, object: &mut Value) -> Result<(), ApiError> {
         match self {
             Self::Merge(patch) => json_patch::merge(object, patch),
             Self::Json(patch) => apply_operations(object, patch)?,

@@ -27,11 +27,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+pub use record::owner_of;
 pub use reserve::Reservation;
 
 use crate::host_local::boot::Boot;
 use crate::host_local::directory::{Dir, Lock};
-use crate::host_local::record::{Record, owner_of};
+use crate::host_local::record::Record;
 use crate::range::Pool;
 
 /// Where the reference keeps its networks when the configuration names no `dataDir`.

@@ -24,7 +24,7 @@ impl Record {
 }
 
 /// Container ID and interface in an address file; `None` for one that names no owner.
-pub(crate) fn owner_of(content: &[u8]) -> Option<(&str, &str)> {
+pub fn owner_of(content: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(content).ok()?.trim();
     let (container_id, ifname) = text.split_once("\r\n").unwrap_or((text, ""));
     (!container_id.is_empty()).then_some((container_id, ifname))

@@ -86,7 +86,7 @@ impl TraceMonitor {
         let mut events = Vec::new();
         loop {
             match self.socket.receive(false) {
-                Ok(datagram) => events.extend(Messages(&datagram).filter_map(|m| event(&m))),
+                Ok(datagram) => events.extend(decode_traces(&datagram)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(events),
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(e) => return Err(Error::sys("read", "nftables traces", e)),
@@ -99,6 +99,11 @@ impl AsFd for TraceMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The steps that a datagram of an nftables socket tells of; what makes no sense is left out.
+pub fn decode_traces(datagram: &[u8]) -> impl Iterator<Item = TraceEvent> {
+    Messages(datagram).filter_map(|message| event(&message))
 }
 
 fn event(message: &Message<'_>) -> Option<TraceEvent> {
