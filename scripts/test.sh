@@ -78,7 +78,7 @@ deny() {
 }
 
 rust() {
-    cargo_tests rust cargo test --workspace --locked --exclude weft-cli
+    cargo_tests rust cargo test --workspace --locked --no-fail-fast --exclude weft-cli
 }
 
 lab() {

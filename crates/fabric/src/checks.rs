@@ -98,6 +98,17 @@ pub(crate) fn cidr_conflict(
     }
 }
 
+/// A pod CIDR of a peer against those that the same peer named before it.
+pub(crate) fn own_overlap(peer: &Node, cidr: &IpNet, before: &[IpNet]) -> Result<(), Refusal> {
+    match before.iter().map(IpNet::trunc).find(|other| overlaps(other, cidr)) {
+        Some(by_cidr) => {
+            let (node, by) = (peer.name.clone(), peer.name.clone());
+            Err(Refusal::CidrTaken { node, cidr: *cidr, by, by_cidr })
+        }
+        None => Ok(()),
+    }
+}
+
 /// host-gw: the peer must be a neighbour.
 pub(crate) fn on_segment(peer: &Node, address: IpAddr, underlay: &Underlay) -> Result<(), Refusal> {
     if underlay.segment_of(address).is_some() {

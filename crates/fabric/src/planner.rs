@@ -136,8 +136,10 @@ impl Planner {
             plan.refused.push(refusal);
             return Some(plan);
         }
-        for cidr in &peer.pod_cidrs {
-            match self.path(peer, &cidr.trunc(), underlay) {
+        for (i, cidr) in peer.pod_cidrs.iter().enumerate() {
+            let cidr = cidr.trunc();
+            let own = checks::own_overlap(peer, &cidr, &peer.pod_cidrs[..i]);
+            match own.and_then(|()| self.path(peer, &cidr, underlay)) {
                 Ok(path) => plan.paths.push(path),
                 Err(refusal) => plan.refused.push(refusal),
             }
