@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # TCP pod to pod across nodes, Weft's against the same path set up by hand with ip, in turn.
-# usage: bench/path.sh [ROUNDS] [SECONDS]
+# usage: [MASQUERADE=1] bench/path.sh [ROUNDS] [SECONDS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds="${1:-7}" seconds="${2:-4}"
@@ -20,6 +20,18 @@ cleanup() {
 }
 trap cleanup EXIT
 
+# With MASQUERADE=1 the hand-made nodes masquerade what leaves the cluster, as any node must.
+masquerade() { # namespace
+    ip netns exec "$1" nft -f - <<'NFT'
+table ip hand {
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade fully-random
+    }
+}
+NFT
+}
+
 by_hand() { # backend
     ip netns add hu && ip -n hu link add br0 type bridge && ip -n hu link set br0 up
     for n in 1 2; do
@@ -35,6 +47,7 @@ by_hand() { # backend
         ip -n "hn$n" link set p0 master cbr0 up
         ip -n "hp$n" addr add "10.244.$n.2/24" dev eth0 && ip -n "hp$n" link set eth0 up
         ip -n "hp$n" route add default via "10.244.$n.1"
+        [ "${MASQUERADE:-0}" = 0 ] || masquerade "hn$n"
     done
     for n in 1 2; do
         o=$((3 - n))
@@ -57,6 +70,7 @@ median() { sort -n | awk '{ v[NR] = $1 } END { printf "%.2f (%.2f-%.2f)", v[int(
 for backend in host-gw vxlan; do
     by_hand "$backend"
     ip netns exec hp2 iperf3 -s >/dev/null &
+    server_by_hand=$!
     bin/weft lab up --name path --nodes 2 --backend "$backend" -f examples/two-pods.yaml >/dev/null
     read -r client server address < <(bin/weft lab status --name path -o json | python3 -c '
 import json, sys
@@ -73,7 +87,7 @@ print(pods[0]["name"], pods[-1]["name"], pods[-1]["ips"][0])')
     done
     echo "$backend: weft $(printf '%s' "$ours" | median) Gbit/s, by hand $(printf '%s' "$theirs" | median) Gbit/s, ratio $(printf '%s' "$ratios" | median)"
     bin/weft lab down --name path >/dev/null 2>&1
-    kill %1 2>/dev/null || true
+    kill "$server_by_hand"
     wait 2>/dev/null || true
     for n in hu hn1 hn2 hp1 hp2; do ip netns del "$n"; done
 done
