@@ -99,6 +99,10 @@ fn wrong_input_ends_in_one_clear_line_and_leaves_nothing() {
         "name.yaml",
         "apiVersion: v1\nkind: Pod\nmetadata: {name: Not_A_Label}\nspec: {containers: [{name: c, image: i}]}\n",
     );
+    let unknown = labs.file(
+        "unknown.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {hostNetwrok: true, containers: [{name: c, image: i}]}\n",
+    );
     let huge = labs.file("huge.yaml", &format!("a: {}\n", "x".repeat(17 << 20)));
     for (code, args, word) in [
         (2, vec!["--nodes", "0"], "nodes"),
@@ -111,6 +115,7 @@ fn wrong_input_ends_in_one_clear_line_and_leaves_nothing() {
         (2, vec!["--name", "No_Label"], "name"),
         (2, vec!["-f", "/nonexistent.yaml"], "/nonexistent.yaml"),
         (2, vec!["-f", &bad_yaml], "bad.yaml"),
+        (2, vec!["-f", &unknown], "spec.hostNetwrok"),
         (2, vec!["-f", &bad_name], "Not_A_Label"),
         (2, vec!["-f", &huge], "huge.yaml"),
     ] {

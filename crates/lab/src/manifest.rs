@@ -1,5 +1,6 @@
 //! Manifests: files, folders and standard input → checked JSON objects, in the order to apply.
 
+mod fields;
 mod parse;
 mod validate;
 
@@ -129,6 +130,7 @@ pub fn read(sources: &[PathBuf]) -> Result<Vec<Manifest>, ManifestError> {
     }
     for manifest in &all {
         validate::check(manifest)?;
+        fields::check(manifest)?;
     }
     all.sort_by_key(rank);
     Ok(all)
@@ -140,6 +142,7 @@ pub fn parse_text(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError
     parse::text(file, text.as_bytes(), &mut all)?;
     for manifest in &all {
         validate::check(manifest)?;
+        fields::check(manifest)?;
     }
     all.sort_by_key(rank);
     Ok(all)

@@ -42,7 +42,7 @@ fn namespaces_and_definitions_come_first_and_the_rest_stays_as_given() {
 fn yaml_is_read_as_kubectl_reads_it() {
     let text = format!(
         "{}spec:\n  mode: 0644\n  on1: yes\n  off1: off\n  text: \"yes\"\n  base: &b {{k: 1}}\n  merged: {{<<: *b, l: 2}}\n",
-        pod("a")
+        "apiVersion: a.b/v1\nkind: Thing\nmetadata: {name: a}\n"
     );
     let value = &parse_text("f", &text).unwrap()[0].value["spec"];
     assert_eq!(value["mode"], json!(420));
@@ -133,4 +133,21 @@ proptest! {
     fn no_text_like_yaml_makes_it_panic(text in "[a-z:{}\\[\\]&*!|>#'\", \\n-]{0,200}") {
         let _ = parse_text("f.yaml", &text);
     }
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_its_path_and_what_is_known_is_let_be() {
+    let pod = |spec: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {spec}\n");
+    let error =
+        parse_text("f.yaml", &pod("{containers: [{name: c, image: i, prots: [{containerPort: 80}]}]}"));
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("f.yaml") && text.contains("spec.containers[0].prots"), "{text}");
+    for good in [
+        "{containers: [{name: c, image: i, ports: [{containerPort: 80}], resources: {limits: {cpu: 100m}}}]}",
+        "{containers: [{name: c, image: i, env: [], livenessProbe: {httpGet: {path: /, port: http}}}]}",
+    ] {
+        parse_text("f.yaml", &pod(good)).unwrap();
+    }
+    // A kind of somebody's own has the fields that it has.
+    parse_text("f.yaml", "apiVersion: a.b/v1\nkind: Thing\nmetadata: {name: a}\nspec: {x: 1}\n").unwrap();
 }
