@@ -210,4 +210,6 @@ impl Runner {
 }
 
 #[cfg(test)]
+mod load_tests;
+#[cfg(test)]
 mod tests;

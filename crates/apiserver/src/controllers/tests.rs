@@ -11,13 +11,13 @@ use crate::kinds;
 use crate::registry::{DeleteOptions, Part, RegistryConfig};
 use crate::resource::Resource;
 
-struct Bench {
-    registry: Registry,
+pub(super) struct Bench {
+    pub(super) registry: Registry,
     _controllers: Controllers,
     _folder: tempfile::TempDir,
 }
 
-async fn bench(nodes: usize) -> Bench {
+pub(super) async fn bench(nodes: usize) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(folder.path(), RegistryConfig::default()).await.unwrap();
     let cluster_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
@@ -30,7 +30,7 @@ async fn bench(nodes: usize) -> Bench {
     bench
 }
 
-fn labelled(spec: &Value) -> Value {
+pub(super) fn labelled(spec: &Value) -> Value {
     let mut spec = spec.clone();
     spec["selector"] = json!({"matchLabels": {"app": "x"}});
     spec["template"] =
@@ -39,12 +39,12 @@ fn labelled(spec: &Value) -> Value {
 }
 
 impl Bench {
-    async fn create(&self, kind: &Resource, name: &str, spec: Value) {
+    pub(super) async fn create(&self, kind: &Resource, name: &str, spec: Value) {
         let object = json!({"metadata": {"name": name}, "spec": spec});
         self.registry.create(kind, Some("default"), object).await.unwrap();
     }
 
-    fn list(&self, kind: &Resource) -> Vec<Arc<Value>> {
+    pub(super) fn list(&self, kind: &Resource) -> Vec<Arc<Value>> {
         self.registry.list(kind, None).0
     }
 
@@ -57,7 +57,7 @@ impl Bench {
         }
     }
 
-    async fn set(&self, kind: &Resource, ns: Option<&str>, name: &str, part: Part, patch: Value) {
+    pub(super) async fn set(&self, kind: &Resource, ns: Option<&str>, name: &str, part: Part, patch: Value) {
         self.registry.patch(kind, ns, name, part, crate::Patch::Merge(patch)).await.unwrap();
     }
 
@@ -79,7 +79,7 @@ impl Bench {
         }
     }
 
-    async fn until_run(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(super) async fn until_run(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition(self) {
             assert!(Instant::now() < deadline, "not within 30 s: {what}");
