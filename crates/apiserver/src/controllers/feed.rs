@@ -28,14 +28,29 @@ pub(super) enum News {
 pub(super) struct Feeds {
     registry: Registry,
     queue: mpsc::Sender<News>,
+    news: mpsc::Receiver<News>,
     kinds: HashMap<String, Arc<Resource>>,
     tasks: JoinSet<()>,
 }
 
 impl Feeds {
-    pub(super) fn new(registry: Registry) -> (Self, mpsc::Receiver<News>) {
+    pub(super) fn new(registry: Registry) -> Self {
         let (queue, news) = mpsc::channel(QUEUE);
-        (Feeds { registry, queue, kinds: HashMap::new(), tasks: JoinSet::new() }, news)
+        Feeds { registry, queue, news, kinds: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// The next news. May be dropped and called again without losing any.
+    pub(super) async fn next(&mut self) -> News {
+        match self.news.recv().await {
+            Some(news) => news,
+            // It has a sender itself, so the queue never ends.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next news, if there is some already.
+    pub(super) fn try_next(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
     }
 
     /// Watches the kinds that are not watched yet, and returns how many are.

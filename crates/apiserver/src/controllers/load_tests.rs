@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 
+use super::runner::WRITES;
 use super::tests::{Bench, bench, labelled};
 use super::*;
 use crate::kinds;

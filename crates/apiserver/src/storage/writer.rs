@@ -140,16 +140,19 @@ impl Writer {
         batch.answers.push((job.reply, answer));
     }
 
-    fn finish(&mut self, batch: Batch) {
+    fn finish(&mut self, mut batch: Batch) {
         if !batch.records.is_empty()
             && let Err(error) = self.commit(&batch)
         {
-            tracing::error!(%error, "writes refused");
-            // redb refuses everything after an error; and whether the commit is on the disk is unknown.
+            // redb refuses everything after an error; the file, opened again, tells what is on the disk.
             self.file = None;
-            let refused = self.refused(&error);
-            batch.answers.into_iter().for_each(|(reply, _)| drop(reply.send(Err(refused.clone()))));
-            return;
+            if self.reopen().is_err() || self.shared.read().rv != batch.rv {
+                tracing::error!(%error, "writes refused");
+                let refused = self.refused(&error);
+                batch.answers.into_iter().for_each(|(reply, _)| drop(reply.send(Err(refused.clone()))));
+                return;
+            }
+            batch.events.clear();
         }
         if !batch.events.is_empty() {
             self.shared.write().publish(batch.events, batch.rv);

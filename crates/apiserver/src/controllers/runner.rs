@@ -1,0 +1,186 @@
+//! The loop: learn what the watches tell, plan for what it concerns, write, learn what was written.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+use super::action::{Action, Outcome};
+use super::feed::{Feeds, News};
+use super::world::{Key, World};
+use super::{ControllersConfig, gc, node_cidr, scheduler, workloads};
+use crate::ApiError;
+use crate::kinds;
+use crate::registry::{Part, Registry};
+
+/// Writes under way at once; the store commits them together.
+pub(super) const WRITES: usize = 256;
+/// How long news is gathered before it is acted on.
+const GATHER: Duration = Duration::from_millis(3);
+/// How long after a write whose end is unknown the store is asked again.
+const DOUBT: Duration = Duration::from_millis(100);
+
+pub(super) struct Runner {
+    registry: Registry,
+    config: ControllersConfig,
+    feeds: Feeds,
+    world: World,
+    /// What failed: how often, and when to try again.
+    retries: HashMap<Key, (u32, Instant)>,
+    /// Whether a write failed that may have been done nevertheless.
+    in_doubt: bool,
+}
+
+impl Runner {
+    pub(super) fn new(registry: Registry, config: ControllersConfig) -> Self {
+        let feeds = Feeds::new(registry.clone());
+        let (world, retries) = (World::default(), HashMap::new());
+        Runner { registry, config, feeds, world, retries, in_doubt: false }
+    }
+
+    /// Runs for ever.
+    pub(super) async fn run(mut self) {
+        self.feeds.refresh();
+        loop {
+            self.wait().await;
+            tokio::time::sleep(GATHER).await;
+            while let Some(more) = self.feeds.try_next() {
+                self.learn(more);
+            }
+            if self.world.kinds.len() < self.feeds.refresh() {
+                continue;
+            }
+            self.wake_retries();
+            while !self.world.dirty.is_empty() && !self.in_doubt {
+                self.act().await;
+            }
+            if self.in_doubt {
+                self.look_anew().await;
+            }
+        }
+    }
+
+    /// Returns when there is news, or something to try again.
+    async fn wait(&mut self) {
+        let next = self.retries.values().map(|(_, at)| *at).min();
+        let patience = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let first = tokio::select! {
+            first = self.feeds.next() => Some(first),
+            () = patience => None,
+        };
+        if let Some(first) = first {
+            self.learn(first);
+        }
+    }
+
+    fn learn(&mut self, news: News) {
+        match news {
+            News::All(kind, objects, version) => self.world.replace(&kind, &objects, version),
+            News::Put(kind, object) => self.world.put(&kind, object),
+            News::Gone(kind, object) => self.world.remove(&kind, &object),
+        }
+    }
+
+    /// After a write whose end is unknown: waits until the store takes writes, and lists everything again
+    /// before anything is planned, so that nothing is made twice.
+    async fn look_anew(&mut self) {
+        loop {
+            tokio::time::sleep(DOUBT).await;
+            let probe =
+                self.registry.modify(&kinds::NAMESPACES, None, "default", Part::Whole, |_| Ok(())).await;
+            if !probe.is_err_and(|error| unknown(&error)) {
+                break;
+            }
+        }
+        self.feeds = Feeds::new(self.registry.clone());
+        self.feeds.refresh();
+        self.world.kinds.clear();
+        self.in_doubt = false;
+    }
+
+    fn wake_retries(&mut self) {
+        let now = Instant::now();
+        let due = self.retries.iter().filter(|(_, (_, at))| *at <= now).map(|(key, _)| key.clone());
+        self.world.dirty.extend(due);
+    }
+
+    /// Plans for all that is marked, writes, and learns what was written.
+    async fn act(&mut self) {
+        let dirty = std::mem::take(&mut self.world.dirty);
+        let planned = self.plan(&dirty.into_iter().collect::<Vec<_>>());
+        let (registry, feeds) = (&self.registry, &self.feeds);
+        let find = |name: &str| feeds.kind(name);
+        let writes = planned.into_iter().map(|(key, action)| {
+            let find = &find;
+            async move {
+                let kind = find(action.kind());
+                (key, kind, action.perform(registry, find).await)
+            }
+        });
+        let written: Vec<_> = stream::iter(writes).buffer_unordered(WRITES).collect().await;
+        let mut failed = HashMap::new();
+        for (key, kind, result) in written {
+            match (result, kind) {
+                (Ok(Outcome::Put(object)), Some(kind)) if kind.kind != "Event" => {
+                    self.world.put(&kind, object)
+                }
+                (Ok(Outcome::Gone(object)), Some(kind)) => self.world.remove_early(&kind, &object),
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    failed.insert(key, error);
+                    continue;
+                }
+            }
+            self.retries.remove(&key);
+        }
+        for (key, error) in failed {
+            self.in_doubt |= unknown(&error);
+            self.retry_later(key, &error);
+        }
+    }
+
+    /// What to write for these objects.
+    fn plan(&mut self, dirty: &[Key]) -> Vec<(Key, Action)> {
+        let now = crate::strategy::now();
+        let mut planned = Vec::new();
+        for key in dirty {
+            let Some(object) = self.world.get(key) else { continue };
+            let mut actions = gc::plan(&self.world, key, object);
+            if actions.is_empty() {
+                actions = workloads::plan(&self.world, key, object, &now);
+            }
+            // One at a time for what failed before, so that a bad template does not fail a thousand times.
+            let limit = if self.retries.contains_key(key) { 1 } else { usize::MAX };
+            planned.extend(actions.into_iter().take(limit).map(|action| (key.clone(), action)));
+        }
+        planned.extend(node_cidr::plan(&self.world, dirty, &self.config, &now));
+        planned.extend(scheduler::plan(&self.world, dirty, &now));
+        let busy: HashSet<&Key> = planned.iter().map(|(key, _)| key).collect();
+        for key in dirty.iter().filter(|key| !busy.contains(key)) {
+            self.retries.remove(key);
+        }
+        planned
+    }
+
+    fn retry_later(&mut self, key: Key, error: &ApiError) {
+        let attempts = self.retries.get(&key).map_or(0, |(attempts, _)| *attempts);
+        let wait = Duration::from_millis(100 << attempts.min(8));
+        if attempts == 0 || error.code == 500 {
+            tracing::debug!("{key}: {error}");
+        } else {
+            tracing::warn!("{key}, attempt {}: {error}", attempts + 1);
+        }
+        self.retries.insert(key, (attempts + 1, Instant::now() + wait));
+    }
+}
+
+/// Whether what failed may have been done nevertheless.
+fn unknown(error: &ApiError) -> bool {
+    error.code >= 500
+}
