@@ -9,6 +9,8 @@ const STATUS: u8 = 2;
 /// In kubectl's category `all`.
 const ALL: u8 = 4;
 const SCALE: u8 = 8;
+/// Answered on creation and never stored.
+const REVIEW: u8 = 16;
 
 const fn kind(
     group: &'static str,
@@ -33,6 +35,7 @@ const fn kind(
         namespaced: traits & NAMESPACED != 0,
         status: traits & STATUS != 0,
         scale: if traits & SCALE != 0 { Some(SCALE_PATHS) } else { None },
+        review: traits & REVIEW != 0,
         schema: None,
         columns: None,
     }
@@ -125,6 +128,8 @@ kinds! {
     MUTATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", 0);
     /// Events of the events.k8s.io group; kept apart from the core group's.
     EVENTS_V1 = kind("events.k8s.io", "v1", "Event", "events", "ev", NAMESPACED);
+    /// Who asks.
+    SELF_SUBJECT_REVIEWS = kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", "", REVIEW);
 }
 
 /// The built-in kind with this group and plural, in its preferred version.

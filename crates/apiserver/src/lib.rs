@@ -7,6 +7,7 @@
 //! - `strategy` has the rules: defaults, validation, what an update may change.
 #![forbid(unsafe_code)]
 
+mod auth;
 mod controllers;
 mod error;
 mod http;
@@ -19,6 +20,7 @@ mod server;
 mod storage;
 mod strategy;
 
+pub use auth::TokenError;
 pub use controllers::{Controllers, ControllersConfig, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
 pub use http::decode_protobuf;

@@ -26,6 +26,8 @@ pub struct Resource {
     pub status: bool,
     /// Where a `scale` subresource keeps its numbers.
     pub scale: Option<Scale>,
+    /// Whether it is answered on creation and never stored, such as SelfSubjectReview.
+    pub review: bool,
     /// The structural schema (custom kinds).
     pub schema: Option<Arc<Value>>,
     /// Extra printed columns (custom kinds): the CRD's `additionalPrinterColumns`.

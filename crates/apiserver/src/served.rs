@@ -65,6 +65,7 @@ fn from_definition(definition: &Value) -> Vec<Resource> {
             status_path: text(&v["subresources"]["scale"]["statusReplicasPath"]),
             selector_path: text(&v["subresources"]["scale"]["labelSelectorPath"]),
         }),
+        review: false,
         schema: Some(Arc::new(v["schema"]["openAPIV3Schema"].clone())),
         columns: v.get("additionalPrinterColumns").map(|c| Arc::new(c.clone())),
     };

@@ -55,6 +55,20 @@ fn only_the_token_opens() {
 }
 
 #[test]
+fn a_user_learns_who_it_is() {
+    let server = Running::start();
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    block_on(async {
+        let (code, review) = post(&server, path, &json!({})).await;
+        let user = &review["status"]["userInfo"];
+        assert_eq!((code, &user["username"]), (201, &json!("admin")), "{review}");
+        assert_eq!(user["groups"], json!(["system:masters", "system:authenticated"]));
+        assert_eq!(get(&server, path).await.0, 405);
+    });
+    assert!(server.run(&["auth", "whoami"], "").contains("system:masters"));
+}
+
+#[test]
 fn bad_requests_get_a_status_and_the_server_lives() {
     let server = Running::start();
     block_on(async {

@@ -276,6 +276,9 @@ pub(crate) struct ApiserverArgs {
     /// Run the controllers too
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) controllers: bool,
+    /// Bearer tokens of further users: lines of token,user,uid[,"group1,group2"]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
 }
 
 fn cidr(text: &str) -> Result<ipnet::IpNet, weft_model::network::CidrError> {

@@ -39,6 +39,7 @@ pub(crate) fn apiserver(options: ApiserverArgs) -> anyhow::Result<u8> {
         cluster_cidrs: options.cluster_cidr,
         node_cidr_mask_size: options.node_cidr_mask_size,
         controllers: options.controllers,
+        token_auth_file: options.token_auth_file,
     };
     runtime()?.block_on(weft_apiserver::run(config))?;
     Ok(exit::DONE)

@@ -58,7 +58,7 @@ impl Feeds {
         for kind in self.registry.kinds() {
             let name = kind.qualified();
             // Nobody acts on events, and nobody owns by them.
-            if kind.kind == "Event" || self.kinds.contains_key(&name) {
+            if kind.kind == "Event" || kind.review || self.kinds.contains_key(&name) {
                 continue;
             }
             self.kinds.insert(name, kind.clone());

@@ -25,7 +25,7 @@ pub(super) fn version() -> Value {
 
 /// Answers the paths that tell about the API itself.
 pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
-    let kinds = call.app.registry.kinds();
+    let kinds = call.registry.kinds();
     let value = match path {
         Path::Root => root(&kinds),
         Path::CoreVersions => json!({"kind": "APIVersions", "versions": ["v1"],
@@ -100,7 +100,11 @@ fn group(name: &str, versions: &[String], alone: bool) -> Value {
 /// A kind and its subresources.
 fn resource(r: &Resource) -> Vec<Value> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let verbs: &[&str] = if r.review {
+        &["create"]
+    } else {
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    };
     let mut main = json!({"name": r.plural, "singularName": r.singular(), "namespaced": r.namespaced,
         "kind": r.kind, "verbs": verbs});
     if !r.short_names.is_empty() {

@@ -37,7 +37,7 @@ pub(super) async fn one(call: &Call, r: &Resource, target: &Target, name: &str) 
     if target.part.is_some() && !r.status {
         return Err(ApiError::no_such_path());
     }
-    let object = call.app.registry.get(r, target.ns(), name).await?;
+    let object = call.registry.get(r, target.ns(), name).await?;
     Ok(object_reply(call, r, 200, &object))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply
     let from = call.query.get("continue").map(Continue::parse).transpose()?;
     let after = from.as_ref().map_or("", |c| c.after.as_str());
     let wanted = |object: &Value| selector.is_everything() || selector.matches(object);
-    let page = call.app.registry.page(r, target.ns(), after, wanted, limit);
+    let page = call.registry.page(r, target.ns(), after, wanted, limit);
     // All pages carry the first one's version: who watches from there sees what changed between them.
     let rv = from.as_ref().map_or(page.rv, |c| c.rv);
     let mut metadata = json!({"resourceVersion": rv.to_string()});

@@ -7,6 +7,7 @@ mod path;
 mod protobuf;
 mod query;
 mod reply;
+mod reviews;
 mod scale;
 mod selector;
 mod table;
@@ -17,10 +18,11 @@ mod list;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 
+use crate::auth::{Auth, User};
 use crate::error::ApiError;
 use crate::registry::Registry;
 use crate::resource::Resource;
@@ -31,9 +33,8 @@ pub(crate) use reply::Reply;
 
 /// All that an answer needs.
 pub(crate) struct App {
-    pub(crate) registry: Registry,
-    /// The bearer token that may do everything.
-    pub(crate) token: String,
+    pub(crate) objects: Registry,
+    pub(crate) auth: Arc<Auth>,
     /// Turns true when the server ends, so that watches end too.
     pub(crate) ending: signal::Receiver<bool>,
 }
@@ -41,6 +42,9 @@ pub(crate) struct App {
 /// One request that is understood so far.
 struct Call {
     app: Arc<App>,
+    /// The objects, as this request's user may change them.
+    registry: Registry,
+    user: User,
     query: Query,
     headers: HeaderMap,
 }
@@ -64,9 +68,9 @@ async fn route(app: Arc<App>, parts: &http::request::Parts, body: Incoming) -> R
         Path::Version => return Ok(reply::json(200, &discovery::version())),
         _ => {}
     }
-    authorize(&app.token, &parts.headers)?;
+    let user = app.auth.authenticate(&parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    let call = Call { app, query, headers: parts.headers.clone() };
+    let call = Call { registry: app.objects.clone(), app, user, query, headers: parts.headers.clone() };
     let target = match path {
         Path::Object(target) => target,
         other => {
@@ -76,11 +80,14 @@ async fn route(app: Arc<App>, parts: &http::request::Parts, body: Incoming) -> R
             };
         }
     };
-    let kind = call.app.registry.kind(&target.group, &target.version, &target.plural);
+    let kind = call.registry.kind(&target.group, &target.version, &target.plural);
     let kind = kind.ok_or_else(ApiError::no_such_path)?;
     if kind.namespaced != target.namespace.is_some() && (target.name.is_some() || target.namespace.is_some())
     {
         return Err(ApiError::no_such_path());
+    }
+    if kind.review {
+        return reviews::answer(&call, &kind, &target, &parts.method, body).await;
     }
     dispatch(call, &kind, &target, &parts.method, body).await
 }
@@ -130,20 +137,4 @@ async fn dispatch(
 
 fn not_allowed() -> ApiError {
     ApiError::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-}
-
-/// Checks the bearer token, in a time that does not tell how much of it was right.
-fn authorize(token: &str, headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()).unwrap_or_default();
-    let given = match given.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
-        _ => b"",
-    };
-    let token = token.as_bytes();
-    let differs =
-        given.iter().zip(token).fold(given.len() ^ token.len(), |acc, (a, b)| acc | usize::from(a ^ b));
-    if differs == 0 && !token.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::new(401, "Unauthorized", "Unauthorized"))
 }

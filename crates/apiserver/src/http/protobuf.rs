@@ -3,6 +3,8 @@
 //! Field numbers are those of k8s.io/api's `generated.proto`. A field that is not in the tables and not
 //! empty refuses the whole body: nothing that a client says is dropped in silence.
 
+mod security;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -101,7 +103,7 @@ pub fn parse(bytes: &[u8]) -> Option<Value> {
         ("v1", "Secret") => SECRET,
         ("v1", "ServiceAccount") => SERVICE_ACCOUNT,
         ("apps/v1", "Deployment") => DEPLOYMENT,
-        _ => return None,
+        (version, kind) => security::table(version, kind)?,
     };
     let mut object = message(raw, table)?;
     object["apiVersion"] = kind["apiVersion"].take();

@@ -20,7 +20,7 @@ pub(super) async fn answer(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let Some(paths) = r.scale.clone() else { return Err(ApiError::no_such_path()) };
-    let registry = &call.app.registry;
+    let registry = &call.registry;
     let object = match *method {
         Method::GET | Method::HEAD => registry.get(r, target.ns(), name).await?,
         Method::PUT => {

@@ -36,13 +36,13 @@ pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply
     let render = Render { r: r.clone(), version: r.api_version(), table: table::wanted(call), selector };
     let mut from = asked;
     if asked == 0 {
-        let (objects, rv) = call.app.registry.list(r, target.ns());
+        let (objects, rv) = call.registry.list(r, target.ns());
         for object in objects.iter().filter(|o| render.selector.matches(o)) {
             render.line("ADDED", object, &mut first);
         }
         from = rv;
     }
-    let watch = match call.app.registry.watch(r, target.ns(), from) {
+    let watch = match call.registry.watch(r, target.ns(), from) {
         Ok(watch) => watch,
         // Not as the answer's own status: clients list again only when the stream says so.
         Err(error) => {

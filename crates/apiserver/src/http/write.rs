@@ -36,7 +36,7 @@ pub(super) async fn create(
         return Err(ApiError::bad_request(format!("a {} is created in a namespace's path", r.kind)));
     }
     let object = body::read_json(&call.headers, body).await?;
-    let made = call.app.registry.create_with(r, target.ns(), object, call.query.dry_run()?).await?;
+    let made = call.registry.create_with(r, target.ns(), object, call.query.dry_run()?).await?;
     Ok(object_reply(call, r, 201, &made))
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn replace(
 ) -> Result<Reply, ApiError> {
     let object = body::read_json(&call.headers, body).await?;
     let dry_run = call.query.dry_run()?;
-    let made = call.app.registry.replace(r, target.ns(), name, part, object, dry_run).await?;
+    let made = call.registry.replace(r, target.ns(), name, part, object, dry_run).await?;
     Ok(object_reply(call, r, 200, &made))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn patch(
 ) -> Result<Reply, ApiError> {
     let patch = read_patch(call, r, body).await?;
     let dry_run = call.query.dry_run()?;
-    let made = call.app.registry.patch_with(r, target.ns(), name, part, patch, dry_run).await?;
+    let made = call.registry.patch_with(r, target.ns(), name, part, patch, dry_run).await?;
     Ok(object_reply(call, r, 200, &made))
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn bind(
     let Some(node) = binding["target"]["name"].as_str().filter(|n| !n.is_empty()) else {
         return Err(ApiError::bad_request("target.name of the binding is missing: the node's name"));
     };
-    call.app.registry.bind(r, target.ns(), name, node).await?;
+    call.registry.bind(r, target.ns(), name, node).await?;
     Ok(reply::json(
         201,
         &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
@@ -118,7 +118,7 @@ pub(super) async fn delete(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let options = delete_options(call, body).await?;
-    let left = call.app.registry.delete(r, target.ns(), name, options).await?;
+    let left = call.registry.delete(r, target.ns(), name, options).await?;
     if !left["metadata"]["deletionTimestamp"].is_null() || r.plural == "pods" {
         return Ok(object_reply(call, r, 200, &left));
     }
@@ -142,10 +142,10 @@ pub(super) async fn delete_collection(
     }
     let selector = list::selector(call, r, target)?;
     let options = delete_options(call, body).await?;
-    let (objects, rv) = call.app.registry.list(r, target.ns());
+    let (objects, rv) = call.registry.list(r, target.ns());
     let mut items = Vec::new();
     for object in objects.iter().filter(|o| selector.matches(o)) {
-        match call.app.registry.delete(r, target.ns(), strategy::name_of(object), options.clone()).await {
+        match call.registry.delete(r, target.ns(), strategy::name_of(object), options.clone()).await {
             Ok(left) => items.push((*left).clone()),
             Err(e) if e.reason == "NotFound" => {}
             Err(e) => return Err(e),

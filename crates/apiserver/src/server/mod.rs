@@ -14,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::auth::{Auth, TokenError};
 use crate::controllers::{self, ControllersConfig};
 use crate::http::App;
 use crate::registry::{Registry, RegistryConfig};
@@ -39,6 +40,8 @@ pub struct ServerConfig {
     pub node_cidr_mask_size: Option<u8>,
     /// Whether to run the controllers too.
     pub controllers: bool,
+    /// Bearer tokens of further users: lines of `token,user,uid[,"group1,group2"]`.
+    pub token_auth_file: Option<PathBuf>,
 }
 
 /// The server could not run.
@@ -76,6 +79,9 @@ pub enum ServerError {
         /// Why not.
         cause: String,
     },
+    /// The static tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     /// A signal handler or a runtime facility is missing.
     #[error("could not wait for signals: {0}")]
     Signals(io::Error),
@@ -87,7 +93,7 @@ pub struct Server {
     config: ServerConfig,
     listeners: Vec<TcpListener>,
     tls: tokio_rustls::TlsAcceptor,
-    token: String,
+    auth: Arc<Auth>,
 }
 
 impl Server {
@@ -108,10 +114,11 @@ impl Server {
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
         credentials::write_kubeconfig(&config.data_dir, &url, &pki.ca_pem, &token)?;
+        let auth = Arc::new(Auth::new(token, config.token_auth_file.as_deref())?);
         for address in &addresses {
             tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
         }
-        Ok(Self { registry, config, listeners, tls: pki.acceptor, token })
+        Ok(Self { registry, config, listeners, tls: pki.acceptor, auth })
     }
 
     /// The addresses it listens on.
@@ -129,7 +136,7 @@ impl Server {
         let (ending, watched) = watch::channel(false);
         let config = ControllersConfig::new(self.config.cluster_cidrs, self.config.node_cidr_mask_size);
         let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
-        let app = Arc::new(App { registry: self.registry, token: self.token, ending: watched });
+        let app = Arc::new(App { objects: self.registry, auth: self.auth, ending: watched });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

@@ -31,6 +31,7 @@ pub fn config(dir: PathBuf) -> ServerConfig {
         cluster_cidrs: Vec::new(),
         node_cidr_mask_size: None,
         controllers: false,
+        token_auth_file: None,
     }
 }
 
