@@ -7,13 +7,16 @@
 //! kind is known whole.
 
 mod action;
+mod endpoints;
 mod feed;
 mod gc;
 mod matching;
 mod node_cidr;
 mod object;
+mod quantity;
 mod runner;
 mod scheduler;
+mod selection;
 mod workloads;
 mod world;
 
@@ -71,5 +74,7 @@ pub fn spawn(registry: Registry, config: ControllersConfig) -> Controllers {
     Controllers { _task: task }
 }
 
+#[cfg(test)]
+mod load_tests;
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,11 @@ pub(super) fn terminating(object: &Value) -> bool {
     !object["metadata"]["deletionTimestamp"].is_null()
 }
 
+/// The zone of a node.
+pub(super) fn zone(node: &Value) -> Option<&str> {
+    node["metadata"]["labels"]["topology.kubernetes.io/zone"].as_str().filter(|zone| !zone.is_empty())
+}
+
 /// The node that a pod is bound to.
 pub(super) fn node_of(pod: &Value) -> Option<&str> {
     pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty())
@@ -57,9 +62,9 @@ pub(super) fn active(pod: &Value) -> bool {
     !finished(pod) && !terminating(pod)
 }
 
-/// Whether a pod's Ready condition is true.
-pub(super) fn ready(pod: &Value) -> bool {
-    list(&pod["status"]["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True")
+/// Whether a pod's or a node's Ready condition is true.
+pub(super) fn ready(object: &Value) -> bool {
+    list(&object["status"]["conditions"]).any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// The conditions of `old` with one set; its time changes only with its status.

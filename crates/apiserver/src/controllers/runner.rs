@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::action::{Action, Outcome};
 use super::feed::{Feeds, News};
 use super::world::{Key, World};
-use super::{ControllersConfig, gc, node_cidr, scheduler, workloads};
+use super::{ControllersConfig, endpoints, gc, node_cidr, scheduler, workloads};
 use crate::ApiError;
 use crate::kinds;
 use crate::registry::{Part, Registry};
@@ -150,9 +150,16 @@ impl Runner {
         let now = crate::strategy::now();
         let mut planned = Vec::new();
         for key in dirty {
-            let Some(object) = self.world.get(key) else { continue };
-            let mut actions = gc::plan(&self.world, key, object);
+            let mut actions = match self.world.get(key) {
+                Some(object) => gc::plan(&self.world, key, object),
+                None => Vec::new(),
+            };
             if actions.is_empty() {
+                actions = endpoints::plan(&self.world, key);
+            }
+            if let Some(object) = self.world.get(key)
+                && actions.is_empty()
+            {
                 actions = workloads::plan(&self.world, key, object, &now);
             }
             // One at a time for what failed before, so that a bad template does not fail a thousand times.

@@ -71,7 +71,7 @@ impl Bench {
                 let now = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
                 let _ = self.registry.delete(&kinds::PODS, ns, name, now).await;
             } else if object::node_of(&pod).is_some() && !object::ready(&pod) {
-                let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+                let status = json!({"status": {"phase": "Running", "podIP": "10.244.0.9", "conditions": [{"type": "Ready", "status": "True"}]}});
                 let _ = self
                     .registry
                     .patch(&kinds::PODS, ns, name, Part::Status, crate::Patch::Merge(status))
@@ -232,6 +232,31 @@ async fn a_namespace_goes_with_all_that_is_in_it() {
     for kind in [&kinds::PODS, &kinds::DEPLOYMENTS, &kinds::REPLICA_SETS, &kinds::CONFIG_MAPS] {
         assert!(bench.registry.list(kind, Some("shop")).0.is_empty(), "{}", kind.plural);
     }
+}
+
+#[tokio::test]
+async fn a_service_has_slices_and_endpoints_and_takes_them_along() {
+    let bench = bench(1).await;
+    bench.create(&kinds::DEPLOYMENTS, "web", labelled(&json!({"replicas": 3}))).await;
+    let spec = json!({"selector": {"app": "x"}, "ports": [{"port": 80}]});
+    bench.create(&kinds::SERVICES, "web", spec).await;
+    let ready = |b: &Bench| {
+        let slices = b.list(&kinds::ENDPOINT_SLICES);
+        let ready = |slice: &Arc<Value>| {
+            object::list(&slice["endpoints"]).filter(|e| e["conditions"]["ready"] == true).count()
+        };
+        let addresses = b.list(&kinds::ENDPOINTS).iter().map(|o| o["subsets"][0]["addresses"].clone()).next();
+        slices.len() == 1
+            && ready(&slices[0]) == 3
+            && addresses.is_some_and(|a| object::list(&a).count() == 3)
+    };
+    bench.until_run("three ready endpoints", ready).await;
+    bench.registry.delete(&kinds::SERVICES, Some("default"), "web", DeleteOptions::default()).await.unwrap();
+    bench
+        .until("slices and Endpoints gone", |b| {
+            b.list(&kinds::ENDPOINT_SLICES).is_empty() && b.list(&kinds::ENDPOINTS).is_empty()
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::endpoints;
 use super::object;
+use super::selection::{self, Selection};
 use crate::resource::Resource;
 
 /// One object: the kind as `deployments.apps`, namespace (or nothing) and name.
@@ -51,6 +53,8 @@ pub(super) struct World {
     gone: HashSet<String>,
     /// Pods that are not finished, by node.
     pub(super) load: HashMap<String, usize>,
+    /// Which Services choose which pods.
+    selection: Selection,
     /// Pods that wait for a node.
     unscheduled: BTreeSet<Key>,
     /// Nodes that were deleted, until they return.
@@ -84,6 +88,17 @@ impl World {
         keys.filter(move |key| &*key.kind == kind).filter_map(|key| self.objects.get(key))
     }
 
+    /// The pods of a namespace that have all these labels.
+    pub(super) fn selected<'a>(
+        &'a self,
+        namespace: &'a str,
+        selector: &'a Map<String, Value>,
+    ) -> impl Iterator<Item = &'a Value> {
+        let names = self.selection.pods(namespace, selector);
+        let pods = names.filter_map(move |name| self.objects.get(&Key::new("pods", namespace, name)));
+        pods.map(|pod| &**pod).filter(move |pod| selection::matches(selector, pod))
+    }
+
     /// Takes a whole list of a kind, as it was at version `at`.
     pub(super) fn replace(&mut self, resource: &Resource, objects: &[Arc<Value>], at: u64) {
         let kind = resource.qualified();
@@ -115,9 +130,7 @@ impl World {
         for owner in object::owners(&object).filter_map(|owner| owner["uid"].as_str()) {
             self.dependents.entry(owner.to_owned()).or_default().insert(key.clone());
         }
-        if &*key.kind == "pods" {
-            self.count(&key, &object);
-        }
+        self.index(&key, &object);
         self.objects.insert(key.clone(), object.clone());
         self.touch(&key, old.as_deref(), Some(&object));
     }
@@ -153,11 +166,26 @@ impl World {
                 }
             }
         }
+        if &*key.kind == "services" {
+            self.selection.remove_service(old);
+        }
         if &*key.kind == "pods" {
+            self.selection.remove_pod(old);
             self.unscheduled.remove(key);
             if let Some(count) = object::node_of(old).filter(|_| !object::finished(old)) {
                 self.load.entry(count.to_owned()).and_modify(|count| *count = count.saturating_sub(1));
             }
+        }
+    }
+
+    fn index(&mut self, key: &Key, object: &Value) {
+        match &*key.kind {
+            "pods" => {
+                self.selection.put_pod(object);
+                self.count(key, object);
+            }
+            "services" => self.selection.put_service(object),
+            _ => {}
         }
     }
 
@@ -184,8 +212,28 @@ impl World {
         if self.objects.get(&namespace).is_some_and(|namespace| object::terminating(namespace)) {
             self.dirty.insert(namespace);
         }
-        if &*key.kind == "nodes" {
-            self.touch_node(&key.name, old, new);
+        match &*key.kind {
+            "nodes" => self.touch_node(&key.name, old, new),
+            "pods" => self.touch_services(key, old, new),
+            // Somebody may have changed what a Service has.
+            "endpoints" => drop(self.dirty.insert(Key::new("services", &key.namespace, &key.name))),
+            _ => {}
+        }
+    }
+
+    /// Marks the Services to which a pod shows a new face.
+    fn touch_services(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
+        if old.map(endpoints::face) == new.map(endpoints::face) {
+            return;
+        }
+        for pod in [old, new].into_iter().flatten() {
+            let services =
+                self.selection.services(pod).map(|name| Key::new("services", &key.namespace, name));
+            let services = services.filter(|key| {
+                let selector = self.objects.get(key).and_then(|service| selection::selector(service));
+                selector.is_some_and(|selector| selection::matches(selector, pod))
+            });
+            self.dirty.extend(services);
         }
     }
 
@@ -197,6 +245,10 @@ impl World {
         };
         if old.map(face) == new.map(face) {
             return;
+        }
+        if old.and_then(object::zone) != new.and_then(object::zone) || old.is_none() != new.is_none() {
+            let services: Vec<Key> = self.of_kind("services").map(|(key, _)| key.clone()).collect();
+            self.dirty.extend(services);
         }
         if new.is_some() {
             self.lost_nodes.remove(name);
