@@ -28,4 +28,4 @@ pub use patch::Patch;
 pub use registry::{DeleteOptions, Part, Registry, RegistryConfig};
 pub use resource::{Resource, Scale};
 pub use server::{Server, ServerConfig, ServerError, run};
-pub use storage::{Event, EventKind, StorageError, Watch};
+pub use storage::{Event, EventKind, Object, StorageError, Watch};

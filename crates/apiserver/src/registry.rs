@@ -11,7 +11,7 @@ use crate::kinds;
 use crate::patch::Patch;
 use crate::resource::Resource;
 use crate::served::Kinds;
-use crate::storage::{Change, StorageError, Store, View, Watch};
+use crate::storage::{Change, Object, Slice, StorageError, Store, View, Watch};
 use crate::strategy::{self, Context};
 
 /// What a registry is told once.
@@ -87,46 +87,76 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Waits until reads see every write that was acknowledged before the call, by any server of the same
+    /// store; returns the resourceVersion of the newest.
+    pub(crate) async fn current(&self) -> Result<u64, ApiError> {
+        self.store.current().await
+    }
+
     /// One object.
     pub async fn get(&self, r: &Resource, ns: Option<&str>, name: &str) -> Result<Arc<Value>, ApiError> {
-        let key = r.key(ns, name);
-        let found = self.store.shared.read().objects.get(key.as_str()).cloned();
+        Ok(self.get_stored(r, ns, name).await?.parse())
+    }
+
+    /// As [`Registry::get`], as it is stored.
+    pub(crate) async fn get_stored(
+        &self,
+        r: &Resource,
+        ns: Option<&str>,
+        name: &str,
+    ) -> Result<Arc<Object>, ApiError> {
+        self.current().await?;
+        let found = self.store.shared.read().get(&r.key(ns, name)).cloned();
         found.ok_or_else(|| ApiError::not_found(r, name))
     }
 
-    /// All objects of a kind, of one namespace or of all, ordered by namespace and name; and the
-    /// resourceVersion to watch from.
+    /// All objects of a kind that this server knows, of one namespace or of all, ordered by namespace and
+    /// name; and the resourceVersion to watch from.
     pub fn list(&self, r: &Resource, ns: Option<&str>) -> (Vec<Arc<Value>>, u64) {
+        let (objects, rv) = self.list_stored(r, ns);
+        (objects.iter().map(|object| object.parse()).collect(), rv)
+    }
+
+    /// As [`Registry::list`], as they are stored.
+    pub(crate) fn list_stored(&self, r: &Resource, ns: Option<&str>) -> (Vec<Arc<Object>>, u64) {
         let scope = r.scope(ns);
         let state = self.store.shared.read();
         (state.range(&scope).map(|(_, object)| object.clone()).collect(), state.rv)
     }
 
-    /// The objects of a list after a key and up to a number, for lists in pages: with each its key.
+    /// A part of a list: those that are wanted (None is all), up to `slice.limit`. `Expired` when the
+    /// history does not reach back to `slice.at`.
     pub(crate) fn page(
         &self,
         r: &Resource,
         ns: Option<&str>,
-        after: &str,
-        mut wanted: impl FnMut(&Value) -> bool,
-        limit: usize,
-    ) -> Page {
+        slice: Slice<'_>,
+        wanted: Option<&Wanted<'_>>,
+    ) -> Result<Page, ApiError> {
         let scope = r.scope(ns);
-        let state = self.store.shared.read();
-        let mut page = Page { objects: Vec::new(), rv: state.rv, next: None };
-        let mut last = String::new();
-        for (key, object) in state.range(&scope).filter(|(key, _)| after.is_empty() || &***key > after) {
-            if !wanted(object) {
-                continue;
+        let (found, rv) = {
+            let state = self.store.shared.read();
+            let at = slice.at.unwrap_or(state.rv);
+            if at > state.rv {
+                return Err(ApiError::expired(at, state.rv));
             }
-            if page.objects.len() == limit {
-                page.next = Some(last);
+            // One more than is asked for tells whether there is more.
+            let limit = if wanted.is_none() && slice.limit > 0 { slice.limit + 1 } else { 0 };
+            let slice = Slice { scope: &scope, limit, ..slice };
+            (state.slice(&slice).map_err(|oldest| ApiError::expired(at, oldest))?, at)
+        };
+        let mut page = Page { objects: Vec::new(), rv, next: None };
+        let mut last = None;
+        let wanted = |key: &str, object: &Object| wanted.is_none_or(|wanted| wanted(key, object));
+        for (key, object) in found.into_iter().filter(|(key, object)| wanted(key, object)) {
+            if slice.limit > 0 && page.objects.len() == slice.limit {
+                page.next = last.map(|key: Arc<str>| key.to_string());
                 break;
             }
-            page.objects.push(object.clone());
-            last = key.to_string();
+            page.objects.push(object);
+            last = Some(key);
         }
-        page
+        Ok(page)
     }
 
     /// What changes from a resourceVersion on; `Expired` when the history does not reach back so far.
@@ -150,6 +180,7 @@ impl Registry {
         strategy::identify(r, ns, &mut obj)?;
         let (r, ns, context) = (r.clone(), ns.map(str::to_owned), self.context.clone());
         self.write(r.clone(), dry_run, move |view| {
+            let mut obj = obj.clone();
             strategy::create(&r, ns.as_deref(), &mut obj, view, &context)?;
             let name = strategy::name_of(&obj).to_owned();
             let key = r.key(ns.as_deref(), &name);
@@ -196,7 +227,7 @@ impl Registry {
             )));
         }
         let whole = move |old: &mut Value| {
-            *old = obj;
+            *old = obj.clone();
             Ok(())
         };
         self.modify_with(r, ns, name, part, dry_run, whole).await
@@ -228,14 +259,15 @@ impl Registry {
     }
 
     /// Reads, changes and writes an object in one step: nobody writes it in between, so it never conflicts
-    /// unless `change` sets another resourceVersion. An object left as it was is not written.
+    /// unless `change` sets another resourceVersion. An object left as it was is not written. `change` may
+    /// run more than once, each time on the object as it is then.
     pub async fn modify(
         &self,
         r: &Resource,
         ns: Option<&str>,
         name: &str,
         part: Part,
-        change: impl FnOnce(&mut Value) -> Result<(), ApiError> + Send + 'static,
+        change: impl FnMut(&mut Value) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Arc<Value>, ApiError> {
         self.modify_with(r, ns, name, part, false, change).await
     }
@@ -247,7 +279,7 @@ impl Registry {
         name: &str,
         part: Part,
         dry_run: bool,
-        change: impl FnOnce(&mut Value) -> Result<(), ApiError> + Send + 'static,
+        mut change: impl FnMut(&mut Value) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Arc<Value>, ApiError> {
         let (r, name, context) = (r.clone(), name.to_owned(), self.context.clone());
         let key = r.key(ns, &name);
@@ -261,9 +293,9 @@ impl Registry {
                 return Ok(Change::Nothing(old));
             }
             if strategy::may_vanish(&r, &new) {
-                return Ok(Change::Delete(key, new));
+                return Ok(Change::Delete(key.clone(), new));
             }
-            Ok(Change::Put(key, new))
+            Ok(Change::Put(key.clone(), new))
         })
         .await
     }
@@ -309,9 +341,9 @@ impl Registry {
             let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
             strategy::check_preconditions(&r, &old, &options)?;
             match strategy::mark_deleted(&r, &old, &options) {
-                None => Ok(Change::Delete(key, (*old).clone())),
+                None => Ok(Change::Delete(key.clone(), (*old).clone())),
                 Some(marked) if marked == *old => Ok(Change::Nothing(old)),
-                Some(marked) => Ok(Change::Put(key, marked)),
+                Some(marked) => Ok(Change::Put(key.clone(), marked)),
             }
         })
         .await
@@ -337,7 +369,7 @@ impl Registry {
         &self,
         r: Resource,
         dry_run: bool,
-        decide: impl FnOnce(&View<'_>) -> Result<Change, ApiError> + Send + 'static,
+        mut decide: impl FnMut(&View<'_>) -> Result<Change, ApiError> + Send + 'static,
     ) -> Result<Arc<Value>, ApiError> {
         let result = self.store.write(move |view| match decide(view)? {
             Change::Put(_, value) | Change::Delete(_, value) if dry_run => {
@@ -369,9 +401,12 @@ impl Registry {
     }
 }
 
+/// Tells by its key and text whether an object belongs to a list.
+pub(crate) type Wanted<'a> = dyn Fn(&str, &Object) -> bool + 'a;
+
 /// A part of a list.
 pub(crate) struct Page {
-    pub(crate) objects: Vec<Arc<Value>>,
+    pub(crate) objects: Vec<Arc<Object>>,
     pub(crate) rv: u64,
     /// The key after which the next page starts, if there is more.
     pub(crate) next: Option<String>,

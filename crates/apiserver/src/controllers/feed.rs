@@ -83,7 +83,7 @@ async fn follow(registry: Registry, kind: Arc<Resource>, queue: mpsc::Sender<New
         // A watch that fell behind the history ends; the next list brings what it missed.
         let Ok(mut watch) = registry.watch(&kind, None, version) else { continue };
         while let Ok(event) = watch.next().await {
-            let object = event.object.clone();
+            let object = event.object.parse();
             let news = match event.kind {
                 EventKind::Deleted => News::Gone(kind.clone(), object),
                 EventKind::Added | EventKind::Modified => News::Put(kind.clone(), object),

@@ -56,7 +56,7 @@ async fn observe(registry: Registry, end: Arc<AtomicBool>) -> Seen {
         loop {
             let last = end.load(Ordering::Relaxed);
             match watch.try_next() {
-                Ok(Some(event)) => seen.take(&event.object, event.kind == crate::EventKind::Deleted),
+                Ok(Some(event)) => seen.take(&event.object.parse(), event.kind == crate::EventKind::Deleted),
                 Ok(None) if last => return seen,
                 Ok(None) => tokio::time::sleep(Duration::from_millis(1)).await,
                 Err(_) => break,

@@ -10,6 +10,7 @@ use super::selector::Selector;
 use super::{Call, Reply, reply, table};
 use crate::error::ApiError;
 use crate::resource::Resource;
+use crate::storage::{Object, Slice};
 
 /// The selector of a request.
 pub(super) fn selector(call: &Call, r: &Resource, target: &Target) -> Result<Selector, ApiError> {
@@ -37,8 +38,20 @@ pub(super) async fn one(call: &Call, r: &Resource, target: &Target, name: &str) 
     if target.part.is_some() && !r.status {
         return Err(ApiError::no_such_path());
     }
-    let object = call.registry.get(r, target.ns(), name).await?;
-    Ok(object_reply(call, r, 200, &object))
+    let object = call.registry.get_stored(r, target.ns(), name).await?;
+    if table::wanted(call).is_none() && object.is_version(&r.api_version()) {
+        return Ok(reply::bytes(200, "application/json", object.json().to_owned()));
+    }
+    Ok(object_reply(call, r, 200, &object.parse()))
+}
+
+/// Writes an object as the asked version of its group shows it.
+pub(super) fn write_object(r: &Resource, version: &str, object: &Object, out: &mut Vec<u8>) {
+    if object.is_version(version) {
+        out.extend_from_slice(object.json().as_bytes());
+    } else {
+        out.extend_from_slice(as_version(r, &object.parse()).to_string().as_bytes());
+    }
 }
 
 /// One object, as JSON or as the table that kubectl prints.
@@ -53,14 +66,14 @@ pub(super) fn object_reply(call: &Call, r: &Resource, code: u16, object: &Value)
 }
 
 /// GET of many.
-pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
+pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
     let selector = selector(call, r, target)?;
-    let limit = call.query.number("limit")?.filter(|n| *n > 0).unwrap_or(u64::MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
     let from = call.query.get("continue").map(Continue::parse).transpose()?;
     let after = from.as_ref().map_or("", |c| c.after.as_str());
-    let wanted = |object: &Value| selector.is_everything() || selector.matches(object);
-    let page = call.registry.page(r, target.ns(), after, wanted, limit);
+    call.registry.current().await?;
+    let slice = Slice { after, limit, node: selector.node(), ..Slice::default() };
+    let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _))?;
     // All pages carry the first one's version: who watches from there sees what changed between them.
     let rv = from.as_ref().map_or(page.rv, |c| c.rv);
     let mut metadata = json!({"resourceVersion": rv.to_string()});
@@ -68,21 +81,22 @@ pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply
         metadata["continue"] = json!(Continue { rv, after }.to_text());
     }
     if let Some(wish) = table::wanted(call) {
-        let objects: Vec<&Value> = page.objects.iter().map(|o| &**o).collect();
+        let objects: Vec<_> = page.objects.iter().map(|o| o.parse()).collect();
+        let objects: Vec<&Value> = objects.iter().map(|o| &**o).collect();
         return Ok(reply::json(200, &table::render(r, &objects, &wish, &metadata, true)));
     }
+    let version = r.api_version();
     let mut out = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
         json!(format!("{}List", r.kind)),
-        json!(r.api_version())
+        json!(version)
     )
     .into_bytes();
     for (index, object) in page.objects.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        serde_json::to_writer(&mut out, &as_version(r, object))
-            .map_err(|e| ApiError::internal(format!("an object cannot be written as JSON: {e}")))?;
+        write_object(r, &version, object, &mut out);
     }
     out.extend_from_slice(b"]}");
     Ok(reply::bytes(200, "application/json", out))

@@ -101,15 +101,15 @@ async fn dispatch(
 ) -> Result<Reply, ApiError> {
     match (method, target.name.as_deref(), target.part.as_deref()) {
         (&Method::GET | &Method::HEAD, None, _) if call.query.flag("watch") => {
-            watch::answer(&call, r, target)
+            watch::answer(&call, r, target).await
         }
-        (&Method::GET | &Method::HEAD, None, _) => list::answer(&call, r, target),
+        (&Method::GET | &Method::HEAD, None, _) => list::answer(&call, r, target).await,
         (&Method::POST, None, _) => write::create(&call, r, target, body).await,
         (&Method::DELETE, None, _) => write::delete_collection(&call, r, target, body).await,
         (&Method::GET | &Method::HEAD, Some(name), None | Some("status")) => {
             // A watch of one object by its own path is a list with a field selector.
             if call.query.flag("watch") {
-                return watch::answer(&call, r, target);
+                return watch::answer(&call, r, target).await;
             }
             list::one(&call, r, target, name).await
         }

@@ -1,9 +1,12 @@
 //! Label and field selectors.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::resource::Resource;
+use crate::storage::Object;
 
 /// Which objects are wanted.
 #[derive(Debug, Default, Clone)]
@@ -31,13 +34,42 @@ impl Selector {
         self
     }
 
-    pub(super) fn is_everything(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+    /// What tells whether a stored object is wanted; None when all are.
+    pub(super) fn filter(&self) -> Option<impl Fn(&str, &Object) -> bool> {
+        let some = !self.labels.is_empty() || !self.fields.is_empty();
+        some.then_some(|key: &str, object: &Object| self.selects(key, object))
     }
 
+    /// The node of the pods that are wanted, if that is asked.
+    pub(super) fn node(&self) -> Option<&str> {
+        let asked = self
+            .fields
+            .iter()
+            .find(|(path, node, equal)| path == "spec.nodeName" && *equal && !node.is_empty());
+        asked.map(|(_, node, _)| node.as_str())
+    }
+
+    /// Whether a stored object is wanted.
+    pub(super) fn selects(&self, key: &str, object: &Object) -> bool {
+        if !self.labels.iter().all(|r| r.matches(|label| object.label(label))) {
+            return false;
+        }
+        let mut parsed = None;
+        self.fields.iter().all(|(path, wanted, equal)| {
+            // These are at hand: most lists and watches with fields ask for one of them.
+            let found = match path.as_str() {
+                "metadata.name" => Cow::Borrowed(key.rsplit('/').next().unwrap_or_default()),
+                "spec.nodeName" => Cow::Borrowed(object.node().unwrap_or_default()),
+                other => Cow::Owned(field(parsed.get_or_insert_with(|| object.parse()), other)),
+            };
+            (found == *wanted) == *equal
+        })
+    }
+
+    #[cfg(test)]
     pub(super) fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
-        self.labels.iter().all(|r| r.matches(labels))
+        self.labels.iter().all(|r| r.matches(|key| labels.get(key).and_then(Value::as_str)))
             && self.fields.iter().all(|(path, wanted, equal)| (field(object, path) == *wanted) == *equal)
     }
 }
@@ -53,8 +85,7 @@ fn field(object: &Value, path: &str) -> String {
 }
 
 impl Requirement {
-    fn matches(&self, labels: &Value) -> bool {
-        let label = |key: &str| labels.get(key).and_then(Value::as_str);
+    fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::In(key, values) => label(key).is_some_and(|l| values.iter().any(|v| v == l)),
             Self::NotIn(key, values) => label(key).is_none_or(|l| values.iter().all(|v| v != l)),

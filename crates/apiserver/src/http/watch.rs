@@ -17,7 +17,7 @@ use super::selector::Selector;
 use super::{Call, Reply, list, reply, table};
 use crate::error::{ApiError, FieldError};
 use crate::resource::Resource;
-use crate::storage::{Event, EventKind, Watch};
+use crate::storage::{Event, EventKind, Object, Slice, Watch};
 
 /// Between bookmarks: what a client must replay at most after it was cut off.
 const BOOKMARK: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const FRAME: usize = 64 * 1024;
 
 /// GET with `watch`.
-pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
+pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
     refuse_initial_events(call, r)?;
     let selector = list::selector(call, r, target)?;
     let timeout = call.query.number("timeoutSeconds")?.map_or(LONGEST, Duration::from_secs).min(LONGEST * 24);
@@ -35,12 +35,13 @@ pub(super) fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply
     let mut first = Vec::new();
     let render = Render { r: r.clone(), version: r.api_version(), table: table::wanted(call), selector };
     let mut from = asked;
+    call.registry.current().await?;
     if asked == 0 {
-        let (objects, rv) = call.registry.list(r, target.ns());
-        for object in objects.iter().filter(|o| render.selector.matches(o)) {
-            render.line("ADDED", object, &mut first);
-        }
-        from = rv;
+        let slice = Slice { node: render.selector.node(), ..Slice::default() };
+        let wanted = render.selector.filter();
+        let page = call.registry.page(r, target.ns(), slice, wanted.as_ref().map(|f| f as _))?;
+        page.objects.iter().for_each(|object| render.send("ADDED", object, &mut first));
+        from = page.rv;
     }
     let watch = match call.registry.watch(r, target.ns(), from) {
         Ok(watch) => watch,
@@ -170,35 +171,26 @@ struct Render {
 impl Render {
     /// Writes an event as this client's selector sees it: an object may enter or leave what it selects.
     fn event(&self, event: &Event, out: &mut Vec<u8>) {
-        let everything = self.selector.is_everything();
-        let before = event.previous.as_ref().is_some_and(|o| everything || self.selector.matches(o));
-        let after = everything || self.selector.matches(&event.object);
+        let selects = |object: &Object| self.selector.selects(&event.key, object);
+        let before = event.previous.as_ref().is_some_and(|o| selects(o));
+        let after = selects(&event.object);
         match (event.kind, before, after) {
             (EventKind::Deleted, false, _) | (_, false, false) => {}
-            (EventKind::Deleted, true, _) | (_, true, false) => self.send("DELETED", event, out),
-            (_, false, true) => self.send("ADDED", event, out),
-            (_, true, true) => self.send("MODIFIED", event, out),
+            (EventKind::Deleted, true, _) | (_, true, false) => self.send("DELETED", &event.object, out),
+            (_, false, true) => self.send("ADDED", &event.object, out),
+            (_, true, true) => self.send("MODIFIED", &event.object, out),
         }
     }
 
-    fn send(&self, kind: &str, event: &Event, out: &mut Vec<u8>) {
-        let plain = self.table.is_none() && event.object["apiVersion"] == self.version.as_str();
-        if !plain {
-            return self.line(kind, &event.object, out);
+    fn send(&self, kind: &str, object: &Object, out: &mut Vec<u8>) {
+        if let Some(wish) = &self.table {
+            let object = object.parse();
+            let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+            return line(kind, &table::render(&self.r, &[&*object], wish, &metadata, true), out);
         }
         out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
-        out.extend_from_slice(event.json());
+        list::write_object(&self.r, &self.version, object, out);
         out.extend_from_slice(b"}\n");
-    }
-
-    fn line(&self, kind: &str, object: &Value, out: &mut Vec<u8>) {
-        match &self.table {
-            Some(wish) => {
-                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                line(kind, &table::render(&self.r, &[object], wish, &metadata, true), out);
-            }
-            None => line(kind, &list::as_version(&self.r, object), out),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::patch::Patch;
 use crate::registry::{DeleteOptions, Part};
 use crate::resource::Resource;
+use crate::storage::Slice;
 use crate::strategy;
 
 const PATCH_TYPES: &str =
@@ -142,17 +143,20 @@ pub(super) async fn delete_collection(
     }
     let selector = list::selector(call, r, target)?;
     let options = delete_options(call, body).await?;
-    let (objects, rv) = call.registry.list(r, target.ns());
+    call.registry.current().await?;
+    let slice = Slice { node: selector.node(), ..Slice::default() };
+    let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _))?;
     let mut items = Vec::new();
-    for object in objects.iter().filter(|o| selector.matches(o)) {
-        match call.registry.delete(r, target.ns(), strategy::name_of(object), options.clone()).await {
+    for object in page.objects {
+        let object = object.parse();
+        match call.registry.delete(r, target.ns(), strategy::name_of(&object), options.clone()).await {
             Ok(left) => items.push((*left).clone()),
             Err(e) if e.reason == "NotFound" => {}
             Err(e) => return Err(e),
         }
     }
     let list = json!({"kind": format!("{}List", r.kind), "apiVersion": r.api_version(),
-        "metadata": {"resourceVersion": rv.to_string()}, "items": items});
+        "metadata": {"resourceVersion": page.rv.to_string()}, "items": items});
     Ok(reply::json(200, &list))
 }
 

@@ -58,7 +58,7 @@ pub enum ServerError {
         source: io::Error,
     },
     /// The objects cannot be opened.
-    #[error("{0}; if another weft apiserver has this data directory, stop it first")]
+    #[error(transparent)]
     Storage(#[from] StorageError),
     /// An address cannot be listened on.
     #[error("could not listen on {address}: {source}")]

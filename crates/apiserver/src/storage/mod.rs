@@ -1,15 +1,21 @@
-//! The objects: durable in one redb file, read from memory.
+//! The objects: durable in a backend, read from memory.
 //!
-//! One thread writes. It drains the queue of changes, commits all of them in one durable
-//! transaction, then publishes the events in the order of their resourceVersions, then answers.
+//! [`state`] is what readers see: every object as text, and each kind's recent events. The backend makes
+//! changes durable before it publishes them there.
 
-mod database;
+mod embedded;
+mod error;
+mod log;
+mod object;
 mod state;
+mod store;
+mod view;
 mod watch;
-mod writer;
 
-pub use database::StorageError;
-pub(crate) use state::Change;
-pub use state::{Event, EventKind};
+pub use error::StorageError;
+pub use log::{Event, EventKind};
+pub use object::Object;
+pub(crate) use state::Slice;
+pub(crate) use store::Store;
+pub(crate) use view::{Change, View};
 pub use watch::Watch;
-pub(crate) use writer::{Store, View};

@@ -1,149 +1,189 @@
 //! What readers see: the objects of the last commit, and the recent events of each kind.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bytes::Bytes;
-use serde_json::Value;
 use tokio::sync::watch;
 
-use super::database::Loaded;
+use super::log::{Event, EventKind, Log};
+use super::object::Object;
 
-/// Events kept for each kind; a watcher that is further behind must list again.
-const HISTORY: usize = 8192;
-
-/// What happened to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// It is new.
-    Added,
-    /// It was there and differs now.
-    Modified,
-    /// It is gone.
-    Deleted,
-}
-
-/// One change of one object.
-#[derive(Debug)]
-pub struct Event {
-    /// What happened.
-    pub kind: EventKind,
-    /// The object after the change; for `Deleted` its last state, with the deletion's resourceVersion.
-    pub object: Arc<Value>,
-    /// The object before the change, so that a selector can tell who enters and leaves it.
-    pub previous: Option<Arc<Value>>,
-    /// The resourceVersion of the change; unique, and grows.
-    pub rv: u64,
-    pub(crate) key: Arc<str>,
-    pub(super) json: OnceLock<Bytes>,
-}
-
-impl Event {
-    /// The object as JSON; written once for all who watch.
-    pub(crate) fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| Bytes::from(self.object.to_string()))
-    }
-}
-
-/// What a write wants to happen.
-pub(crate) enum Change {
-    /// The key has this object from now on.
-    Put(String, Value),
-    /// The key is gone; the object is its last state.
-    Delete(String, Value),
-    /// Nothing changes; the object is the answer.
-    Nothing(Arc<Value>),
-}
-
-/// The recent events of one kind.
-pub(crate) struct Log {
-    events: VecDeque<Arc<Event>>,
-    /// Events up to this resourceVersion are not held any more.
-    floor: u64,
-    tip: watch::Sender<u64>,
-}
-
-impl Log {
-    fn starting_at(floor: u64) -> Self {
-        Self { events: VecDeque::new(), floor, tip: watch::Sender::new(floor) }
-    }
+/// What a backend holds when it is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// The newest resourceVersion.
+    pub(crate) rv: u64,
+    /// For each kind's prefix the resourceVersion up to which its events are not held.
+    pub(crate) floors: BTreeMap<String, u64>,
+    /// The same for kinds that are not in `floors`.
+    pub(crate) floor: u64,
+    /// The events that are held, in order.
+    pub(crate) events: Vec<Arc<Event>>,
 }
 
 /// Objects and history as of one resourceVersion.
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) objects: BTreeMap<Arc<str>, Arc<Value>>,
+    objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// The keys of the pods on each node.
+    pods: HashMap<Box<str>, BTreeSet<Arc<str>>>,
     pub(crate) rv: u64,
     logs: HashMap<String, Log>,
+    /// The floor of kinds without a log.
+    floor: u64,
 }
 
+/// Which objects of a kind, and as of when.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Slice<'a> {
+    /// Start of their keys.
+    pub(crate) scope: &'a str,
+    /// Only keys after this one.
+    pub(crate) after: &'a str,
+    /// Only pods on this node.
+    pub(crate) node: Option<&'a str>,
+    /// As they were at this resourceVersion; None is now.
+    pub(crate) at: Option<u64>,
+    /// At most so many; 0 is all.
+    pub(crate) limit: usize,
+}
+
+/// Objects with their keys, in order.
+pub(crate) type Keyed = Vec<(Arc<str>, Arc<Object>)>;
+
 impl State {
-    pub(crate) fn from_loaded(loaded: Loaded) -> Self {
-        let logs = loaded.tips.into_iter().map(|(prefix, tip)| (prefix, Log::starting_at(tip))).collect();
-        Self { objects: loaded.objects, rv: loaded.rv, logs }
+    /// Takes what a backend holds instead of what was believed; returns the events that have no room.
+    pub(super) fn replace(&mut self, loaded: Loaded) -> Vec<Arc<Event>> {
+        self.objects = loaded.objects;
+        self.rv = loaded.rv;
+        self.floor = loaded.floor;
+        self.pods.clear();
+        for (key, object) in &self.objects {
+            index(&mut self.pods, key, object);
+        }
+        for (prefix, log) in &mut self.logs {
+            log.forget(loaded.floors.get(prefix).copied().unwrap_or(loaded.floor));
+        }
+        for (prefix, floor) in loaded.floors {
+            self.logs.entry(prefix).or_insert_with(|| Log::starting_at(floor));
+        }
+        let mut dropped = Vec::new();
+        for event in loaded.events {
+            self.log(kind_of(&event.key)).push(event, &mut dropped);
+        }
+        dropped
+    }
+
+    /// One object.
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Object>> {
+        self.objects.get(key)
     }
 
     /// All objects whose key starts with the prefix, in the order of their keys.
     pub(crate) fn range<'a>(
         &'a self,
         prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Value>)> + 'a {
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)> + 'a {
+        self.beyond(prefix, "")
+    }
+
+    fn beyond<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &'a str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)> + 'a {
+        let start = if after > prefix { Bound::Excluded(after) } else { Bound::Included(prefix) };
         self.objects
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<str, _>((start, Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    /// Makes the events of one commit visible, in order.
-    pub(super) fn publish(&mut self, events: Vec<Arc<Event>>, rv: u64) {
-        self.rv = rv;
-        for event in events {
-            match event.kind {
-                EventKind::Deleted => drop(self.objects.remove(&event.key)),
-                _ => drop(self.objects.insert(event.key.clone(), event.object.clone())),
+    /// The objects of a slice. The error is the oldest resourceVersion that can still be told.
+    pub(crate) fn slice(&self, slice: &Slice<'_>) -> Result<Keyed, u64> {
+        let limit = if slice.limit == 0 { usize::MAX } else { slice.limit };
+        let clone = |(key, object): (&Arc<str>, &Arc<Object>)| (key.clone(), object.clone());
+        match (slice.at.filter(|at| *at < self.rv), slice.node) {
+            (Some(at), _) => self.past(slice, at, limit),
+            (None, Some(node)) => {
+                let keys = self.pods.get(node).into_iter().flatten();
+                let keys = keys.filter(|key| key.starts_with(slice.scope) && &***key > slice.after);
+                Ok(keys.filter_map(|key| self.objects.get_key_value(key)).take(limit).map(clone).collect())
             }
-            let log = self.log(kind_of(&event.key));
-            if log.events.len() == HISTORY
-                && let Some(oldest) = log.events.pop_front()
-            {
-                log.floor = oldest.rv;
-            }
-            log.tip.send_replace(event.rv);
-            log.events.push_back(event);
+            (None, None) => Ok(self.beyond(slice.scope, slice.after).take(limit).map(clone).collect()),
         }
     }
 
-    /// Takes what the file holds instead of what was believed; watchers must list again.
-    pub(super) fn replace(&mut self, loaded: Loaded) {
-        self.objects = loaded.objects;
-        self.rv = loaded.rv;
-        for log in self.logs.values_mut() {
-            log.events.clear();
-            log.floor = loaded.rv;
-            log.tip.send_replace(loaded.rv);
+    fn past(&self, slice: &Slice<'_>, at: u64, limit: usize) -> Result<Keyed, u64> {
+        let changed = match self.logs.get(kind_of(slice.scope)) {
+            Some(log) => log.rewind(at)?,
+            None if at < self.floor => return Err(self.floor),
+            None => BTreeMap::new(),
+        };
+        let same = self.beyond(slice.scope, slice.after).filter(|(key, _)| !changed.contains_key(key));
+        let former = changed.iter().filter_map(|(key, object)| Some((*key, (*object)?)));
+        let former = former.filter(|(key, _)| key.starts_with(slice.scope) && &***key > slice.after);
+        let on_node = |object: &Object| slice.node.is_none_or(|node| object.node() == Some(node));
+        let mut all: Vec<_> = same.chain(former).filter(|(_, object)| on_node(object)).collect();
+        all.sort_by_key(|(key, _)| *key);
+        Ok(all.into_iter().take(limit).map(|(key, object)| (key.clone(), object.clone())).collect())
+    }
+
+    /// Makes the events of one commit visible, in order; returns those that are held no more.
+    pub(super) fn publish(&mut self, events: Vec<Arc<Event>>, rv: u64) -> Vec<Arc<Event>> {
+        self.rv = rv;
+        let mut dropped = Vec::new();
+        for event in events {
+            if let Some(node) = event.previous.as_ref().and_then(|o| o.node()) {
+                unindex(&mut self.pods, node, &event.key);
+            }
+            match event.kind {
+                EventKind::Deleted => drop(self.objects.remove(&event.key)),
+                _ => {
+                    index(&mut self.pods, &event.key, &event.object);
+                    self.objects.insert(event.key.clone(), event.object.clone());
+                }
+            }
+            self.log(kind_of(&event.key)).push(event, &mut dropped);
         }
+        dropped
     }
 
     fn log(&mut self, prefix: &str) -> &mut Log {
-        self.logs.entry(prefix.to_owned()).or_insert_with(|| Log::starting_at(0))
+        let floor = self.floor;
+        self.logs.entry(prefix.to_owned()).or_insert_with(|| Log::starting_at(floor))
     }
 
-    /// Up to `limit` events of a kind after a resourceVersion, and whether these were all;
-    /// the error is the oldest resourceVersion from which a watch may start.
+    /// Events of a kind after a resourceVersion; see [`Log::after`].
     pub(super) fn events_after(
         &self,
         prefix: &str,
         after: u64,
         limit: usize,
     ) -> Result<(Vec<Arc<Event>>, bool), u64> {
-        let Some(log) = self.logs.get(prefix) else { return Ok((Vec::new(), true)) };
-        if after < log.floor {
-            return Err(log.floor);
+        match self.logs.get(prefix) {
+            Some(log) => log.after(after, limit),
+            None if after < self.floor => Err(self.floor),
+            None => Ok((Vec::new(), true)),
         }
-        let start = log.events.partition_point(|e| e.rv <= after);
-        let events: Vec<_> = log.events.iter().skip(start).take(limit).cloned().collect();
-        let all = start + events.len() == log.events.len();
-        Ok((events, all))
+    }
+}
+
+fn index(pods: &mut HashMap<Box<str>, BTreeSet<Arc<str>>>, key: &Arc<str>, object: &Object) {
+    let Some(node) = object.node() else { return };
+    match pods.get_mut(node) {
+        Some(keys) => drop(keys.insert(key.clone())),
+        None => drop(pods.insert(node.into(), BTreeSet::from([key.clone()]))),
+    }
+}
+
+fn unindex(pods: &mut HashMap<Box<str>, BTreeSet<Arc<str>>>, node: &str, key: &str) {
+    if let Some(keys) = pods.get_mut(node) {
+        keys.remove(key);
+        if keys.is_empty() {
+            pods.remove(node);
+        }
     }
 }
 

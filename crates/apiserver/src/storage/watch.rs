@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::state::{Event, Shared};
+use super::log::Event;
+use super::state::Shared;
 use crate::error::ApiError;
 
 /// Events taken from the history at once.

@@ -1,0 +1,57 @@
+//! The store in one redb file.
+//!
+//! One thread writes. It drains the queue of changes, commits all of them in one durable
+//! transaction, then publishes the events in the order of their resourceVersions, then answers.
+
+mod file;
+mod history;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::StorageError;
+use super::state::{Shared, State};
+use super::view::{Answer, Decide};
+use crate::error::ApiError;
+use file::File;
+use writer::{Job, Writer};
+
+/// Writes that may wait; more callers wait for a place.
+const QUEUE: usize = 4096;
+const FILE: &str = "objects.redb";
+
+/// The queue of the thread that writes, which ends with it.
+pub(crate) struct Embedded {
+    queue: mpsc::Sender<Job>,
+}
+
+impl Embedded {
+    /// Opens the data directory and starts the writer.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Arc<Shared>), StorageError> {
+        let path = dir.join(FILE);
+        let file = File::open(&path)?;
+        let mut state = State::default();
+        let forget = state.replace(file.load()?);
+        let shared = Arc::new(Shared::new(state));
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let writer = Writer { path, file: Some(file), shared: shared.clone(), forget };
+        let failed = |e: std::io::Error| StorageError {
+            path: dir.display().to_string(),
+            op: "start its writer",
+            cause: e.to_string(),
+        };
+        std::thread::Builder::new().name("store".into()).spawn(move || writer.run(jobs)).map_err(failed)?;
+        Ok((Self { queue }, shared))
+    }
+
+    /// Runs `decide` on the newest state, alone, and returns when its change is durable.
+    pub(crate) async fn write(&self, decide: Decide) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let closed = || ApiError::internal("the store is closed");
+        self.queue.send(Job { decide, reply }).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
