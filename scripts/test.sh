@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test lane, one after the other, with a closing count. A lane that cannot run here is
 # printed as skipped with its reason; it never passes unseen.
-# usage: scripts/test.sh [LANE]...   (lint deny rust lab user vm fuzz)
+# usage: scripts/test.sh [LANE]...   (lint deny rust lab kubernetes vm fuzz)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 3
 
@@ -86,6 +86,18 @@ lab() {
     cargo_tests lab cargo test --locked -p weft-cli -- --test-threads=2
 }
 
+kubernetes() {
+    local status=0
+    WEFT_KUBERNETES="$(scripts/kubernetes.sh 2>"$logs/kubernetes-build")" || status=$?
+    case "$status" in
+    0) ;;
+    77) skip kubernetes "$WEFT_KUBERNETES"; return ;;
+    *) failed=$((failed + 1)); tail -n 40 "$logs/kubernetes-build"; note kubernetes FAILED "it cannot be built"; return ;;
+    esac
+    export WEFT_KUBERNETES
+    cargo_tests kubernetes cargo test --locked -p weft-apiserver --test judge
+}
+
 vm() {
     if ! scripts/install-deps.sh vm >"$logs/vm-deps" 2>&1; then
         skip vm "packages missing: $(tail -n 1 "$logs/vm-deps")"
@@ -115,7 +127,7 @@ fuzz() {
 }
 
 lanes=("$@")
-[ "$#" -gt 0 ] || lanes=(lint deny rust lab vm fuzz)
+[ "$#" -gt 0 ] || lanes=(lint deny rust lab kubernetes vm fuzz)
 started=$SECONDS
 for lane in "${lanes[@]}"; do "$lane"; done
 

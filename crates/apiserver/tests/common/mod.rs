@@ -37,14 +37,25 @@ pub fn config(dir: PathBuf) -> ServerConfig {
 
 impl Running {
     pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// Services and nodes have addresses of both families.
+    pub fn start_dual_stack() -> Self {
+        let cidrs = ["10.244.0.0/16", "fd00:10:244::/56"].map(|cidr| cidr.parse().unwrap());
+        Self::start_with(|config| config.cluster_cidrs = cidrs.to_vec())
+    }
+
+    fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
+        let mut config = config(dir.path().join("data"));
+        change(&mut config);
         let (ready, started) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = Server::prepare(config(data), Vec::new()).await.unwrap();
+                let server = Server::prepare(config, Vec::new()).await.unwrap();
                 ready.send((server.addresses()[0], server.registry())).unwrap();
                 server.serve(async { drop(ended.await) }).await.unwrap();
             });
@@ -52,6 +63,12 @@ impl Running {
         let (address, registry) = started.recv().unwrap();
         let token = std::fs::read_to_string(dir.path().join("data/admin.token")).unwrap();
         Self { dir, address, token, registry, end: Some(end), thread: Some(thread) }
+    }
+
+    /// How the judge's client reaches it.
+    pub fn target(&self) -> weft_judge::Target {
+        let ca_pem = std::fs::read_to_string(self.dir.path().join("data/ca.crt")).unwrap();
+        weft_judge::Target { address: self.address, ca_pem, token: self.token.clone() }
     }
 
     /// A kubectl command with this server's kubeconfig and a cache of its own.
