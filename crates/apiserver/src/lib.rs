@@ -8,10 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod changes;
 mod controllers;
 mod error;
 mod http;
 pub mod kinds;
+mod options;
+mod ownership;
 mod patch;
 mod registry;
 mod resource;
@@ -24,8 +27,9 @@ pub use auth::TokenError;
 pub use controllers::{Controllers, ControllersConfig, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
 pub use http::decode_protobuf;
+pub use options::{DeleteOptions, Part, WriteOptions};
 pub use patch::Patch;
-pub use registry::{DeleteOptions, Part, Registry, RegistryConfig};
+pub use registry::{Registry, RegistryConfig};
 pub use resource::{Resource, Scale};
 pub use server::{Server, ServerConfig, ServerError, run};
 pub use storage::{Event, EventKind, Object, StorageError, Watch};

@@ -6,8 +6,11 @@ use std::sync::{Arc, RwLock};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use crate::changes::{create_in, put};
 use crate::error::ApiError;
 use crate::kinds;
+pub(crate) use crate::options::{DeleteOptions, Part, WriteOptions};
+use crate::ownership;
 use crate::patch::Patch;
 use crate::resource::Resource;
 use crate::served::Kinds;
@@ -29,33 +32,6 @@ impl Default for RegistryConfig {
     }
 }
 
-/// Which part of an object a write may change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// All but the status, if the kind has a status subresource.
-    Whole,
-    /// The status alone.
-    Status,
-    /// A namespace's `spec.finalizers` alone.
-    Finalize,
-    /// Spec and status in one write; for the server's own parts.
-    Both,
-}
-
-/// How to delete.
-#[derive(Debug, Clone, Default)]
-pub struct DeleteOptions {
-    /// Only if the object has this uid.
-    pub uid: Option<String>,
-    /// Only if the object has this resourceVersion.
-    pub resource_version: Option<String>,
-    /// Seconds that a pod has to end; 0 is at once. None is the pod's own
-    /// `terminationGracePeriodSeconds`. Other kinds have no grace.
-    pub grace_seconds: Option<i64>,
-    /// Decide and answer, but write nothing.
-    pub dry_run: bool,
-}
-
 /// The objects; cheap to clone.
 ///
 /// A write returns when it is on the disk. Writes happen one after the other, so that a check and
@@ -64,7 +40,7 @@ pub struct DeleteOptions {
 pub struct Registry {
     pub(crate) store: Store,
     pub(crate) kinds: Arc<RwLock<Kinds>>,
-    context: Arc<Context>,
+    pub(crate) context: Arc<Context>,
 }
 
 impl Registry {
@@ -169,25 +145,21 @@ impl Registry {
         self.create_with(r, ns, obj, false).await
     }
 
-    /// As [`Registry::create`]; with `dry_run` nothing is written.
+    /// As [`Registry::create`], with options or whether it is a dry run.
     pub async fn create_with(
         &self,
         r: &Resource,
         ns: Option<&str>,
         mut obj: Value,
-        dry_run: bool,
+        options: impl Into<WriteOptions>,
     ) -> Result<Arc<Value>, ApiError> {
         strategy::identify(r, ns, &mut obj)?;
-        let (r, ns, context) = (r.clone(), ns.map(str::to_owned), self.context.clone());
-        self.write(r.clone(), dry_run, move |view| {
-            let mut obj = obj.clone();
-            strategy::create(&r, ns.as_deref(), &mut obj, view, &context)?;
-            let name = strategy::name_of(&obj).to_owned();
-            let key = r.key(ns.as_deref(), &name);
-            if view.get(&key).is_some() {
-                return Err(ApiError::already_exists(&r, &name));
-            }
-            Ok(Change::Put(key, obj))
+        let (r, ns, context, options) =
+            (r.clone(), ns.map(str::to_owned), self.context.clone(), options.into());
+        self.write(r.clone(), options.dry_run, move |view| {
+            create_in(view, &r, ns.as_deref(), &obj, &context, |given, made| {
+                ownership::of_new(&r, given, made, &options)
+            })
         })
         .await
     }
@@ -217,7 +189,7 @@ impl Registry {
         name: &str,
         part: Part,
         mut obj: Value,
-        dry_run: bool,
+        options: impl Into<WriteOptions>,
     ) -> Result<Arc<Value>, ApiError> {
         strategy::identify(r, ns, &mut obj)?;
         if strategy::name_of(&obj) != name {
@@ -230,7 +202,7 @@ impl Registry {
             *old = obj.clone();
             Ok(())
         };
-        self.modify_with(r, ns, name, part, dry_run, whole).await
+        self.modify_with(r, ns, name, part, options, whole).await
     }
 
     /// Changes an object by a patch.
@@ -245,7 +217,7 @@ impl Registry {
         self.patch_with(r, ns, name, part, patch, false).await
     }
 
-    /// As [`Registry::patch`]; with `dry_run` nothing is written.
+    /// As [`Registry::patch`], with options or whether it is a dry run.
     pub async fn patch_with(
         &self,
         r: &Resource,
@@ -253,9 +225,9 @@ impl Registry {
         name: &str,
         part: Part,
         patch: Patch,
-        dry_run: bool,
+        options: impl Into<WriteOptions>,
     ) -> Result<Arc<Value>, ApiError> {
-        self.modify_with(r, ns, name, part, dry_run, move |object| patch.apply(object)).await
+        self.modify_with(r, ns, name, part, options, move |object| patch.apply(object)).await
     }
 
     /// Reads, changes and writes an object in one step: nobody writes it in between, so it never conflicts
@@ -278,24 +250,20 @@ impl Registry {
         ns: Option<&str>,
         name: &str,
         part: Part,
-        dry_run: bool,
+        options: impl Into<WriteOptions>,
         mut change: impl FnMut(&mut Value) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Arc<Value>, ApiError> {
-        let (r, name, context) = (r.clone(), name.to_owned(), self.context.clone());
+        let (r, name, context, options) = (r.clone(), name.to_owned(), self.context.clone(), options.into());
         let key = r.key(ns, &name);
-        self.write(r.clone(), dry_run, move |view| {
+        self.write(r.clone(), options.dry_run, move |view| {
             let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
             let mut new = (*old).clone();
             new["apiVersion"] = json!(r.api_version());
             change(&mut new)?;
+            let given = new["metadata"]["managedFields"].take();
             strategy::update(&r, &old, &mut new, part, view, &context)?;
-            if new == *old {
-                return Ok(Change::Nothing(old));
-            }
-            if strategy::may_vanish(&r, &new) {
-                return Ok(Change::Delete(key.clone(), new));
-            }
-            Ok(Change::Put(key.clone(), new))
+            ownership::of_changed(&r, &old, &mut new, &given, &options);
+            Ok(put(&r, key.clone(), old, new))
         })
         .await
     }
@@ -365,7 +333,7 @@ impl Registry {
         Ok(())
     }
 
-    async fn write(
+    pub(crate) async fn write(
         &self,
         r: Resource,
         dry_run: bool,

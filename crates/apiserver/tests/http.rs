@@ -90,7 +90,7 @@ fn bad_requests_get_a_status_and_the_server_lives() {
             ("POST", PODS.into(), json, br#"{"metadata": {"name": "a"}, "spec": 1}"#, 422),
             ("POST", "/api/v1/pods".into(), json, b"{}", 400),
             ("PUT", MAPS.into(), json, b"{}", 405),
-            ("PATCH", format!("{MAPS}/none"), "application/apply-patch+yaml", b"{}", 415),
+            ("PATCH", format!("{MAPS}/none"), "application/apply-patch+cbor", b"{}", 415),
             ("PATCH", format!("{MAPS}/none"), "application/json-patch+json", b"{}", 400),
             ("PATCH", format!("{MAPS}/none"), "application/merge-patch+json", b"{}", 404),
             ("GET", "/apis/none/v1/things".into(), "", b"", 404),

@@ -2,6 +2,7 @@
 
 mod body;
 mod discovery;
+mod manager;
 mod openapi;
 mod path;
 mod protobuf;
@@ -13,6 +14,7 @@ mod selector;
 mod table;
 mod watch;
 mod write;
+mod yaml;
 
 mod list;
 

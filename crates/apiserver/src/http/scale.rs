@@ -1,11 +1,13 @@
 //! The `scale` subresource: how many replicas, for kinds of any shape.
 
+use std::sync::Arc;
+
 use http::Method;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::path::Target;
-use super::{Call, Reply, body, reply, write};
+use super::{Call, Reply, body, manager, reply, write, yaml};
 use crate::error::ApiError;
 use crate::registry::Part;
 use crate::resource::{Resource, Scale};
@@ -26,8 +28,10 @@ pub(super) async fn answer(
         Method::PUT => {
             let scale = body::read_json(&call.headers, body).await?;
             let change = move |object: &mut Value| apply(object, &paths, &scale);
-            registry.modify_with(r, target.ns(), name, Part::Whole, call.query.dry_run()?, change).await?
+            let options = manager::write_options(call, "scale")?;
+            registry.modify_with(r, target.ns(), name, Part::Whole, options, change).await?
         }
+        Method::PATCH if write::is_apply(call) => apply_scale(call, r, target, name, &paths, body).await?,
         Method::PATCH => {
             let patch = write::read_patch(call, r, body).await?;
             let change = move |object: &mut Value| {
@@ -35,12 +39,39 @@ pub(super) async fn answer(
                 patch.apply(&mut scale)?;
                 apply(object, &paths, &scale)
             };
-            registry.modify_with(r, target.ns(), name, Part::Whole, call.query.dry_run()?, change).await?
+            let options = manager::write_options(call, "scale")?;
+            registry.modify_with(r, target.ns(), name, Part::Whole, options, change).await?
         }
         _ => return Err(super::not_allowed()),
     };
     let Some(paths) = &r.scale else { return Err(ApiError::no_such_path()) };
     Ok(reply::json(200, &of(&object, paths)))
+}
+
+/// Server-side apply of a scale: of the one field of the object that it stands for.
+async fn apply_scale(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    paths: &Scale,
+    body: Incoming,
+) -> Result<Arc<Value>, ApiError> {
+    let (options, force) = manager::apply_options(call, "scale")?;
+    let scale = yaml::parse(&body::read(body).await?)?;
+    if scale["kind"] != "Scale" {
+        return Err(ApiError::bad_request("a Scale of autoscaling/v1 is applied to a scale"));
+    }
+    let registry = &call.registry;
+    // With its uid it applies only to the object that is there: a scale makes none.
+    let uid = registry.get(r, target.ns(), name).await?["metadata"]["uid"].clone();
+    let meta = json!({"name": name, "uid": uid});
+    let mut config = json!({"apiVersion": r.api_version(), "kind": r.kind, "metadata": meta});
+    if !scale["spec"]["replicas"].is_null() {
+        apply(&mut config, paths, &scale)?;
+    }
+    let (object, _) = registry.apply(r, target.ns(), name, Part::Whole, config, force, options).await?;
+    Ok(object)
 }
 
 fn pointer(path: &str) -> String {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::list::object_reply;
 use super::path::Target;
-use super::{Call, Reply, body, list, reply};
+use super::{Call, Reply, body, list, manager, reply, yaml};
 use crate::error::ApiError;
 use crate::patch::Patch;
 use crate::registry::{DeleteOptions, Part};
@@ -13,8 +13,10 @@ use crate::resource::Resource;
 use crate::storage::Slice;
 use crate::strategy;
 
-const PATCH_TYPES: &str =
-    "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// Which part of the object a path's subresource means.
 pub(super) fn part_of(r: &Resource, part: Option<&str>) -> Result<Part, ApiError> {
@@ -37,7 +39,7 @@ pub(super) async fn create(
         return Err(ApiError::bad_request(format!("a {} is created in a namespace's path", r.kind)));
     }
     let object = body::read_json(&call.headers, body).await?;
-    let made = call.registry.create_with(r, target.ns(), object, call.query.dry_run()?).await?;
+    let made = call.registry.create_with(r, target.ns(), object, manager::write_options(call, "")?).await?;
     Ok(object_reply(call, r, 201, &made))
 }
 
@@ -51,8 +53,8 @@ pub(super) async fn replace(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let object = body::read_json(&call.headers, body).await?;
-    let dry_run = call.query.dry_run()?;
-    let made = call.registry.replace(r, target.ns(), name, part, object, dry_run).await?;
+    let options = manager::write_options(call, subresource(part))?;
+    let made = call.registry.replace(r, target.ns(), name, part, object, options).await?;
     Ok(object_reply(call, r, 200, &made))
 }
 
@@ -65,30 +67,70 @@ pub(super) async fn patch(
     part: Part,
     body: Incoming,
 ) -> Result<Reply, ApiError> {
+    if is_apply(call) {
+        return apply(call, r, target, name, part, body).await;
+    }
     let patch = read_patch(call, r, body).await?;
-    let dry_run = call.query.dry_run()?;
-    let made = call.registry.patch_with(r, target.ns(), name, part, patch, dry_run).await?;
+    let options = manager::write_options(call, subresource(part))?;
+    let made = call.registry.patch_with(r, target.ns(), name, part, patch, options).await?;
     Ok(object_reply(call, r, 200, &made))
 }
 
-/// Reads a patch of any known type.
+/// How owners of fields name a part.
+fn subresource(part: Part) -> &'static str {
+    match part {
+        Part::Status => "status",
+        Part::Finalize => "finalize",
+        Part::Whole | Part::Both => "",
+    }
+}
+
+/// Whether a patch is a server-side apply.
+pub(super) fn is_apply(call: &Call) -> bool {
+    body::media_type(&call.headers) == APPLY_PATCH
+}
+
+/// Server-side apply.
+async fn apply(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    part: Part,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let (options, force) = manager::apply_options(call, subresource(part))?;
+    let config = yaml::parse(&body::read(body).await?)?;
+    let (made, new) = call.registry.apply(r, target.ns(), name, part, config, force, options).await?;
+    Ok(object_reply(call, r, if new { 201 } else { 200 }, &made))
+}
+
+/// Reads a patch of any known type but server-side apply.
 pub(super) async fn read_patch(call: &Call, r: &Resource, body: Incoming) -> Result<Patch, ApiError> {
     let media = body::media_type(&call.headers).to_owned();
     let custom = r.schema.is_some();
     match media.as_str() {
-        "application/merge-patch+json" | "application/json-patch+json" => {}
-        "application/strategic-merge-patch+json" if !custom => {}
-        _ => return Err(body::unsupported(&media, PATCH_TYPES)),
+        MERGE_PATCH | JSON_PATCH => {}
+        STRATEGIC_PATCH if !custom => {}
+        _ => return Err(body::unsupported(&media, &patch_types(custom))),
     }
+    manager::refuse_force(call)?;
     let value = body::parse(&body::read(body).await?)?;
     Ok(match media.as_str() {
-        "application/json-patch+json" => Patch::Json(
+        JSON_PATCH => Patch::Json(
             serde_json::from_value(value)
                 .map_err(|e| ApiError::bad_request(format!("the body is no JSON patch: {e}")))?,
         ),
-        "application/merge-patch+json" => Patch::Merge(value),
+        MERGE_PATCH => Patch::Merge(value),
         _ => Patch::Strategic(value),
     })
+}
+
+/// The patches that a kind takes.
+fn patch_types(custom: bool) -> String {
+    let all = [JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
+    let taken: Vec<&str> = all.into_iter().filter(|t| !custom || *t != STRATEGIC_PATCH).collect();
+    taken.join(", ")
 }
 
 /// POST of a binding: the scheduler's word on which node a pod runs.

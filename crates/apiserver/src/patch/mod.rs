@@ -1,5 +1,7 @@
 //! The kinds of patch.
 
+pub(crate) mod apply;
+mod lists;
 mod strategic;
 
 use json_patch::PatchOperation;

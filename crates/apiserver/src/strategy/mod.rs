@@ -118,6 +118,15 @@ pub(crate) fn create(
     settle(r, None, obj, view, context)
 }
 
+/// A new object as its author is said to have written it: with the defaults, without what the server
+/// gave it (addresses, ports, a status).
+pub(crate) fn as_authored(r: &Resource, given: &Value, made: &Value) -> Value {
+    let mut authored = given.clone();
+    defaults::apply(r, &mut authored);
+    put(&mut authored["metadata"], "name", &made["metadata"]["name"]);
+    authored
+}
+
 /// The status of a new object; what the author wrote there does not count, but a node tells its own.
 fn first_status(r: &Resource, obj: &mut Value) {
     match (&*r.group, &*r.kind) {
