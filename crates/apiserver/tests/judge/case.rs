@@ -34,6 +34,8 @@ pub struct Step {
     pub save: Map<String, Value>,
     /// The number of events to read from a watch.
     pub events: Option<usize>,
+    /// The request is sent again until its code is this one.
+    pub until: Option<u16>,
     /// Paths of the answer that are not compared; `*` stands for anything.
     #[serde(default)]
     pub ignore: Vec<String>,

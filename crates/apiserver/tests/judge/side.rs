@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use weft_judge::{Client, Lines, Request, Target};
+use weft_judge::{Answer, Client, Lines, Request, Target};
 
 use crate::case::{Case, Step};
 
 /// Time that a server has for the events that a case waits for.
 const EVENTS: Duration = Duration::from_secs(10);
+/// Time that a server has until it answers with the code that a step waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a server answered to a step, as it came.
 #[derive(Debug)]
@@ -67,11 +69,24 @@ async fn send(
         request.headers.push(("accept".into(), accepted(accept)));
     }
     if !watch {
-        let answer = client.send(&request).await?;
+        let answer = send_until(client, &request, step.until).await?;
         return Ok((answer.code, answer.value()));
     }
     let lines = Client::connect(target).await?.lines(&request).await?;
     Ok((lines.code, Value::Array(events(lines, step.events.unwrap_or(usize::MAX)).await?)))
+}
+
+/// Sends a request; again while another code is waited for and there is patience.
+async fn send_until(client: &mut Client, request: &Request, code: Option<u16>) -> anyhow::Result<Answer> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = client.send(request).await?;
+        let good = code.is_none_or(|code| code == answer.code);
+        if good || tokio::time::Instant::now() >= deadline {
+            return Ok(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The events of a watch, up to a number, to its end, or to the end of patience.
