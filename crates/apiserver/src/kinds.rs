@@ -130,6 +130,16 @@ kinds! {
     EVENTS_V1 = kind("events.k8s.io", "v1", "Event", "events", "ev", NAMESPACED);
     /// Who asks.
     SELF_SUBJECT_REVIEWS = kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", "", REVIEW);
+    /// Whose a token is.
+    TOKEN_REVIEWS = kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", "", REVIEW);
+    /// What somebody may do.
+    SUBJECT_ACCESS_REVIEWS = kind("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", "", REVIEW);
+    /// What somebody may do in a namespace.
+    LOCAL_SUBJECT_ACCESS_REVIEWS = kind("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", "", NAMESPACED | REVIEW);
+    /// What who asks may do.
+    SELF_SUBJECT_ACCESS_REVIEWS = kind("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", "", REVIEW);
+    /// All that who asks may do.
+    SELF_SUBJECT_RULES_REVIEWS = kind("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "", REVIEW);
 }
 
 /// The built-in kind with this group and plural, in its preferred version.

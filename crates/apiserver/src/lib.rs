@@ -23,7 +23,7 @@ mod server;
 mod storage;
 mod strategy;
 
-pub use auth::TokenError;
+pub use auth::{AuthError, TokenError};
 pub use controllers::{Controllers, ControllersConfig, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
 pub use http::decode_protobuf;

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use crate::auth::Guard;
 use crate::changes::{create_in, put};
 use crate::error::ApiError;
 use crate::kinds;
@@ -41,6 +42,8 @@ pub struct Registry {
     pub(crate) store: Store,
     pub(crate) kinds: Arc<RwLock<Kinds>>,
     pub(crate) context: Arc<Context>,
+    /// The rules for the user on whose behalf it writes; None for the server itself.
+    guard: Option<Arc<Guard>>,
 }
 
 impl Registry {
@@ -48,7 +51,7 @@ impl Registry {
     pub async fn open(dir: &Path, config: RegistryConfig) -> Result<Self, StorageError> {
         let store = Store::open(dir)?;
         let context = Arc::new(Context { service_cidrs: config.service_cidrs });
-        let registry = Self { store, kinds: Arc::default(), context };
+        let registry = Self { store, kinds: Arc::default(), context, guard: None };
         registry.refresh_kinds();
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let namespace = json!({"metadata": {"name": name}});
@@ -67,6 +70,11 @@ impl Registry {
     /// store; returns the resourceVersion of the newest.
     pub(crate) async fn current(&self) -> Result<u64, ApiError> {
         self.store.current().await
+    }
+
+    /// The same objects, written within a user's rights.
+    pub(crate) fn guarded(&self, guard: Guard) -> Self {
+        Self { guard: Some(Arc::new(guard)), ..self.clone() }
     }
 
     /// One object.
@@ -339,11 +347,18 @@ impl Registry {
         dry_run: bool,
         mut decide: impl FnMut(&View<'_>) -> Result<Change, ApiError> + Send + 'static,
     ) -> Result<Arc<Value>, ApiError> {
-        let result = self.store.write(move |view| match decide(view)? {
-            Change::Put(_, value) | Change::Delete(_, value) if dry_run => {
-                Ok(Change::Nothing(Arc::new(value)))
+        let (guard, kind) = (self.guard.clone(), r.clone());
+        let result = self.store.write(move |view| {
+            let change = decide(view)?;
+            if let Some(guard) = &guard {
+                guard.check(&kind, &change, view)?;
             }
-            change => Ok(change),
+            match change {
+                Change::Put(_, value) | Change::Delete(_, value) if dry_run => {
+                    Ok(Change::Nothing(Arc::new(value)))
+                }
+                change => Ok(change),
+            }
         });
         let answer = result.await;
         if r.kind == "CustomResourceDefinition" && answer.is_ok() {

@@ -6,8 +6,17 @@ use serde_json::{Value, json};
 
 /// The group of all who are known.
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+/// The group of who has shown nothing, and its only member.
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
 /// The group that may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
+
+/// The namespace and the name of the ServiceAccount that a user name is of.
+pub(crate) fn service_account(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+}
 
 /// Who asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,8 +38,18 @@ impl User {
         user
     }
 
+    /// The groups of the ServiceAccounts of a namespace.
+    pub(crate) fn service_account_groups(namespace: &str) -> Vec<String> {
+        vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+    }
+
     pub(crate) fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
+    }
+
+    /// Whether it is a node, whose rights do not come from roles alone.
+    pub(crate) fn is_node(&self) -> bool {
+        super::node::node_of(self).is_some()
     }
 
     /// The `UserInfo` of authentication.k8s.io.

@@ -14,7 +14,7 @@ use crate::resource::Resource;
 const MINOR: &str = "36";
 
 /// `/version`.
-pub(super) fn version() -> Value {
+fn version() -> Value {
     json!({
         "major": "1", "minor": MINOR, "gitVersion": format!("v1.{MINOR}.0+weft-{}", env!("CARGO_PKG_VERSION")),
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
@@ -49,7 +49,9 @@ pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
         }
         Path::OpenApiV2 => return Ok(openapi::v2(call)),
         Path::OpenApiV3(which) => openapi::v3(&kinds, which.as_ref())?,
-        Path::Health | Path::Version | Path::Object(_) => return Err(ApiError::no_such_path()),
+        Path::Health => return Ok(reply::text("ok")),
+        Path::Version => version(),
+        Path::Object(_) => return Err(ApiError::no_such_path()),
     };
     Ok(reply::json(200, &value))
 }

@@ -1,5 +1,6 @@
 //! The API over HTTP: who may ask, what is asked, and the answer.
 
+mod asked;
 mod body;
 mod discovery;
 mod manager;
@@ -24,13 +25,14 @@ use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 
-use crate::auth::{Auth, User};
+use crate::auth::{Auth, Guard, User};
 use crate::error::ApiError;
 use crate::registry::Registry;
 use crate::resource::Resource;
 use path::{Path, Target};
 pub use protobuf::parse as decode_protobuf;
 use query::Query;
+pub(crate) use query::percent_decode;
 pub(crate) use reply::Reply;
 
 /// All that an answer needs.
@@ -64,16 +66,16 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
 }
 
 async fn route(app: Arc<App>, parts: &http::request::Parts, body: Incoming) -> Result<Reply, ApiError> {
-    let path = path::parse(parts.uri.path())?;
-    match path {
-        Path::Health => return Ok(reply::text("ok")),
-        Path::Version => return Ok(reply::json(200, &discovery::version())),
-        _ => {}
-    }
-    let user = app.auth.authenticate(&parts.headers)?;
+    let path = path::parse(parts.uri.path());
+    let open = matches!(path, Ok(Path::Health | Path::Version));
+    let user = app.auth.authenticate(&parts.headers, open)?;
+    let user = app.auth.acting(user, &parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    let call = Call { registry: app.objects.clone(), app, user, query, headers: parts.headers.clone() };
-    let target = match path {
+    let asked = asked::of(parts, path.as_ref().ok(), &query);
+    app.auth.require(&user, &asked)?;
+    let registry = app.objects.guarded(Guard::new(app.auth.clone(), user.clone()));
+    let call = Call { app, registry, user, query, headers: parts.headers.clone() };
+    let target = match path? {
         Path::Object(target) => target,
         other => {
             return match parts.method {

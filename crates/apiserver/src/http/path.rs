@@ -92,7 +92,12 @@ fn target(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiError>
 }
 
 fn decode(part: &str) -> Result<String, ApiError> {
-    super::query::percent_decode(part, false).ok_or_else(|| ApiError::bad_request("the path is no UTF-8"))
+    let decoded = super::query::percent_decode(part, false);
+    let decoded = decoded.ok_or_else(|| ApiError::bad_request("the path is no UTF-8"))?;
+    match decoded.contains('/') {
+        false => Ok(decoded),
+        true => Err(ApiError::bad_request(format!("a part of the path may not contain '/': {decoded:?}"))),
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +132,8 @@ mod tests {
         for path in ["/nothing", "/api/v1/a/b/c/d/e", "/openapi/v4"] {
             assert_eq!(parse(path).unwrap_err().code, 404, "{path}");
         }
-        assert_eq!(parse("/api/v1/pods/%ff%fe").unwrap_err().code, 400);
+        for path in ["/api/v1/pods/%ff%fe", "/api/v1/namespaces/a%2Fb/pods"] {
+            assert_eq!(parse(path).unwrap_err().code, 400, "{path}");
+        }
     }
 }

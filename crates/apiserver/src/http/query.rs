@@ -47,7 +47,7 @@ impl Query {
 }
 
 /// Undoes percent-encoding; None when the bytes are no UTF-8.
-pub(super) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::auth::{Auth, TokenError};
+use crate::auth::{Auth, AuthError};
 use crate::controllers::{self, ControllersConfig};
 use crate::http::App;
 use crate::registry::{Registry, RegistryConfig};
@@ -79,9 +79,9 @@ pub enum ServerError {
         /// Why not.
         cause: String,
     },
-    /// The static tokens cannot be read.
+    /// The users or their rights cannot be known.
     #[error(transparent)]
-    Tokens(#[from] TokenError),
+    Auth(#[from] AuthError),
     /// A signal handler or a runtime facility is missing.
     #[error("could not wait for signals: {0}")]
     Signals(io::Error),
@@ -114,11 +114,11 @@ impl Server {
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
         credentials::write_kubeconfig(&config.data_dir, &url, &pki.ca_pem, &token)?;
-        let auth = Arc::new(Auth::new(token, config.token_auth_file.as_deref())?);
+        let auth = Auth::open(registry.clone(), token, config.token_auth_file.as_deref()).await?;
         for address in &addresses {
             tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
         }
-        Ok(Self { registry, config, listeners, tls: pki.acceptor, auth })
+        Ok(Self { registry, config, listeners, tls: pki.acceptor, auth: Arc::new(auth) })
     }
 
     /// The addresses it listens on.
@@ -136,6 +136,8 @@ impl Server {
         let (ending, watched) = watch::channel(false);
         let config = ControllersConfig::new(self.config.cluster_cidrs, self.config.node_cidr_mask_size);
         let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
+        let mut followers = tokio::task::JoinSet::new();
+        self.auth.follow(&mut followers);
         let app = Arc::new(App { objects: self.registry, auth: self.auth, ending: watched });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
@@ -147,7 +149,7 @@ impl Server {
         }
         end.await;
         tracing::info!("ending");
-        drop(controllers);
+        drop((controllers, followers));
         ending.send_replace(true);
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {

@@ -46,7 +46,8 @@ impl Running {
         Self::start_with(|config| config.cluster_cidrs = cidrs.to_vec())
     }
 
-    fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+    /// A server of another configuration; its data is in `data` of the directory.
+    pub fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path().join("data"));
         change(&mut config);

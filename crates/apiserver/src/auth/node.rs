@@ -1,0 +1,194 @@
+//! What a node may do: read what its agent needs, and write what is its own.
+
+use serde_json::Value;
+
+use super::attributes::{Attributes, Place, Wanted};
+use super::user::User;
+use crate::kinds;
+use crate::registry::Registry;
+
+/// The group of all nodes.
+pub(crate) const NODES: &str = "system:nodes";
+/// What a node's user name starts with.
+pub(crate) const PREFIX: &str = "system:node:";
+/// Where nodes have their leases.
+pub(super) const LEASES: &str = "kube-node-lease";
+
+const READ: &[&str] = &["get", "list", "watch"];
+
+/// What every node may do, by group, resource and verbs. On which of the objects, [`super::restriction`]
+/// says, which sees them; only names that decide alone are looked at here.
+const RULES: &[(&str, &str, &[&str])] = &[
+    ("", "nodes", READ),
+    ("", "nodes", &["create", "update", "patch"]),
+    ("", "nodes/status", &["update", "patch"]),
+    ("", "pods", READ),
+    ("", "pods", &["delete"]),
+    ("", "pods/status", &["get", "update", "patch"]),
+    ("", "pods/eviction", &["create"]),
+    ("", "services", READ),
+    ("", "namespaces", READ),
+    ("", "events", &["create", "update", "patch"]),
+    ("events.k8s.io", "events", &["create", "update", "patch"]),
+    ("discovery.k8s.io", "endpointslices", READ),
+    ("networking.k8s.io", "networkpolicies", READ),
+    ("authentication.k8s.io", "tokenreviews", &["create"]),
+    ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
+    ("authorization.k8s.io", "localsubjectaccessreviews", &["create"]),
+];
+
+/// The node that a user is.
+pub(crate) fn node_of(user: &User) -> Option<&str> {
+    let name = user.name.strip_prefix(PREFIX).filter(|name| !name.is_empty())?;
+    user.is_in(NODES).then_some(name)
+}
+
+/// Whether a user may as a node; the error is the reason, empty for who is none.
+pub(super) fn allows(registry: &Registry, user: &User, asked: &Attributes) -> Result<(), String> {
+    let Some(node) = node_of(user) else { return Err(String::new()) };
+    let Wanted::Object(place) = &asked.wanted else { return Err(String::new()) };
+    let (full, verb) = (place.full(), asked.verb.as_str());
+    match (place.group.as_str(), full.as_str()) {
+        ("", "secrets" | "configmaps") => of_own_pod(registry, node, verb, place),
+        ("", "serviceaccounts/token") => token_of_own_pod(registry, node, verb, place),
+        ("coordination.k8s.io", "leases") => own_lease(node, verb, place),
+        (group, full) => {
+            let rule =
+                |(g, r, verbs): &(&str, &str, &[&str])| *g == group && *r == full && verbs.contains(&verb);
+            if RULES.iter().any(rule) { Ok(()) } else { Err(String::new()) }
+        }
+    }
+}
+
+fn own_lease(node: &str, verb: &str, place: &Place) -> Result<(), String> {
+    if !["get", "create", "update", "patch", "delete"].contains(&verb) {
+        return Err(format!("can only get, create, update, patch, or delete a node lease: verb {verb:?}"));
+    }
+    if place.namespace != LEASES {
+        return Err(format!("can only access leases in the {LEASES:?} system namespace"));
+    }
+    // The name of a new lease is seen when it is written.
+    if place.name != node && !(verb == "create" && place.name.is_empty()) {
+        return Err("can only access node lease with the same name as the requesting node".to_owned());
+    }
+    Ok(())
+}
+
+fn of_own_pod(registry: &Registry, node: &str, verb: &str, place: &Place) -> Result<(), String> {
+    if !READ.contains(&verb) || place.name.is_empty() {
+        return Err("can only read resources of this type by name".to_owned());
+    }
+    let wanted = if place.resource == "secrets" { uses_secret } else { uses_config_map };
+    related(registry, node, place, wanted)
+}
+
+fn token_of_own_pod(registry: &Registry, node: &str, verb: &str, place: &Place) -> Result<(), String> {
+    if verb != "create" || place.name.is_empty() {
+        return Err("can only create tokens for individual service accounts".to_owned());
+    }
+    related(registry, node, place, |pod, name| service_account(pod) == name)
+}
+
+/// Whether a pod of the node, in the object's namespace, uses the object.
+fn related(
+    registry: &Registry,
+    node: &str,
+    place: &Place,
+    uses: impl Fn(&Value, &str) -> bool,
+) -> Result<(), String> {
+    let (pods, _) = registry.list_stored(&kinds::PODS, Some(&place.namespace));
+    let mut own = pods.iter().filter(|pod| pod.node() == Some(node)).map(|pod| pod.parse());
+    if !place.namespace.is_empty() && own.any(|pod| uses(&pod, &place.name)) {
+        return Ok(());
+    }
+    Err(format!("no relationship found between node {node:?} and this object"))
+}
+
+/// The ServiceAccount that a pod runs as.
+pub(super) fn service_account(pod: &Value) -> &str {
+    pod["spec"]["serviceAccountName"].as_str().unwrap_or("default")
+}
+
+fn uses_secret(pod: &Value, name: &str) -> bool {
+    let spec = &pod["spec"];
+    each(&spec["imagePullSecrets"]).any(|s| s["name"] == name)
+        || each(&spec["volumes"]).any(|v| {
+            v["secret"]["secretName"] == name
+                || each(&v["projected"]["sources"]).any(|s| s["secret"]["name"] == name)
+        })
+        || in_environment(spec, "secretRef", "secretKeyRef", name)
+}
+
+fn uses_config_map(pod: &Value, name: &str) -> bool {
+    let spec = &pod["spec"];
+    each(&spec["volumes"]).any(|v| {
+        v["configMap"]["name"] == name
+            || each(&v["projected"]["sources"]).any(|s| s["configMap"]["name"] == name)
+    }) || in_environment(spec, "configMapRef", "configMapKeyRef", name)
+}
+
+fn in_environment(spec: &Value, whole: &str, key: &str, name: &str) -> bool {
+    let lists = ["containers", "initContainers", "ephemeralContainers"];
+    lists.iter().flat_map(|list| each(&spec[*list])).any(|container| {
+        each(&container["envFrom"]).any(|from| from[whole]["name"] == name)
+            || each(&container["env"]).any(|env| env["valueFrom"][key]["name"] == name)
+    })
+}
+
+fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_pod_uses_is_found_wherever_it_is_named() {
+        let pod = json!({"spec": {
+            "imagePullSecrets": [{"name": "pull"}],
+            "volumes": [
+                {"secret": {"secretName": "vol"}}, {"configMap": {"name": "cvol"}},
+                {"projected": {"sources": [{"secret": {"name": "proj"}}, {"configMap": {"name": "cproj"}}]}},
+            ],
+            "initContainers": [{"envFrom": [{"secretRef": {"name": "from"}}, {"configMapRef": {"name": "cfrom"}}]}],
+            "containers": [{"env": [
+                {"valueFrom": {"secretKeyRef": {"name": "key"}}}, {"valueFrom": {"configMapKeyRef": {"name": "ckey"}}},
+            ]}],
+        }});
+        for name in ["pull", "vol", "proj", "from", "key"] {
+            assert!(uses_secret(&pod, name) && !uses_config_map(&pod, name), "{name}");
+        }
+        for name in ["cvol", "cproj", "cfrom", "ckey"] {
+            assert!(uses_config_map(&pod, name) && !uses_secret(&pod, name), "{name}");
+        }
+        assert!(!uses_secret(&pod, "other") && !uses_secret(&json!({"spec": 1}), "x"));
+        assert_eq!(service_account(&pod), "default");
+    }
+
+    #[test]
+    fn a_node_is_one_by_name_and_group() {
+        let nodes = || vec![NODES.to_owned()];
+        assert_eq!(node_of(&User::known("system:node:a", nodes())), Some("a"));
+        assert_eq!(node_of(&User::known("system:node:a", vec![])), None);
+        assert_eq!(node_of(&User::known("system:node:", nodes())), None);
+        assert_eq!(node_of(&User::known("a", nodes())), None);
+    }
+
+    #[test]
+    fn leases_are_one_s_own() {
+        let place = |namespace: &str, name: &str| Place {
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Place::default()
+        };
+        assert!(own_lease("a", "update", &place(LEASES, "a")).is_ok());
+        assert!(own_lease("a", "create", &place(LEASES, "")).is_ok());
+        for (verb, namespace, name) in
+            [("update", LEASES, "b"), ("list", LEASES, ""), ("update", "default", "a"), ("get", LEASES, "")]
+        {
+            assert!(own_lease("a", verb, &place(namespace, name)).is_err(), "{verb} {namespace} {name}");
+        }
+    }
+}
