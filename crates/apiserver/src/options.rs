@@ -23,8 +23,21 @@ pub struct DeleteOptions {
     /// Seconds that a pod has to end; 0 is at once. None is the pod's own
     /// `terminationGracePeriodSeconds`. Other kinds have no grace.
     pub grace_seconds: Option<i64>,
+    /// What becomes of the dependents; None is in the background, unless the object's finalizers say else.
+    pub propagation: Option<Propagation>,
     /// Decide and answer, but write nothing.
     pub dry_run: bool,
+}
+
+/// What becomes of the objects that a deleted object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// They stay, without that owner.
+    Orphan,
+    /// They go after it.
+    Background,
+    /// Those that block its deletion go before it.
+    Foreground,
 }
 
 /// How to write, beside what.

@@ -7,6 +7,7 @@
 //! kind is known whole.
 
 mod action;
+mod disruption;
 mod endpoints;
 mod feed;
 mod gc;
@@ -74,6 +75,8 @@ pub fn spawn(registry: Registry, config: ControllersConfig) -> Controllers {
     Controllers { _task: task }
 }
 
+#[cfg(test)]
+mod deletion_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]

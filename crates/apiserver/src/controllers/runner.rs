@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::action::{Action, Outcome};
 use super::feed::{Feeds, News};
 use super::world::{Key, World};
-use super::{ControllersConfig, endpoints, gc, node_cidr, scheduler, workloads};
+use super::{ControllersConfig, disruption, endpoints, gc, node_cidr, scheduler, workloads};
 use crate::ApiError;
 use crate::kinds;
 use crate::registry::{Part, Registry};
@@ -161,6 +161,7 @@ impl Runner {
                 && actions.is_empty()
             {
                 actions = workloads::plan(&self.world, key, object, &now);
+                actions.extend(disruption::plan(&self.world, key, object, &now));
             }
             // One at a time for what failed before, so that a bad template does not fail a thousand times.
             let limit = if self.retries.contains_key(key) { 1 } else { usize::MAX };

@@ -49,7 +49,7 @@ impl Bench {
         self.registry.list(kind, None).0
     }
 
-    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition(self) {
             let pods: Vec<_> = self.list(&kinds::PODS).iter().map(|p| p.to_string()).take(3).collect();

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::disruption;
 use super::endpoints;
 use super::object;
 use super::selection::{self, Selection};
+use crate::label_selector;
 use crate::resource::Resource;
 
 /// One object: the kind as `deployments.apps`, namespace (or nothing) and name.
@@ -74,8 +76,14 @@ impl World {
         self.objects.range(Key::new(kind, "", "")..).take_while(move |(key, _)| &*key.kind == kind)
     }
 
-    pub(super) fn has_uid(&self, uid: &str) -> bool {
-        self.uids.contains_key(uid)
+    pub(super) fn by_uid(&self, uid: &str) -> Option<&Arc<Value>> {
+        self.objects.get(self.uids.get(uid)?)
+    }
+
+    /// The objects that name this owner.
+    pub(super) fn dependents(&self, owner_uid: &str) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        let keys = self.dependents.get(owner_uid).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.objects.get(key)?)))
     }
 
     /// The objects of a kind that name this owner.
@@ -97,6 +105,27 @@ impl World {
         let names = self.selection.pods(namespace, selector);
         let pods = names.filter_map(move |name| self.objects.get(&Key::new("pods", namespace, name)));
         pods.map(|pod| &**pod).filter(move |pod| selection::matches(selector, pod))
+    }
+
+    /// The pods of a namespace that have all these labels; all pods of it when there are none.
+    pub(super) fn labelled<'a>(
+        &'a self,
+        namespace: &'a str,
+        labels: Option<&'a Map<String, Value>>,
+    ) -> Box<dyn Iterator<Item = &'a Value> + 'a> {
+        match labels.filter(|labels| !labels.is_empty()) {
+            Some(labels) => Box::new(self.selected(namespace, labels)),
+            None => Box::new(self.in_namespace("pods", namespace).map(|(_, pod)| &**pod)),
+        }
+    }
+
+    fn in_namespace<'a>(
+        &'a self,
+        kind: &'a str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
+        let all = self.objects.range(Key::new(kind, namespace, "")..);
+        all.take_while(move |(key, _)| &*key.kind == kind && key.namespace == namespace)
     }
 
     /// Takes a whole list of a kind, as it was at version `at`.
@@ -203,10 +232,14 @@ impl World {
         for owner in [old, new].into_iter().flatten().filter_map(object::controller) {
             self.dirty.extend(self.uids.get(owner).cloned());
         }
-        if new.is_none()
-            && let Some(old) = old
-        {
-            self.dirty.extend(self.dependents.get(object::uid(old)).into_iter().flatten().cloned());
+        for owner in [old, new].into_iter().flatten().flat_map(object::owners) {
+            let key = owner["uid"].as_str().and_then(|uid| self.uids.get(uid));
+            let waits = |key: &&Key| self.objects.get(*key).is_some_and(|owner| object::terminating(owner));
+            self.dirty.extend(key.filter(waits).cloned());
+        }
+        let ending = new.is_none_or(object::terminating);
+        if ending && let Some(object) = old.or(new) {
+            self.dirty.extend(self.dependents.get(object::uid(object)).into_iter().flatten().cloned());
         }
         let namespace = Key::new("namespaces", "", &key.namespace);
         if self.objects.get(&namespace).is_some_and(|namespace| object::terminating(namespace)) {
@@ -214,7 +247,10 @@ impl World {
         }
         match &*key.kind {
             "nodes" => self.touch_node(&key.name, old, new),
-            "pods" => self.touch_services(key, old, new),
+            "pods" => {
+                self.touch_services(key, old, new);
+                self.touch_budgets(key, old, new);
+            }
             // Somebody may have changed what a Service has.
             "endpoints" => drop(self.dirty.insert(Key::new("services", &key.namespace, &key.name))),
             _ => {}
@@ -235,6 +271,20 @@ impl World {
             });
             self.dirty.extend(services);
         }
+    }
+
+    /// Marks the disruption budgets to which a pod shows a new face.
+    fn touch_budgets(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
+        if old.map(disruption::face) == new.map(disruption::face) {
+            return;
+        }
+        let budgets = self.in_namespace(disruption::BUDGETS, &key.namespace).filter(|(_, budget)| {
+            let pods = [old, new].into_iter().flatten();
+            let mut labels = pods.map(|pod| &pod["metadata"]["labels"]);
+            labels.any(|labels| label_selector::matches(&budget["spec"]["selector"], labels))
+        });
+        let budgets: Vec<Key> = budgets.map(|(key, _)| key.clone()).collect();
+        self.dirty.extend(budgets);
     }
 
     fn touch_node(&mut self, name: &str, old: Option<&Value>, new: Option<&Value>) {

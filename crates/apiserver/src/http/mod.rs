@@ -2,6 +2,7 @@
 
 mod asked;
 mod body;
+mod delete;
 mod discovery;
 mod manager;
 mod openapi;
@@ -109,7 +110,7 @@ async fn dispatch(
         }
         (&Method::GET | &Method::HEAD, None, _) => list::answer(&call, r, target).await,
         (&Method::POST, None, _) => write::create(&call, r, target, body).await,
-        (&Method::DELETE, None, _) => write::delete_collection(&call, r, target, body).await,
+        (&Method::DELETE, None, _) => delete::collection(&call, r, target, body).await,
         (&Method::GET | &Method::HEAD, Some(name), None | Some("status")) => {
             // A watch of one object by its own path is a list with a field selector.
             if call.query.flag("watch") {
@@ -124,7 +125,7 @@ async fn dispatch(
             write::bind(&call, r, target, name, body).await
         }
         (&Method::POST, Some(name), Some("eviction")) if r.plural == "pods" => {
-            write::delete(&call, r, target, name, body).await
+            delete::evict(&call, r, target, name, body).await
         }
         (&Method::PUT, Some(name), part) => {
             let part = write::part_of(r, part)?;
@@ -134,7 +135,7 @@ async fn dispatch(
             let part = write::part_of(r, part)?;
             write::patch(&call, r, target, name, part, body).await
         }
-        (&Method::DELETE, Some(name), None) => write::delete(&call, r, target, name, body).await,
+        (&Method::DELETE, Some(name), None) => delete::one(&call, r, target, name, body).await,
         _ => Err(not_allowed()),
     }
 }

@@ -30,8 +30,13 @@ pub(super) fn text(text: &'static str) -> Reply {
 
 pub(super) fn error(error: &ApiError) -> Reply {
     let mut reply = json(error.code, &error.to_status());
-    if error.code == 429 || error.code == 503 {
-        reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    // A client tries again by itself when it is told so; an error with other details is for its user.
+    let seconds = match error.details.get("retryAfterSeconds").and_then(Value::as_u64) {
+        Some(seconds) => Some(seconds),
+        None => (matches!(error.code, 429 | 503) && error.details.is_null()).then_some(1),
+    };
+    if let Some(seconds) = seconds {
+        reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
     }
     reply
 }

@@ -1,17 +1,15 @@
-//! Creating, replacing, patching and deleting.
+//! Creating, replacing and patching.
 
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::list::object_reply;
 use super::path::Target;
-use super::{Call, Reply, body, list, manager, reply, yaml};
+use super::{Call, Reply, body, manager, reply, yaml};
 use crate::error::ApiError;
 use crate::patch::Patch;
-use crate::registry::{DeleteOptions, Part};
+use crate::registry::Part;
 use crate::resource::Resource;
-use crate::storage::Slice;
-use crate::strategy;
 
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -150,82 +148,4 @@ pub(super) async fn bind(
         201,
         &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
     ))
-}
-
-/// DELETE of one object.
-pub(super) async fn delete(
-    call: &Call,
-    r: &Resource,
-    target: &Target,
-    name: &str,
-    body: Incoming,
-) -> Result<Reply, ApiError> {
-    let options = delete_options(call, body).await?;
-    let left = call.registry.delete(r, target.ns(), name, options).await?;
-    if !left["metadata"]["deletionTimestamp"].is_null() || r.plural == "pods" {
-        return Ok(object_reply(call, r, 200, &left));
-    }
-    let mut details = json!({"name": name, "kind": r.plural, "uid": left["metadata"]["uid"]});
-    if !r.group.is_empty() {
-        details["group"] = json!(r.group);
-    }
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
-    Ok(reply::json(200, &status))
-}
-
-/// DELETE of all that a selector selects.
-pub(super) async fn delete_collection(
-    call: &Call,
-    r: &Resource,
-    target: &Target,
-    body: Incoming,
-) -> Result<Reply, ApiError> {
-    if r.namespaced && target.namespace.is_none() {
-        return Err(super::not_allowed());
-    }
-    let selector = list::selector(call, r, target)?;
-    let options = delete_options(call, body).await?;
-    call.registry.current().await?;
-    let slice = Slice { node: selector.node(), ..Slice::default() };
-    let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _))?;
-    let mut items = Vec::new();
-    for object in page.objects {
-        let object = object.parse();
-        match call.registry.delete(r, target.ns(), strategy::name_of(&object), options.clone()).await {
-            Ok(left) => items.push((*left).clone()),
-            Err(e) if e.reason == "NotFound" => {}
-            Err(e) => return Err(e),
-        }
-    }
-    let list = json!({"kind": format!("{}List", r.kind), "apiVersion": r.api_version(),
-        "metadata": {"resourceVersion": page.rv.to_string()}, "items": items});
-    Ok(reply::json(200, &list))
-}
-
-/// `DeleteOptions` from the body and the query.
-async fn delete_options(call: &Call, body: Incoming) -> Result<DeleteOptions, ApiError> {
-    let bytes = body::read(body).await?;
-    let mut given = if bytes.is_empty() { Value::Null } else { body::parse(&bytes)? };
-    if given["kind"] == "Eviction" {
-        given = given["deleteOptions"].take();
-    }
-    let policy = given["propagationPolicy"].as_str().or(call.query.get("propagationPolicy"));
-    if policy == Some("Orphan") || given["orphanDependents"] == json!(true) {
-        return Err(ApiError::bad_request(
-            "propagationPolicy Orphan is not supported: dependents are deleted with their owner",
-        ));
-    }
-    let text = |v: &Value| v.as_str().map(str::to_owned);
-    let seconds = match call.query.get("gracePeriodSeconds") {
-        Some(text) => {
-            Some(text.parse().map_err(|_| ApiError::bad_request("gracePeriodSeconds is no number"))?)
-        }
-        None => given["gracePeriodSeconds"].as_i64(),
-    };
-    Ok(DeleteOptions {
-        uid: text(&given["preconditions"]["uid"]),
-        resource_version: text(&given["preconditions"]["resourceVersion"]),
-        grace_seconds: seconds,
-        dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
-    })
 }

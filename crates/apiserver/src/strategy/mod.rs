@@ -3,6 +3,7 @@
 mod defaults;
 mod definition;
 mod names;
+mod propagation;
 mod service;
 mod validate;
 
@@ -18,6 +19,7 @@ use crate::storage::View;
 
 pub(crate) use names::random_bytes;
 use names::random_uid;
+pub(crate) use propagation::{FOREGROUND, ORPHAN, has as has_finalizer};
 
 /// What the rules need beside the objects.
 pub(crate) struct Context {
@@ -318,10 +320,11 @@ pub(crate) fn check_preconditions(
 /// The object as it is while something holds its deletion; None when it can go at once.
 pub(crate) fn mark_deleted(r: &Resource, old: &Value, options: &DeleteOptions) -> Option<Value> {
     let grace = grace_seconds(r, old, options);
-    if grace == 0 && !held(r, old) {
+    let mut marked = old.clone();
+    propagation::set_finalizers(&mut marked["metadata"], options.propagation);
+    if grace == 0 && !held(r, &marked) {
         return None;
     }
-    let mut marked = old.clone();
     let meta = &mut marked["metadata"];
     let shorter = meta["deletionGracePeriodSeconds"].as_i64().is_none_or(|before| grace < before);
     if meta["deletionTimestamp"].is_null() || shorter {

@@ -47,7 +47,7 @@ fn count(value: &Value) -> Option<usize> {
 }
 
 /// A number or a percentage of `total`.
-fn share(value: &Value, total: usize, round_up: bool, default: &str) -> usize {
+pub(super) fn share(value: &Value, total: usize, round_up: bool, default: &str) -> usize {
     if let Some(n) = count(value) {
         return n;
     }

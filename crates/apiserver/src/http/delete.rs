@@ -1,0 +1,152 @@
+//! Deleting one object, many, and a pod by eviction.
+
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::list::object_reply;
+use super::path::Target;
+use super::{Call, Reply, body, list, reply};
+use crate::error::{ApiError, FieldError};
+use crate::options::{DeleteOptions, Propagation};
+use crate::resource::Resource;
+use crate::storage::Slice;
+use crate::strategy;
+
+/// Kinds of which a deletion answers with the object even when it is gone.
+const ANSWERED: &[&str] =
+    &["pods", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "serviceaccounts"];
+
+/// DELETE of one object.
+pub(super) async fn one(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let given = read(body).await?;
+    let options = options(call, r, &given)?;
+    let left = call.registry.delete(r, target.ns(), name, options).await?;
+    if !left["metadata"]["deletionTimestamp"].is_null() || ANSWERED.contains(&&*r.plural) {
+        // As Kubernetes has it, for those who asked in the old words.
+        let accepted = given["orphanDependents"] == json!(false);
+        return Ok(object_reply(call, r, if accepted { 202 } else { 200 }, &left));
+    }
+    let mut details = json!({"name": name, "kind": r.plural, "uid": left["metadata"]["uid"]});
+    if !r.group.is_empty() {
+        details["group"] = json!(r.group);
+    }
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+    Ok(reply::json(200, &status))
+}
+
+/// DELETE of all that a selector selects, up to `limit`.
+pub(super) async fn collection(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    if r.namespaced && target.namespace.is_none() {
+        return Err(super::not_allowed());
+    }
+    let selector = list::selector(call, r, target)?;
+    let given = read(body).await?;
+    let options = options(call, r, &given)?;
+    call.registry.current().await?;
+    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
+    let slice = Slice { limit, node: selector.node(), ..Slice::default() };
+    let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _))?;
+    let mut items = Vec::new();
+    for object in page.objects {
+        let object = object.parse();
+        match call.registry.delete(r, target.ns(), strategy::name_of(&object), options.clone()).await {
+            Ok(left) => items.push((*left).clone()),
+            Err(e) if e.reason == "NotFound" => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let list = json!({"kind": format!("{}List", r.kind), "apiVersion": r.api_version(),
+        "metadata": {"resourceVersion": page.rv.to_string()}, "items": items});
+    Ok(reply::json(200, &list))
+}
+
+/// POST of an Eviction: a deletion that disruption budgets may refuse.
+pub(super) async fn evict(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    name: &str,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let eviction = body::read_json(&call.headers, body).await?;
+    let named = eviction["metadata"]["name"].as_str().unwrap_or_default();
+    if !named.is_empty() && named != name {
+        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let options = options(call, r, &eviction["deleteOptions"])?;
+    call.registry.evict(target.ns(), name, options).await?;
+    Ok(reply::json(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
+}
+
+/// The body of a deletion; null when there is none.
+async fn read(body: Incoming) -> Result<Value, ApiError> {
+    let bytes = body::read(body).await?;
+    if bytes.is_empty() { Ok(Value::Null) } else { body::parse(&bytes) }
+}
+
+/// `DeleteOptions` from the body, or from the query.
+fn options(call: &Call, r: &Resource, given: &Value) -> Result<DeleteOptions, ApiError> {
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    let seconds = match call.query.get("gracePeriodSeconds") {
+        Some(text) => {
+            Some(text.parse().map_err(|_| ApiError::bad_request("gracePeriodSeconds is no number"))?)
+        }
+        None => given["gracePeriodSeconds"].as_i64(),
+    };
+    Ok(DeleteOptions {
+        uid: text(&given["preconditions"]["uid"]),
+        resource_version: text(&given["preconditions"]["resourceVersion"]),
+        grace_seconds: seconds,
+        propagation: propagation(call, r, given)?,
+        dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
+    })
+}
+
+fn propagation(call: &Call, r: &Resource, given: &Value) -> Result<Option<Propagation>, ApiError> {
+    let policy = given["propagationPolicy"].as_str().or(call.query.get("propagationPolicy"));
+    let asked = call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"));
+    let orphan = given["orphanDependents"].as_bool().or(asked);
+    match (policy, orphan) {
+        (Some(policy), Some(_)) => {
+            let rule = "orphanDependents and deletionPropagation cannot be both set";
+            Err(invalid(&FieldError::invalid("propagationPolicy", &json!(policy), rule)))
+        }
+        (Some("Orphan"), _) | (_, Some(true)) => Ok(Some(Propagation::Orphan)),
+        (Some("Foreground"), _) => Ok(Some(Propagation::Foreground)),
+        (Some("Background"), _) | (_, Some(false)) => Ok(Some(Propagation::Background)),
+        (Some(other), _) => {
+            let known = "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
+            let message = format!("Unsupported value: {}: {known}", json!(other));
+            let field = "propagationPolicy".to_owned();
+            Err(invalid(&FieldError { field, reason: "FieldValueNotSupported", message }))
+        }
+        (None, None) => Ok(by_kind(r)),
+    }
+}
+
+/// What Kubernetes does, for reasons of its history, with the pods of two kinds when nothing is said.
+fn by_kind(r: &Resource) -> Option<Propagation> {
+    matches!(&*r.kind, "Job" | "ReplicationController").then_some(Propagation::Orphan)
+}
+
+fn invalid(error: &FieldError) -> ApiError {
+    let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {}: {}", error.field, error.message);
+    let mut status = ApiError::new(422, "Invalid", message);
+    *status.details = json!({"group": "meta.k8s.io", "kind": "DeleteOptions",
+        "causes": [{"reason": error.reason, "message": error.message, "field": error.field}]});
+    status
+}
