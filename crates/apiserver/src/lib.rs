@@ -4,6 +4,7 @@
 //! - [`Registry`] is the middle: every object and every rule about objects; the HTTP side and the
 //!   controllers are its callers.
 //! - `storage` keeps objects: one writer with group commit, readers in memory, watches that miss nothing.
+//! - `schema` knows the fields of every kind, built in and custom.
 //! - `strategy` has the rules: defaults, validation, what an update may change.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod ownership;
 mod patch;
 mod registry;
 mod resource;
+mod schema;
 mod served;
 mod server;
 mod storage;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::schema::Schema;
+
 /// A kind of object that is served, built in or from a CustomResourceDefinition.
 #[derive(Debug, Clone)]
 pub struct Resource {
@@ -29,7 +31,7 @@ pub struct Resource {
     /// Whether it is answered on creation and never stored, such as SelfSubjectReview.
     pub review: bool,
     /// The structural schema (custom kinds).
-    pub schema: Option<Arc<Value>>,
+    pub schema: Option<Arc<Schema>>,
     /// Extra printed columns (custom kinds): the CRD's `additionalPrinterColumns`.
     pub columns: Option<Arc<Value>>,
 }

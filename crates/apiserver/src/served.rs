@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::kinds::BUILT_IN;
 use crate::resource::{Resource, Scale};
+use crate::schema::Schema;
 
 /// The kinds by group, version and plural.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ fn from_definition(definition: &Value) -> Vec<Resource> {
             selector_path: text(&v["subresources"]["scale"]["labelSelectorPath"]),
         }),
         review: false,
-        schema: Some(Arc::new(v["schema"]["openAPIV3Schema"].clone())),
+        schema: Some(Arc::new(Schema::custom(&v["schema"]["openAPIV3Schema"]))),
         columns: v.get("additionalPrinterColumns").map(|c| Arc::new(c.clone())),
     };
     versions.map(one).collect()

@@ -98,7 +98,7 @@ fn schema_name(r: &Resource) -> String {
 
 /// A custom kind's own schema; built-in kinds take any field.
 fn schema(r: &Resource) -> Value {
-    let mut schema = r.schema.as_ref().map_or_else(|| json!({}), |s| (**s).clone());
+    let mut schema = r.schema.as_ref().map_or_else(|| json!({}), |s| s.source().clone());
     if !schema.is_object() {
         schema = json!({});
     }

@@ -1,0 +1,59 @@
+//! Schemas: which fields a kind has, what may stand in them, and what stands there when nothing was said.
+//!
+//! Pure: a schema and a value in; errors, dropped fields and defaults out. Built-in kinds have Kubernetes'
+//! own types ([`builtin`]), custom kinds the structural schema of their CustomResourceDefinition
+//! ([`Schema::custom`]). Both are compiled to nodes once, so that a write costs one walk.
+
+pub(crate) mod builtin;
+mod compile;
+mod decode;
+mod node;
+mod strict;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use node::{Id, Node};
+pub(crate) use strict::parse as parse_strictly;
+
+/// Fields in one list of unknown or duplicate ones; kube-apiserver stops there too.
+const MAX_REPORTED: usize = 100;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub struct Schema {
+    nodes: Arc<Vec<Node>>,
+    root: Id,
+    /// As the CustomResourceDefinition gives it; null for built-in kinds.
+    source: Value,
+}
+
+impl Schema {
+    /// Compiles the `openAPIV3Schema` of a CustomResourceDefinition.
+    pub(crate) fn custom(source: &Value) -> Self {
+        let (nodes, root) = compile::structural(source);
+        Self { nodes: Arc::new(nodes), root, source: source.clone() }
+    }
+
+    /// The schema as its author wrote it; null for built-in kinds.
+    pub(crate) fn source(&self) -> &Value {
+        &self.source
+    }
+
+    fn is_custom(&self) -> bool {
+        !self.source.is_null()
+    }
+
+    fn node(&self, id: Id) -> &Node {
+        &self.nodes[id]
+    }
+
+    /// Reads an object as its kind: drops unknown fields and nulls, and names the unknown ones by their path.
+    ///
+    /// # Errors
+    /// The text of the first value that has another type than its field, in the words of Go's decoder.
+    pub(crate) fn read(&self, object: &mut Value) -> Result<Vec<String>, String> {
+        decode::read(self, object)
+    }
+}
