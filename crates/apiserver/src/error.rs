@@ -48,6 +48,38 @@ impl FieldError {
         }
     }
 
+    /// A value that is there already and must be alone.
+    pub fn duplicate(field: &str, value: &Value) -> Self {
+        let message = format!("Duplicate value: {}", short(value));
+        Self { field: field.to_owned(), reason: "FieldValueDuplicate", message }
+    }
+
+    /// A value that is none of the known ones.
+    pub fn not_supported(field: &str, value: &Value, known: &[String]) -> Self {
+        let known: Vec<String> = known.iter().map(|k| format!("{k:?}")).collect();
+        let message = format!("Unsupported value: {}: supported values: {}", short(value), known.join(", "));
+        Self { field: field.to_owned(), reason: "FieldValueNotSupported", message }
+    }
+
+    /// A value of another type than its field.
+    pub fn type_invalid(field: &str, value: &Value, rule: &str) -> Self {
+        Self { reason: "FieldValueTypeInvalid", ..Self::invalid(field, value, rule) }
+    }
+
+    /// A text that is too long.
+    pub fn too_long(field: &str, most: u64) -> Self {
+        let bytes = if most == 1 { "byte" } else { "bytes" };
+        let message = format!("Too long: may not be more than {most} {bytes}");
+        Self { field: field.to_owned(), reason: "FieldValueTooLong", message }
+    }
+
+    /// A list or map with too much in it.
+    pub fn too_many(field: &str, count: usize, most: u64) -> Self {
+        let items = if most == 1 { "item" } else { "items" };
+        let message = format!("Too many: {count}: must have at most {most} {items}");
+        Self { field: field.to_owned(), reason: "FieldValueTooMany", message }
+    }
+
     /// A field that must not be changed or set.
     pub fn forbidden(field: &str, rule: &str) -> Self {
         Self { field: field.to_owned(), reason: "FieldValueForbidden", message: format!("Forbidden: {rule}") }

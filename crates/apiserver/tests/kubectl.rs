@@ -192,3 +192,35 @@ fn mistakes_are_explained() {
     assert!(fails(&["create", "-f", "-"], &map("a")).contains("configmaps \"a\" already exists"));
     assert!(fails(&["get", "pod", "nothing"], "").contains("pods \"nothing\" not found"));
 }
+
+#[test]
+fn unknown_and_repeated_fields() {
+    let server = Running::start();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, imagee: b}], nodeNam: c}";
+    let strict = server.output(&["apply", "-f", "-"], pod);
+    let error = String::from_utf8(strict.stderr).unwrap();
+    assert!(!strict.status.success());
+    assert!(
+        error.contains(
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.nodeNam\", unknown field \"spec.containers[0].imagee\""
+        ),
+        "{error}"
+    );
+    let warned = server.output(&["apply", "--validate=warn", "-f", "-"], pod);
+    let error = String::from_utf8(warned.stderr).unwrap();
+    assert!(warned.status.success(), "{error}");
+    assert!(error.contains("Warning: unknown field \"spec.nodeNam\""), "{error}");
+    let kept = server.run(&["get", "pod", "a", "-o", "jsonpath={.spec}"], "");
+    assert!(!kept.contains("nodeNam") && !kept.contains("imagee"), "{kept}");
+    let patch = ["patch", "pod", "a", "--type=merge", "-p", r#"{"metadata":{"labelz":{}}}"#];
+    let warned = server.output(&patch, "");
+    assert!(String::from_utf8(warned.stderr).unwrap().contains("unknown field \"metadata.labelz\""));
+    let typed = server.output(&["create", "-f", "-"], &pod.replace("imagee: b", "image: 1"));
+    let error = String::from_utf8(typed.stderr).unwrap();
+    assert!(
+        error.contains(
+            "cannot unmarshal number into Go struct field Container.spec.containers.image of type string"
+        ),
+        "{error}"
+    );
+}

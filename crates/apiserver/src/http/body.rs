@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::protobuf;
 use crate::error::ApiError;
+use crate::schema;
 
 /// As kube-apiserver has it.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -38,15 +39,25 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
 
 /// Reads a body of JSON.
 pub(super) async fn read_json(headers: &HeaderMap, body: Incoming) -> Result<Value, ApiError> {
+    Ok(read_object(headers, body).await?.0)
+}
+
+/// Reads a body of JSON, and the paths of the fields that it repeats.
+pub(super) async fn read_object(
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<(Value, Vec<String>), ApiError> {
     match media_type(headers) {
         "" | "application/json" => {}
         protobuf::MEDIA => {
-            let body = read(body).await?;
-            return protobuf::parse(&body).ok_or_else(|| unsupported(protobuf::MEDIA, "application/json"));
+            let object = protobuf::parse(&read(body).await?);
+            return object
+                .map(|o| (o, Vec::new()))
+                .ok_or_else(|| unsupported(protobuf::MEDIA, "application/json"));
         }
         other => return Err(unsupported(other, "application/json")),
     }
-    parse(&read(body).await?)
+    schema::parse_strictly(&read(body).await?).map_err(|e| no_json(&e))
 }
 
 /// The error for a media type that the server does not take.
@@ -59,5 +70,9 @@ pub(super) fn unsupported(given: &str, wanted: &str) -> ApiError {
 
 /// Reads JSON; nested deeper than 128 levels it is refused.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("the body is no JSON: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| no_json(&e))
+}
+
+fn no_json(error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(format!("the body is no JSON: {error}"))
 }

@@ -4,6 +4,7 @@ mod asked;
 mod body;
 mod delete;
 mod discovery;
+mod fields;
 mod manager;
 mod openapi;
 mod path;

@@ -3,6 +3,7 @@
 use hyper::body::Incoming;
 use serde_json::json;
 
+use super::fields::Fields;
 use super::list::object_reply;
 use super::path::Target;
 use super::{Call, Reply, body, manager, reply, yaml};
@@ -36,9 +37,11 @@ pub(super) async fn create(
     if r.namespaced && target.namespace.is_none() {
         return Err(ApiError::bad_request(format!("a {} is created in a namespace's path", r.kind)));
     }
-    let object = body::read_json(&call.headers, body).await?;
+    let fields = Fields::of(call, r)?;
+    let (mut object, repeated) = body::read_object(&call.headers, body).await?;
+    fields.read(&mut object, &repeated)?;
     let made = call.registry.create_with(r, target.ns(), object, manager::write_options(call, "")?).await?;
-    Ok(object_reply(call, r, 201, &made))
+    Ok(fields.warn(object_reply(call, r, 201, &made)))
 }
 
 /// PUT.
@@ -50,10 +53,12 @@ pub(super) async fn replace(
     part: Part,
     body: Incoming,
 ) -> Result<Reply, ApiError> {
-    let object = body::read_json(&call.headers, body).await?;
+    let fields = Fields::of(call, r)?;
+    let (mut object, repeated) = body::read_object(&call.headers, body).await?;
+    fields.read(&mut object, &repeated)?;
     let options = manager::write_options(call, subresource(part))?;
     let made = call.registry.replace(r, target.ns(), name, part, object, options).await?;
-    Ok(object_reply(call, r, 200, &made))
+    Ok(fields.warn(object_reply(call, r, 200, &made)))
 }
 
 /// PATCH, by the body's media type.
@@ -68,10 +73,16 @@ pub(super) async fn patch(
     if is_apply(call) {
         return apply(call, r, target, name, part, body).await;
     }
+    let fields = Fields::of(call, r)?;
     let patch = read_patch(call, r, body).await?;
+    let reader = fields.clone();
+    let change = move |object: &mut Value| {
+        patch.apply(object)?;
+        reader.read_patched(object)
+    };
     let options = manager::write_options(call, subresource(part))?;
-    let made = call.registry.patch_with(r, target.ns(), name, part, patch, options).await?;
-    Ok(object_reply(call, r, 200, &made))
+    let made = call.registry.modify_with(r, target.ns(), name, part, options, change).await?;
+    Ok(fields.warn(object_reply(call, r, 200, &made)))
 }
 
 /// How owners of fields name a part.
@@ -98,7 +109,8 @@ async fn apply(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let (options, force) = manager::apply_options(call, subresource(part))?;
-    let config = yaml::parse(&body::read(body).await?)?;
+    let mut config = yaml::parse(&body::read(body).await?)?;
+    Fields::of(call, r)?.read_applied(&mut config)?;
     let (made, new) = call.registry.apply(r, target.ns(), name, part, config, force, options).await?;
     Ok(object_reply(call, r, if new { 201 } else { 200 }, &made))
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::{
-    admissionregistration, apps, autoscaling, batch, coordination, core, discovery, events, networking,
-    policy, rbac, scheduling, storage,
+    admissionregistration, apps, authentication, autoscaling, batch, coordination, core, discovery, events,
+    networking, policy, rbac, scheduling, storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use schemars::JsonSchema;
@@ -83,6 +83,7 @@ pub(crate) fn definitions() -> Definitions {
         admissionregistration::v1::ValidatingWebhookConfiguration,
         admissionregistration::v1::MutatingWebhookConfiguration,
         events::v1::Event,
+        authentication::v1::SelfSubjectReview,
     ];
     let schemas = generator.take_definitions(true).into_iter().collect();
     Definitions { schemas, kinds }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::node::{Id, ListType, Node, Type};
+use super::node::{Bound, Checks, Id, ListType, Node, Pattern, Span, Type};
 
 /// Levels of a schema that are looked at; below, anything goes. The JSON parser takes 128.
 const MAX_DEPTH: usize = 100;
@@ -109,8 +109,66 @@ impl<'a> Compiler<'a> {
             format: schema["format"].as_str().map(Into::into),
             go: None,
             if_object: None,
+            checks: self.checks(schema, depth),
         }
     }
+
+    fn checks(&mut self, schema: &Value, depth: usize) -> Option<Box<Checks>> {
+        const KEYS: [&str; 17] = [
+            "required",
+            "enum",
+            "pattern",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "minProperties",
+            "maxProperties",
+            "minimum",
+            "maximum",
+            "multipleOf",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
+            "additionalProperties",
+        ];
+        let map = schema.as_object()?;
+        if !KEYS.iter().any(|k| map.contains_key(*k)) {
+            return None;
+        }
+        let span =
+            |least: &str, most: &str| Span { least: schema[least].as_u64(), most: schema[most].as_u64() };
+        let bound = |limit: &str, exclusive: &str| {
+            let limit = schema[limit].as_number()?.clone();
+            Some(Bound { limit, exclusive: schema[exclusive] == Value::Bool(true) })
+        };
+        let mut all = |name: &str| -> Vec<Id> {
+            let each = schema[name].as_array().into_iter().flatten();
+            each.map(|s| self.add(s, depth + 1)).collect()
+        };
+        let (all_of, any_of, one_of) = (all("allOf"), all("anyOf"), all("oneOf"));
+        Some(Box::new(Checks {
+            required: texts(&schema["required"]),
+            one_of_values: schema["enum"].as_array().cloned().unwrap_or_default(),
+            pattern: schema["pattern"].as_str().filter(|p| !p.is_empty()).map(Pattern::new),
+            length: span("minLength", "maxLength"),
+            items: span("minItems", "maxItems"),
+            properties: span("minProperties", "maxProperties"),
+            minimum: bound("minimum", "exclusiveMinimum"),
+            maximum: bound("maximum", "exclusiveMaximum"),
+            multiple_of: schema["multipleOf"].as_number().cloned(),
+            all_of,
+            any_of,
+            one_of,
+            not: schema.get("not").filter(|s| s.is_object()).map(|s| self.add(s, depth + 1)),
+            closed: schema["additionalProperties"] == Value::Bool(false),
+        }))
+    }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The name of the definition that a schema refers to.
@@ -135,10 +193,7 @@ fn type_of(schema: &Value) -> Type {
 fn list_type(schema: &Value) -> ListType {
     match schema["x-kubernetes-list-type"].as_str() {
         Some("set") => ListType::Set,
-        Some("map") => {
-            let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
-            ListType::Map(keys.filter_map(Value::as_str).map(str::to_owned).collect())
-        }
+        Some("map") => ListType::Map(texts(&schema["x-kubernetes-list-map-keys"])),
         _ => ListType::Atomic,
     }
 }

@@ -1,80 +1,45 @@
-//! Reading an object as its kind: unknown fields and nulls go, and a value of another type is an error.
+//! Reading an object as its built-in kind: unknown fields and nulls go, and a value of another type is an error.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::node::{Id, Type};
-use super::{MAX_REPORTED, Schema, builtin};
+use super::path::{Path, Unknown};
+use super::{Schema, builtin};
 use crate::kinds;
 
-/// See [`Schema::read`].
+/// Reads an object of a built-in kind; see [`Schema::read`].
 pub(super) fn read(schema: &Schema, object: &mut Value) -> Result<Vec<String>, String> {
-    let mut reader = Reader { schema, path: String::new(), holder: String::new(), unknown: Vec::new() };
-    if schema.is_custom() {
-        reader.custom(object)?;
-    } else {
-        reader.value(object, schema.root)?;
-    }
-    Ok(reader.unknown)
+    let mut reader =
+        Reader { schema, path: Path::default(), holder: String::new(), unknown: Unknown::default() };
+    reader.value(object, schema.root)?;
+    Ok(reader.unknown.0)
+}
+
+/// Reads the `metadata` of any object, here at a path: all kinds have the same.
+pub(super) fn metadata(meta: &mut Value, path: &Path, unknown: &mut Unknown) -> Result<(), String> {
+    let any = builtin::schema(&kinds::CONFIG_MAPS);
+    let Some((schema, id)) = any.and_then(|s| Some((s, *s.node(s.root).properties.get("metadata")?))) else {
+        return Ok(());
+    };
+    let mut path = path.clone();
+    path.enter_field("metadata");
+    let mut reader = Reader { schema, path, holder: "ObjectMeta".into(), unknown: std::mem::take(unknown) };
+    let outcome = reader.value(meta, id);
+    *unknown = reader.unknown;
+    outcome
 }
 
 struct Reader<'a> {
     schema: &'a Schema,
-    /// Path of the value that is read, `spec.ports[0]`.
-    path: String,
+    path: Path,
     /// Go's name of the struct that holds the value.
     holder: String,
-    unknown: Vec<String>,
+    unknown: Unknown,
 }
 
-const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
-
 impl Reader<'_> {
-    /// A custom object: its metadata is Kubernetes' own, the rest is pruned and not yet judged.
-    fn custom(&mut self, object: &mut Value) -> Result<(), String> {
-        if let Some(meta) = object.get_mut("metadata") {
-            self.metadata(meta)?;
-        }
-        self.prune(object, Some(self.schema.root), true);
-        Ok(())
-    }
-
-    /// `metadata`, of which every kind has the same.
-    fn metadata(&mut self, meta: &mut Value) -> Result<(), String> {
-        let any = builtin::schema(&kinds::CONFIG_MAPS);
-        let Some((schema, id)) = any.and_then(|s| Some((s, *s.node(s.root).properties.get("metadata")?))) else {
-            return Ok(());
-        };
-        let path = self.path.clone() + if self.path.is_empty() { "metadata" } else { ".metadata" };
-        let mut reader = Reader { schema, path, holder: "ObjectMeta".into(), unknown: Vec::new() };
-        let outcome = reader.value(meta, id);
-        self.unknown.append(&mut reader.unknown);
-        outcome
-    }
-
-    fn at<T>(&mut self, segment: &str, index: Option<usize>, read: impl FnOnce(&mut Self) -> T) -> T {
-        let length = self.path.len();
-        match index {
-            Some(index) => self.path.push_str(&format!("[{index}]")),
-            None if length == 0 => self.path.push_str(segment),
-            None => {
-                self.path.push('.');
-                self.path.push_str(segment);
-            }
-        }
-        let out = read(self);
-        self.path.truncate(length);
-        out
-    }
-
-    fn note_unknown(&mut self, field: &str) {
-        if self.unknown.len() < MAX_REPORTED {
-            let path = self.at(field, None, |r| r.path.clone());
-            self.unknown.push(path);
-        }
-    }
-
     /// A value of a built-in type.
     fn value(&mut self, value: &mut Value, id: Id) -> Result<(), String> {
         let schema = self.schema;
@@ -106,9 +71,10 @@ impl Reader<'_> {
         if node.preserve {
             return Ok(());
         }
-        let unknown: Vec<String> = map.keys().filter(|k| !node.properties.contains_key(*k)).cloned().collect();
+        let unknown: Vec<String> =
+            map.keys().filter(|k| !node.properties.contains_key(*k)).cloned().collect();
         for name in unknown {
-            self.note_unknown(&name);
+            self.unknown.note(&self.path, &name);
             map.remove(&name);
         }
         map.retain(|_, value| !value.is_null());
@@ -116,7 +82,9 @@ impl Reader<'_> {
         let holder = std::mem::replace(&mut self.holder, own.to_owned());
         for (name, value) in map.iter_mut() {
             if let Some(id) = node.properties.get(name) {
-                self.at(name, None, |r| r.value(value, *id))?;
+                let back = self.path.enter_field(name);
+                self.value(value, *id)?;
+                self.path.leave(back);
             }
         }
         self.holder = holder;
@@ -128,7 +96,9 @@ impl Reader<'_> {
             if value.is_null() {
                 *value = self.zero(values);
             }
-            self.at(name, None, |r| r.value(value, values))?;
+            let back = self.path.enter_field(name);
+            self.value(value, values)?;
+            self.path.leave(back);
         }
         Ok(())
     }
@@ -139,7 +109,9 @@ impl Reader<'_> {
             if value.is_null() {
                 *value = self.zero(items);
             }
-            self.at("", Some(index), |r| r.value(value, items))?;
+            let back = self.path.enter_item(index);
+            self.value(value, items)?;
+            self.path.leave(back);
         }
         Ok(())
     }
@@ -159,15 +131,20 @@ impl Reader<'_> {
 
     fn mismatch(&self, value: &Value, id: Id) -> String {
         let given = match value {
-            Value::Number(n) if n.is_f64() || self.schema.node(id).kind == Type::Integer => format!("number {n}"),
+            Value::Number(n) if n.is_f64() || self.schema.node(id).kind == Type::Integer => {
+                format!("number {n}")
+            }
             other => type_name(other).to_owned(),
         };
-        let place = without_indexes(&self.path);
+        let place = without_indexes(self.path.text());
         let wanted = self.go_type(id);
         if place.is_empty() {
             return format!("json: cannot unmarshal {given} into Go value of type {wanted}");
         }
-        format!("json: cannot unmarshal {given} into Go struct field {}.{place} of type {wanted}", self.holder)
+        format!(
+            "json: cannot unmarshal {given} into Go struct field {}.{place} of type {wanted}",
+            self.holder
+        )
     }
 
     /// Go's name of a type.
@@ -184,47 +161,6 @@ impl Reader<'_> {
             (Type::Boolean, _) => "bool".into(),
             (Type::IntOrString, _) => "int32".into(),
             _ => "interface {}".into(),
-        }
-    }
-
-    /// Drops the fields of a custom object that its schema does not name.
-    fn prune(&mut self, value: &mut Value, id: Option<Id>, root: bool) {
-        let schema = self.schema;
-        let node = id.map(|id| schema.node(id));
-        match value {
-            Value::Object(map) => {
-                let known = |name: &String| {
-                    let meta = META.contains(&name.as_str()) && (root || node.is_some_and(|n| n.embedded));
-                    let open = |n: &super::Node| n.preserve || n.values.is_some() || n.properties.contains_key(name);
-                    meta || node.is_some_and(open)
-                };
-                let unknown: Vec<String> = map.keys().filter(|k| !known(k)).cloned().collect();
-                for name in unknown {
-                    self.note_unknown(&name);
-                    map.remove(&name);
-                }
-                let Some(node) = node else { return };
-                for (name, value) in map.iter_mut() {
-                    if META.contains(&name.as_str()) && (root || node.embedded) {
-                        continue;
-                    }
-                    match (node.properties.get(name), node.values) {
-                        (Some(id), _) => self.at(name, None, |r| r.prune(value, Some(*id), false)),
-                        (None, Some(id)) => self.at(name, None, |r| r.prune(value, Some(id), false)),
-                        (None, None) => {}
-                    }
-                }
-            }
-            Value::Array(list) => {
-                let items = node.and_then(|n| n.items);
-                if items.is_none() && node.is_some_and(|n| n.preserve) {
-                    return;
-                }
-                for (index, value) in list.iter_mut().enumerate() {
-                    self.at("", Some(index), |r| r.prune(value, items, false));
-                }
-            }
-            _ => {}
         }
     }
 }
@@ -289,7 +225,22 @@ fn quantity(value: &mut Value) -> Result<(), String> {
     let suffix = digits.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '+');
     let known = matches!(
         suffix,
-        "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "e" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
+        "" | "n"
+            | "u"
+            | "m"
+            | "k"
+            | "M"
+            | "G"
+            | "T"
+            | "P"
+            | "E"
+            | "e"
+            | "Ki"
+            | "Mi"
+            | "Gi"
+            | "Ti"
+            | "Pi"
+            | "Ei"
     );
     let plain = suffix == digits || matches!(suffix, "e" | "E");
     let one_dot = number.matches('.').count() < 2 && number.bytes().any(|b| b.is_ascii_digit());
@@ -311,23 +262,36 @@ mod tests {
         let (object, unknown) = pod(json!({"metadata": {"name": "a", "creationTimestamp": null}, "foo": 1,
             "spec": {"containers": [{"name": "a", "imagee": "b", "resources": {"limits": {"cpu": 1}}}]}}));
         assert_eq!(unknown.unwrap(), ["foo", "spec.containers[0].imagee"]);
-        assert_eq!(object, json!({"metadata": {"name": "a"},
-            "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}]}}));
+        assert_eq!(
+            object,
+            json!({"metadata": {"name": "a"},
+            "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}]}})
+        );
     }
 
     #[test]
     fn types_are_judged_as_go_does() {
         let cases = [
-            (json!({"spec": {"containers": {}}}),
-                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"),
-            (json!({"spec": {"containers": [{"image": 1}]}}),
-                "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string"),
-            (json!({"spec": {"containers": [{"ports": [{"containerPort": "a"}]}]}}),
-                "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"),
-            (json!({"metadata": {"labels": {"a": 1}}}),
-                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string"),
-            (json!({"metadata": {"labels": []}}),
-                "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string"),
+            (
+                json!({"spec": {"containers": {}}}),
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+            ),
+            (
+                json!({"spec": {"containers": [{"image": 1}]}}),
+                "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string",
+            ),
+            (
+                json!({"spec": {"containers": [{"ports": [{"containerPort": "a"}]}]}}),
+                "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+            ),
+            (
+                json!({"metadata": {"labels": {"a": 1}}}),
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string",
+            ),
+            (
+                json!({"metadata": {"labels": []}}),
+                "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string",
+            ),
         ];
         for (object, error) in cases {
             assert_eq!(pod(object).1.unwrap_err(), error);
@@ -353,21 +317,5 @@ mod tests {
             unknown,
             ["spec.versions[0].schema.openAPIV3Schema.properties.spec.additionalProperties.typ"]
         );
-    }
-
-    #[test]
-    fn custom_objects_are_pruned() {
-        let schema = Schema::custom(&json!({"type": "object", "properties": {
-            "spec": {"type": "object", "properties": {"a": {"type": "string"},
-                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                    "properties": {"x": {"type": "object"}}},
-                "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"y": {"type": "string"}}}},
-                "l": {"type": "array", "items": {"type": "object", "properties": {"z": {"type": "integer"}}}}}}}}));
-        let mut object = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "a", "nam": 1}, "x": 1,
-            "spec": {"a": "b", "b": 1, "free": {"k": 1, "x": {"gone": 1}}, "map": {"m": {"y": "", "n": 1}},
-                "l": [{"z": 1, "w": 1}]}});
-        let unknown = schema.read(&mut object).unwrap();
-        assert_eq!(unknown, ["metadata.nam", "x", "spec.b", "spec.free.x.gone", "spec.l[0].w", "spec.map.m.n"]);
-        assert_eq!(object["spec"], json!({"a": "b", "free": {"k": 1, "x": {}}, "map": {"m": {"y": ""}}, "l": [{"z": 1}]}));
     }
 }

@@ -7,13 +7,20 @@
 pub(crate) mod builtin;
 mod compile;
 mod decode;
+mod default;
+mod formats;
 mod node;
+mod path;
+mod prune;
 mod strict;
+mod unique;
+mod validate;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::error::FieldError;
 use node::{Id, Node};
 pub(crate) use strict::parse as parse_strictly;
 
@@ -41,10 +48,6 @@ impl Schema {
         &self.source
     }
 
-    fn is_custom(&self) -> bool {
-        !self.source.is_null()
-    }
-
     fn node(&self, id: Id) -> &Node {
         &self.nodes[id]
     }
@@ -54,6 +57,27 @@ impl Schema {
     /// # Errors
     /// The text of the first value that has another type than its field, in the words of Go's decoder.
     pub(crate) fn read(&self, object: &mut Value) -> Result<Vec<String>, String> {
-        decode::read(self, object)
+        if self.source.is_null() { decode::read(self, object) } else { prune::read(self, object) }
+    }
+
+    /// Fills in the defaults of a custom object, and drops nulls where none may be.
+    pub(crate) fn fill(&self, object: &mut Value) {
+        default::fill(self, object);
+    }
+
+    /// What is wrong with a custom object that was not wrong with the old one: a schema may have become
+    /// stricter, and what nobody touched shall not stop an update.
+    pub(crate) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let all = |object: &Value| {
+            let mut errors = validate::check(self, object);
+            errors.extend(unique::check(self, object));
+            errors
+        };
+        let mut errors = all(object);
+        if let (false, Some(old)) = (errors.is_empty(), old) {
+            let before = all(old);
+            errors.retain(|e| !before.contains(e));
+        }
+        errors
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use std::sync::OnceLock;
+
+use regex::{Regex, RegexBuilder};
+use serde_json::{Number, Value};
 
 /// Index of a node in its schema.
 pub(super) type Id = usize;
@@ -54,4 +57,69 @@ pub(super) struct Node {
     pub(super) go: Option<Box<str>>,
     /// What an object here is read as where a plain value may stand too.
     pub(super) if_object: Option<Id>,
+    /// What a value has to fulfil beside its type.
+    pub(super) checks: Option<Box<Checks>>,
+}
+
+/// What a value has to fulfil.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    pub(super) required: Vec<String>,
+    pub(super) one_of_values: Vec<Value>,
+    pub(super) pattern: Option<Pattern>,
+    /// Least and most characters, items, properties.
+    pub(super) length: Span,
+    pub(super) items: Span,
+    pub(super) properties: Span,
+    pub(super) minimum: Option<Bound>,
+    pub(super) maximum: Option<Bound>,
+    pub(super) multiple_of: Option<Number>,
+    pub(super) all_of: Vec<Id>,
+    pub(super) any_of: Vec<Id>,
+    pub(super) one_of: Vec<Id>,
+    pub(super) not: Option<Id>,
+    /// Fields that are not in `properties` are refused.
+    pub(super) closed: bool,
+}
+
+/// Least and most of something.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) least: Option<u64>,
+    pub(super) most: Option<u64>,
+}
+
+/// A limit of a number.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) limit: Number,
+    /// Whether the limit itself is outside.
+    pub(super) exclusive: bool,
+}
+
+/// A regular expression, compiled when it is first needed: a schema has hundreds and uses few.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    pub(super) text: String,
+    compiled: OnceLock<Result<Regex, String>>,
+}
+
+impl Pattern {
+    /// Bytes that one compiled pattern may take.
+    const MAX_SIZE: usize = 1 << 20;
+    const MAX_NESTING: u32 = 100;
+
+    pub(super) fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: OnceLock::new() }
+    }
+
+    /// The compiled pattern, or why there is none.
+    pub(super) fn get(&self) -> Result<&Regex, &str> {
+        let compile = || {
+            let mut builder = RegexBuilder::new(&self.text);
+            let built = builder.size_limit(Self::MAX_SIZE).nest_limit(Self::MAX_NESTING).build();
+            built.map_err(|e| e.to_string())
+        };
+        self.compiled.get_or_init(compile).as_ref().map_err(String::as_str)
+    }
 }

@@ -89,7 +89,8 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut list = Vec::new();
         loop {
             let place = Place::Item(self.place, list.len());
-            let Some(item) = items.next_element_seed(Reader { place: &place, repeated: &mut *self.repeated })?
+            let Some(item) =
+                items.next_element_seed(Reader { place: &place, repeated: &mut *self.repeated })?
             else {
                 return Ok(Value::Array(list));
             };

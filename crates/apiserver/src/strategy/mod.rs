@@ -154,6 +154,10 @@ fn settle(
 ) -> Result<(), ApiError> {
     defaults::apply(r, obj);
     let mut errors = validate::check(r, obj);
+    if let Some(schema) = &r.schema {
+        schema.fill(obj);
+        errors.extend(schema.check(obj, old));
+    }
     if errors.is_empty() {
         match (&*r.group, &*r.kind) {
             ("", "Namespace") => {

@@ -38,7 +38,7 @@ impl<'a> Shape<'a> {
     /// The shape of a kind's objects.
     pub(crate) fn of(r: &'a Resource) -> Self {
         match &r.schema {
-            Some(schema) => Self::Schema(schema),
+            Some(schema) => Self::Schema(schema.source()),
             None => Self::Built(Place::root(&r.kind)),
         }
     }

@@ -132,14 +132,14 @@ fn a_list_of_doubles_is_refused() {
 #[test]
 fn a_custom_kinds_schema_says_how_it_merges() {
     let mut r = kinds::DEPLOYMENTS.clone();
-    r.schema = Some(std::sync::Arc::new(
-        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+    r.schema = Some(std::sync::Arc::new(crate::schema::Schema::custom(
+        &json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "tags": {"type": "array", "x-kubernetes-list-type": "set"},
         "plain": {"type": "array"},
         "whole": {"type": "object", "x-kubernetes-map-type": "atomic"},
         "byId": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"]},
         "named": {"type": "object", "additionalProperties": {"type": "object"}}}}}}),
-    ));
+    )));
     let one = deployment(
         json!({"tags": ["a"], "plain": [1], "whole": {"x": 1}, "byId": [{"id": 1, "v": 1}], "named": {"k": {"v": 1}}}),
     );
