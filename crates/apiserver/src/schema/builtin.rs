@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::{
-    admissionregistration, apps, authentication, autoscaling, batch, coordination, core, discovery, events,
-    networking, policy, rbac, scheduling, storage,
+    admissionregistration, apps, authentication, authorization, autoscaling, batch, coordination, core,
+    discovery, events, networking, policy, rbac, scheduling, storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use schemars::JsonSchema;
@@ -84,6 +84,12 @@ pub(crate) fn definitions() -> Definitions {
         admissionregistration::v1::MutatingWebhookConfiguration,
         events::v1::Event,
         authentication::v1::SelfSubjectReview,
+        authentication::v1::TokenReview,
+        authentication::v1::TokenRequest,
+        authorization::v1::SubjectAccessReview,
+        authorization::v1::SelfSubjectAccessReview,
+        authorization::v1::SelfSubjectRulesReview,
+        authorization::v1::LocalSubjectAccessReview,
     ];
     let schemas = generator.take_definitions(true).into_iter().collect();
     Definitions { schemas, kinds }
