@@ -1,7 +1,7 @@
 //! Creating, replacing and patching.
 
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::list::object_reply;
