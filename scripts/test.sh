@@ -96,6 +96,8 @@ kubernetes() {
     esac
     export WEFT_KUBERNETES
     cargo_tests kubernetes cargo test --locked -p weft-apiserver --test judge
+    cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
+    cargo_tests joined cargo test --locked -p weft-cli --test kubernetes -- --ignored
 }
 
 vm() {

@@ -119,6 +119,9 @@ pub(crate) struct UpArgs {
     /// Where pods' addresses come from; again for the other family
     #[arg(long, value_name = "CIDR", value_parser = cidr, default_value = "10.244.0.0/16")]
     pub(crate) pod_cidr: Vec<ipnet::IpNet>,
+    /// Join the cluster of this kubeconfig, instead of one with an API server of the lab's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// Manifests: a file, a folder, or - for standard input; may be given again
     #[arg(short, long, value_name = "FILE|DIR")]
     pub(crate) filename: Vec<PathBuf>,

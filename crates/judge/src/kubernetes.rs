@@ -18,8 +18,8 @@ const BINARIES: &str = "WEFT_KUBERNETES";
 /// A cold start on a busy machine of two processors takes half a minute.
 const PATIENCE: Duration = Duration::from_secs(180);
 const TOKEN: &str = "judge-administrator";
-/// Addresses under which the server is reached: this machine's, and the lab's underlay.
-const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "10.168.0.1"];
+/// Names and addresses under which the server is reached.
+const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
 /// What runs beside kube-apiserver and etcd.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +30,11 @@ pub struct Parts {
     pub scheduler: bool,
     /// Whether pods need a ServiceAccount, which the controllers make.
     pub service_accounts: bool,
+}
+
+impl Parts {
+    /// All that a cluster has but its nodes.
+    pub const WHOLE: Self = Self { controllers: &["*"], scheduler: true, service_accounts: true };
 }
 
 /// A running Kubernetes; ends when it is dropped.
@@ -154,6 +159,8 @@ impl Kubernetes {
             format!("--service-account-private-key-file={}", self.path("accounts.key")),
             format!("--root-ca-file={}", self.path("ca.crt")),
             "--use-service-account-credentials=false".into(),
+            "--allocate-node-cidrs=true".into(),
+            "--cluster-cidr=10.244.0.0/16".into(),
             secure(0),
             unelected(),
         ]

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::fd::OwnedFd;
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use weft_store::Api;
 
 use crate::config::{API_ADDRESS, API_PORT, LabConfig};
 use crate::daemon;
+use crate::kubeconfig::Given;
 use crate::state::{LabInfo, LabState, write_atomically};
 
 /// Socket activation hands over the first descriptor after the standard three.
@@ -81,39 +81,20 @@ pub(crate) async fn wait_ready(state: &LabState, info: &LabInfo) -> anyhow::Resu
 }
 
 async fn try_ready(state: &LabState, info: &LabInfo, admin: &Path) -> anyhow::Result<Api> {
-    let text = fs::read_to_string(admin).with_context(|| format!("cannot read {}", admin.display()))?;
-    let inside = format!("https://{API_ADDRESS}:{API_PORT}");
-    write_atomically(&state.kubeconfig_inside(), with_server(&text, &inside)?.as_bytes())?;
+    let (inside, outside) = match &info.config.kubeconfig {
+        Some(path) => {
+            let given = Given::read(path)?;
+            (given.clone().named()?, given)
+        }
+        None => {
+            let own = Given::read(admin)?;
+            (own.clone(), own.at(&format!("https://127.0.0.1:{}", info.api_port))?)
+        }
+    };
+    let inside = inside.at(&format!("https://{API_ADDRESS}:{API_PORT}"))?;
+    write_atomically(&state.kubeconfig_inside(), inside.text().as_bytes())?;
     let api = Api::from_kubeconfig(&state.kubeconfig_inside()).await?;
     api.get("/api/v1/namespaces/default").await?;
-    let outside = format!("https://127.0.0.1:{}", info.api_port);
-    write_atomically(&state.kubeconfig(), with_server(&text, &outside)?.as_bytes())?;
+    write_atomically(&state.kubeconfig(), outside.text().as_bytes())?;
     Ok(api)
-}
-
-/// The kubeconfig with another server.
-fn with_server(kubeconfig: &str, server: &str) -> anyhow::Result<String> {
-    let mut config: Value = serde_saphyr::from_str(kubeconfig).context("the admin kubeconfig is no YAML")?;
-    let clusters = config.get_mut("clusters").and_then(Value::as_array_mut);
-    for cluster in clusters.context("the admin kubeconfig has no clusters")? {
-        cluster["cluster"]["server"] = server.into();
-    }
-    // JSON is YAML: every client reads it.
-    Ok(serde_json::to_string_pretty(&config)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_server_of_a_kubeconfig_changes() {
-        let text = "clusters:\n- name: weft\n  cluster:\n    server: https://10.168.0.1:6443\n    \
-                    certificate-authority-data: QQ==\nusers: []\n";
-        let changed: Value =
-            serde_json::from_str(&with_server(text, "https://127.0.0.1:1").unwrap()).unwrap();
-        assert_eq!(changed["clusters"][0]["cluster"]["server"], "https://127.0.0.1:1");
-        assert_eq!(changed["clusters"][0]["cluster"]["certificate-authority-data"], "QQ==");
-        assert!(with_server("clusters: 3", "x").is_err());
-    }
 }

@@ -1,6 +1,7 @@
 //! What a lab is made of, as asked for on the command line, and why it may be refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,9 @@ pub struct LabConfig {
     pub pod_cidrs: Vec<IpNet>,
     /// Prefix length of one node's part of the IPv4 pod CIDR; that of the IPv6 one is 64.
     pub node_mask: u8,
+    /// The kubeconfig of an API server to use, absolute; the lab has its own where there is none.
+    #[serde(default)]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 impl Default for LabConfig {
@@ -80,6 +84,7 @@ impl Default for LabConfig {
             backend: Backend::Vxlan,
             pod_cidrs: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into()],
             node_mask: 24,
+            kubeconfig: None,
         }
     }
 }

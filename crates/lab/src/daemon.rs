@@ -4,7 +4,7 @@
 //! lab up ─▶ outer: enters new namespaces, starts ▼, notes it in lab.json, ends
 //!             init: number 1 inside; collects orphans; when it ends, all of the lab ends
 //!               └─ keeper: the underlay, the nodes, the pods' life, and
-//!                    ├─ weft apiserver
+//!                    ├─ weft apiserver, or the way to another one: see `relay`
 //!                    └─ weft agent, one a node, in the node's network namespace
 //! ```
 //!
@@ -22,6 +22,7 @@ use weft_kernel::{descriptors, sandbox};
 use crate::keeper;
 use crate::liveness::ProcessId;
 use crate::progress::{Message, Teller};
+use crate::relay;
 use crate::state::LabState;
 
 /// Which role a process of the daemon has; unset for the first one.
@@ -35,6 +36,7 @@ pub fn main(state_dir: &Path) -> anyhow::Result<()> {
         Err(_) => outer(&state),
         Ok("init") => init(&state),
         Ok("keeper") => keeper::main(&state),
+        Ok("relay") => relay::main(&state),
         Ok("apiserver") => crate::apiserver::become_server(&state),
         Ok(other) => bail!("unknown role {other:?} in {ROLE}"),
     }
@@ -61,6 +63,7 @@ fn outer(state: &LabState) -> anyhow::Result<()> {
 
 fn enter_namespaces(state: &LabState) -> anyhow::Result<()> {
     rustix::process::setsid().context("cannot leave the terminal's session")?;
+    let _hold = relay::start(state)?;
     sandbox::unshare_lab(!rustix::process::geteuid().is_root())
         .context("cannot make the lab's own namespaces")?;
     let mut child = in_role(state, "init")?.spawn().context("cannot start the lab's first process")?;

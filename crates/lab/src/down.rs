@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use weft_kernel::process::Process;
 
 use crate::error::{Error, Result};
+use crate::liveness::ProcessId;
 use crate::state::LabState;
 
 /// How long a lab may take to end by itself.
@@ -64,11 +65,19 @@ pub fn down(name: &str) -> Result<DownReport> {
         lock => lock?,
     };
     // A torn lab.json must not keep a lab from being removed.
-    let process = state.info().ok().flatten().and_then(|info| info.process);
-    let outcome = match process.and_then(|process| process.open()) {
+    let info = state.info().ok().flatten();
+    let open = |process: Option<&ProcessId>| process.and_then(ProcessId::open);
+    let relay = open(info.as_ref().and_then(|info| info.relay.as_ref()));
+    let outcome = match open(info.as_ref().and_then(|info| info.process.as_ref())) {
         Some(process) => stop(&process)?,
         None => Outcome::Leftovers,
     };
+    // It ends when all of the lab has.
+    if let Some(relay) = relay
+        && !relay.wait_exit(PATIENCE)?
+    {
+        relay.signal(Signal::KILL.as_raw())?;
+    }
     clear(&state)?;
     fs::remove_dir_all(state.dir()).or_else(gone).map_err(|e| Error::file("remove", state.dir(), e))?;
     drop(lock);

@@ -19,6 +19,7 @@ use crate::conflist::Networks;
 use crate::daemon::{executable, quiet, release_stdio};
 use crate::nodes;
 use crate::progress::{Message, Teller};
+use crate::relay;
 use crate::runtime::Runtime;
 use crate::state::{LabInfo, LabState};
 use crate::supervisor::Supervisor;
@@ -51,7 +52,7 @@ async fn until_terminated(state: &LabState, socket: OwnedFd, teller: &Teller) ->
     let mut terminate = signal(SignalKind::terminate())?;
     let mut children = Supervisor::default();
     let outcome = tokio::select! {
-        _ = terminate.recv() => Ok(()),
+        _ = terminate.recv() => nodes::unregister(state).await,
         outcome = keep(state, socket, teller, &mut children) => outcome,
     };
     children.stop().await;
@@ -68,12 +69,18 @@ async fn keep(
     let config = &info.config;
     backend_possible(config.backend)?;
     underlay::build_router(state, config).context("cannot make the underlay")?;
-    let server_state = state.clone();
-    children.start("the API server", None, move || apiserver::command(&server_state, &socket));
+    if config.kubeconfig.is_some() {
+        drop(socket);
+        relay::inside(state).await?;
+    } else {
+        let server_state = state.clone();
+        children.start("the API server", None, move || apiserver::command(&server_state, &socket));
+    }
     let nodes = underlay::build_nodes(state, config).context("cannot make the nodes' namespaces")?;
     teller.step("namespaces", format!("{} nodes on {} segment(s)", nodes.len(), config.segments()));
     let api = apiserver::wait_ready(state, &info).await?;
-    teller.step("apiserver", format!("answers on 127.0.0.1:{}", info.api_port));
+    let place = config.kubeconfig.as_ref().map(|given| format!("of {}", given.display()));
+    teller.step("apiserver", place.unwrap_or_else(|| format!("answers on 127.0.0.1:{}", info.api_port)));
     nodes::register(&api, config, &nodes).await?;
     teller.step("nodes", format!("{} registered", nodes.len()));
     let networks = Networks::watch(state, &nodes)?;

@@ -79,7 +79,7 @@ fn prepare(state: &LabState, config: &LabConfig, plugin: &Path) -> anyhow::Resul
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
     let api_port = listener.local_addr().context("cannot read the port listened on")?.port();
     let created = jiff::Timestamp::now().to_string();
-    state.write_info(&LabInfo { process: None, config: config.clone(), api_port, created })?;
+    state.write_info(&LabInfo { process: None, relay: None, config: config.clone(), api_port, created })?;
     Ok(listener)
 }
 

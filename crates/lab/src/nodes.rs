@@ -1,14 +1,19 @@
 //! The nodes as Kubernetes objects: registered as a kubelet does.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use serde_json::{Value, json};
 use weft_store::Api;
 
 use crate::config::{LabConfig, Topology};
+use crate::state::LabState;
 use crate::underlay::Node;
 
 /// How often a change is tried when others change the node at the same time.
 const ATTEMPTS: u32 = 10;
+/// Time to take the nodes out of an API server, less than `weft lab down` waits for.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Makes a Node object for every node, in order, so that their pod CIDRs are in order too.
 pub(crate) async fn register(api: &Api, config: &LabConfig, nodes: &[Node]) -> anyhow::Result<()> {
@@ -22,6 +27,23 @@ pub(crate) async fn register(api: &Api, config: &LabConfig, nodes: &[Node]) -> a
         }
     }
     Ok(())
+}
+
+/// Takes the nodes out of an API server that stays when the lab goes.
+pub(crate) async fn unregister(state: &LabState) -> anyhow::Result<()> {
+    let config = state.info()?.context("the lab was removed")?.config;
+    if config.kubeconfig.is_none() {
+        return Ok(());
+    }
+    let all = async {
+        let api = Api::from_kubeconfig(&state.kubeconfig_inside()).await?;
+        for spec in config.node_specs() {
+            // What was never registered is not missed.
+            let _ = api.delete(&format!("/api/v1/nodes/{}", spec.name)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(FAREWELL, all).await.context("the API server does not answer: its nodes stay")?
 }
 
 fn object(config: &LabConfig, node: &Node) -> Value {

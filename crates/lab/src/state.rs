@@ -23,6 +23,9 @@ pub struct LabInfo {
     /// The first process of the lab's own PID namespace, as the machine numbers it: when it
     /// ends, all of the lab ends. None until it is started.
     pub process: Option<ProcessId>,
+    /// The process that connects to an API server outside, where the lab uses one.
+    #[serde(default)]
+    pub relay: Option<ProcessId>,
     /// The lab as asked for.
     pub config: LabConfig,
     /// TCP port of the API server on 127.0.0.1 of the machine.

@@ -1,5 +1,7 @@
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use weft_lab::config::LabConfig;
 use weft_lab::manifest::{self, Manifest};
 use weft_lab::status::{Status, collect, not_ready};
@@ -17,12 +19,14 @@ pub(super) fn run(options: &UpArgs) -> anyhow::Result<u8> {
     let started = Instant::now();
     // Bad manifests are refused before anything is made.
     let manifests = if options.filename.is_empty() { Vec::new() } else { manifest::read(&options.filename)? };
+    let kubeconfig = options.kubeconfig.as_deref().map(absolute).transpose()?;
     let config = LabConfig {
         name: options.lab.name.clone(),
         nodes: options.nodes,
         topology: options.topology,
         backend: options.backend,
         pod_cidrs: options.pod_cidr.clone(),
+        kubeconfig,
         ..LabConfig::default()
     };
     let state = launch::up(&config, &mut tell)?;
@@ -34,6 +38,11 @@ pub(super) fn run(options: &UpArgs) -> anyhow::Result<u8> {
     })?;
     output::print(&farewell(&lab, &status, started.elapsed()));
     Ok(code)
+}
+
+/// The kubeconfig's own place, which the lab's processes read too.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize().with_context(|| format!("cannot use the kubeconfig {}", path.display()))
 }
 
 fn tell(progress: &Progress) {

@@ -192,7 +192,9 @@ fn port_text(port: &Value, key: &str) -> String {
 /// A workload whose pods are not all there would otherwise look ready before they are made.
 pub(super) fn add_workload(status: &mut Status, kind: &str, object: &Value) {
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_u64);
-    if number("/status/observedGeneration") < number("/metadata/generation") {
+    // Kubernetes notes no generation in a Job, but when it was first looked at.
+    let job_seen = kind == "job" && !text(object, "/status/startTime").is_empty();
+    if !job_seen && number("/status/observedGeneration") < number("/metadata/generation") {
         return push(status, kind, object, "its controller has not looked at it yet".into());
     }
     let (wanted, ready) = match kind {
