@@ -18,6 +18,8 @@ pub struct ApiError {
     pub message: String,
     /// The Status `details` object, or `Value::Null`.
     pub details: Box<Value>,
+    /// For an expired list: the `continue` with which it may go on, though from another state.
+    pub remainder: Option<String>,
 }
 
 /// One bad field of an object.
@@ -98,7 +100,8 @@ fn short(value: &Value) -> String {
 impl ApiError {
     /// Any error with a code, a reason and a message.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason: Cow::Borrowed(reason), message: message.into(), details: Box::new(Value::Null) }
+        let details = Box::new(Value::Null);
+        Self { code, reason: Cow::Borrowed(reason), message: message.into(), details, remainder: None }
     }
 
     fn on(mut self, r: &Resource, name: &str) -> Self {
@@ -162,6 +165,29 @@ impl ApiError {
         error
     }
 
+    /// 422: parameters of the request that do not fit, of a kind such as `ListOptions`.
+    pub fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        let one = |e: &FieldError| format!("{}: {}", e.field, e.message);
+        let list = match errors {
+            [only] => one(only),
+            many => format!("[{}]", many.iter().map(one).collect::<Vec<_>>().join(", ")),
+        };
+        let mut error = Self::new(422, "Invalid", format!("{kind}.meta.k8s.io \"\" is invalid: {list}"));
+        let cause = |e: &FieldError| json!({"reason": e.reason, "message": e.message, "field": e.field});
+        let causes: Vec<Value> = errors.iter().map(cause).collect();
+        *error.details = json!({"group": "meta.k8s.io", "kind": kind, "causes": causes});
+        error
+    }
+
+    /// 504: a resourceVersion that this store has not reached.
+    pub fn too_large_version(asked: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let mut error = Self::new(504, "Timeout", message);
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        *error.details = json!({"causes": [cause], "retryAfterSeconds": 1});
+        error
+    }
+
     /// 400: the request cannot be understood.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
@@ -183,6 +209,9 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
+        if let Some(remainder) = &self.remainder {
+            status["metadata"]["continue"] = json!(remainder);
+        }
         if !self.details.is_null() {
             status["details"] = (*self.details).clone();
         }

@@ -18,6 +18,7 @@ pub mod kinds;
 mod label_selector;
 mod options;
 mod ownership;
+mod pages;
 mod patch;
 mod registry;
 mod resource;

@@ -15,7 +15,7 @@ use crate::ownership;
 use crate::patch::Patch;
 use crate::resource::Resource;
 use crate::served::Kinds;
-use crate::storage::{Change, Object, Slice, StorageError, Store, View, Watch};
+use crate::storage::{Change, Object, StorageError, Store, View, Watch};
 use crate::strategy::{self, Context};
 
 /// What a registry is told once.
@@ -106,41 +106,6 @@ impl Registry {
         let scope = r.scope(ns);
         let state = self.store.shared.read();
         (state.range(&scope).map(|(_, object)| object.clone()).collect(), state.rv)
-    }
-
-    /// A part of a list: those that are wanted (None is all), up to `slice.limit`. `Expired` when the
-    /// history does not reach back to `slice.at`.
-    pub(crate) fn page(
-        &self,
-        r: &Resource,
-        ns: Option<&str>,
-        slice: Slice<'_>,
-        wanted: Option<&Wanted<'_>>,
-    ) -> Result<Page, ApiError> {
-        let scope = r.scope(ns);
-        let (found, rv) = {
-            let state = self.store.shared.read();
-            let at = slice.at.unwrap_or(state.rv);
-            if at > state.rv {
-                return Err(ApiError::expired(at, state.rv));
-            }
-            // One more than is asked for tells whether there is more.
-            let limit = if wanted.is_none() && slice.limit > 0 { slice.limit + 1 } else { 0 };
-            let slice = Slice { scope: &scope, limit, ..slice };
-            (state.slice(&slice).map_err(|oldest| ApiError::expired(at, oldest))?, at)
-        };
-        let mut page = Page { objects: Vec::new(), rv, next: None };
-        let mut last = None;
-        let wanted = |key: &str, object: &Object| wanted.is_none_or(|wanted| wanted(key, object));
-        for (key, object) in found.into_iter().filter(|(key, object)| wanted(key, object)) {
-            if slice.limit > 0 && page.objects.len() == slice.limit {
-                page.next = last.map(|key: Arc<str>| key.to_string());
-                break;
-            }
-            page.objects.push(object);
-            last = Some(key);
-        }
-        Ok(page)
     }
 
     /// What changes from a resourceVersion on; `Expired` when the history does not reach back so far.
@@ -382,15 +347,4 @@ impl Registry {
         let kinds = Kinds::new(&definitions);
         *self.kinds.write().unwrap_or_else(std::sync::PoisonError::into_inner) = kinds;
     }
-}
-
-/// Tells by its key and text whether an object belongs to a list.
-pub(crate) type Wanted<'a> = dyn Fn(&str, &Object) -> bool + 'a;
-
-/// A part of a list.
-pub(crate) struct Page {
-    pub(crate) objects: Vec<Arc<Object>>,
-    pub(crate) rv: u64,
-    /// The key after which the next page starts, if there is more.
-    pub(crate) next: Option<String>,
 }

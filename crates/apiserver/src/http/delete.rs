@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::list::object_reply;
 use super::path::Target;
-use super::{Call, Reply, body, list, reply};
+use super::{Call, Reply, body, list, options, reply};
 use crate::error::{ApiError, FieldError};
 use crate::options::{DeleteOptions, Propagation};
 use crate::resource::Resource;
@@ -25,7 +25,7 @@ pub(super) async fn one(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let given = read(body).await?;
-    let options = options(call, r, &given)?;
+    let options = delete_options(call, r, &given)?;
     let left = call.registry.delete(r, target.ns(), name, options).await?;
     if !left["metadata"]["deletionTimestamp"].is_null() || ANSWERED.contains(&&*r.plural) {
         // As Kubernetes has it, for those who asked in the old words.
@@ -52,9 +52,9 @@ pub(super) async fn collection(
     }
     let selector = list::selector(call, r, target)?;
     let given = read(body).await?;
-    let options = options(call, r, &given)?;
+    let options = delete_options(call, r, &given)?;
     call.registry.current().await?;
-    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
+    let limit = options::limit(&call.query)?;
     let slice = Slice { limit, node: selector.node(), ..Slice::default() };
     let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _))?;
     let mut items = Vec::new();
@@ -84,7 +84,7 @@ pub(super) async fn evict(
     if !named.is_empty() && named != name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
-    let options = options(call, r, &eviction["deleteOptions"])?;
+    let options = delete_options(call, r, &eviction["deleteOptions"])?;
     call.registry.evict(target.ns(), name, options).await?;
     Ok(reply::json(
         201,
@@ -99,7 +99,7 @@ async fn read(body: Incoming) -> Result<Value, ApiError> {
 }
 
 /// `DeleteOptions` from the body, or from the query.
-fn options(call: &Call, r: &Resource, given: &Value) -> Result<DeleteOptions, ApiError> {
+fn delete_options(call: &Call, r: &Resource, given: &Value) -> Result<DeleteOptions, ApiError> {
     let text = |v: &Value| v.as_str().map(str::to_owned);
     let seconds = match call.query.get("gracePeriodSeconds") {
         Some(text) => {
@@ -123,16 +123,14 @@ fn propagation(call: &Call, r: &Resource, given: &Value) -> Result<Option<Propag
     match (policy, orphan) {
         (Some(policy), Some(_)) => {
             let rule = "orphanDependents and deletionPropagation cannot be both set";
-            Err(invalid(&FieldError::invalid("propagationPolicy", &json!(policy), rule)))
+            Err(invalid(FieldError::invalid("propagationPolicy", &json!(policy), rule)))
         }
         (Some("Orphan"), _) | (_, Some(true)) => Ok(Some(Propagation::Orphan)),
         (Some("Foreground"), _) => Ok(Some(Propagation::Foreground)),
         (Some("Background"), _) | (_, Some(false)) => Ok(Some(Propagation::Background)),
         (Some(other), _) => {
-            let known = "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
-            let message = format!("Unsupported value: {}: {known}", json!(other));
-            let field = "propagationPolicy".to_owned();
-            Err(invalid(&FieldError { field, reason: "FieldValueNotSupported", message }))
+            let known = ["Foreground", "Background", "Orphan", "nil"].map(str::to_owned);
+            Err(invalid(FieldError::not_supported("propagationPolicy", &json!(other), &known)))
         }
         (None, None) => Ok(by_kind(r)),
     }
@@ -143,10 +141,6 @@ fn by_kind(r: &Resource) -> Option<Propagation> {
     matches!(&*r.kind, "Job" | "ReplicationController").then_some(Propagation::Orphan)
 }
 
-fn invalid(error: &FieldError) -> ApiError {
-    let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {}: {}", error.field, error.message);
-    let mut status = ApiError::new(422, "Invalid", message);
-    *status.details = json!({"group": "meta.k8s.io", "kind": "DeleteOptions",
-        "causes": [{"reason": error.reason, "message": error.message, "field": error.field}]});
-    status
+fn invalid(error: FieldError) -> ApiError {
+    ApiError::invalid_options("DeleteOptions", &[error])
 }

@@ -1,14 +1,15 @@
 //! Reading one object and lists of them.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
+use super::continuation::Continue;
+use super::options::{At, ListOptions};
 use super::path::Target;
 use super::selector::Selector;
-use super::{Call, Reply, reply, table};
+use super::{Call, Reply, accept, options, reply, table};
 use crate::error::ApiError;
+use crate::pages::Page;
 use crate::resource::Resource;
 use crate::storage::{Object, Slice};
 
@@ -38,8 +39,10 @@ pub(super) async fn one(call: &Call, r: &Resource, target: &Target, name: &str) 
     if target.part.is_some() && !r.status {
         return Err(ApiError::no_such_path());
     }
+    accept::check(&call.headers)?;
+    options::not_older(call).await?;
     let object = call.registry.get_stored(r, target.ns(), name).await?;
-    if table::wanted(call).is_none() && object.is_version(&r.api_version()) {
+    if accept::transform(&call.headers).is_none() && object.is_version(&r.api_version()) {
         return Ok(reply::bytes(200, "application/json", object.json().to_owned()));
     }
     Ok(object_reply(call, r, 200, &object.parse()))
@@ -54,8 +57,11 @@ pub(super) fn write_object(r: &Resource, version: &str, object: &Object, out: &m
     }
 }
 
-/// One object, as JSON or as the table that kubectl prints.
+/// One object, as JSON, as the table that kubectl prints, or its metadata alone.
 pub(super) fn object_reply(call: &Call, r: &Resource, code: u16, object: &Value) -> Reply {
+    if let Some(version) = accept::metadata(&call.headers) {
+        return reply::json(code, &accept::partial(object, &version));
+    }
     match table::wanted(call) {
         Some(wish) => {
             let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
@@ -68,27 +74,32 @@ pub(super) fn object_reply(call: &Call, r: &Resource, code: u16, object: &Value)
 /// GET of many.
 pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
     let selector = selector(call, r, target)?;
-    let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
-    let from = call.query.get("continue").map(Continue::parse).transpose()?;
-    let after = from.as_ref().map_or("", |c| c.after.as_str());
-    call.registry.current().await?;
-    let slice = Slice { after, limit, node: selector.node(), ..Slice::default() };
-    let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _))?;
+    let asked = ListOptions::parse(&call.query)?;
+    accept::check(&call.headers)?;
+    let page = page(call, r, target, &selector, &asked).await?;
     // All pages carry the first one's version: who watches from there sees what changed between them.
-    let rv = from.as_ref().map_or(page.rv, |c| c.rv);
+    let rv = asked.from.as_ref().and_then(|from| from.rv).unwrap_or(page.rv);
     let mut metadata = json!({"resourceVersion": rv.to_string()});
     if let Some(after) = page.next {
-        metadata["continue"] = json!(Continue { rv, after }.to_text());
+        metadata["continue"] = json!(Continue { rv: Some(rv), after }.to_text());
+    }
+    let unfiltered = selector.filter().is_none() && selector.node().is_none();
+    if let Some(remaining) = page.remaining.filter(|_| unfiltered) {
+        metadata["remainingItemCount"] = json!(remaining);
     }
     if let Some(wish) = table::wanted(call) {
         let objects: Vec<_> = page.objects.iter().map(|o| o.parse()).collect();
         let objects: Vec<&Value> = objects.iter().map(|o| &**o).collect();
         return Ok(reply::json(200, &table::render(r, &objects, &wish, &metadata, true)));
     }
-    let version = r.api_version();
+    let partial = accept::metadata(&call.headers);
+    let (kind, version) = match &partial {
+        Some(version) => ("PartialObjectMetadata".to_owned(), format!("meta.k8s.io/{version}")),
+        None => (r.kind.to_string(), r.api_version()),
+    };
     let mut out = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
-        json!(format!("{}List", r.kind)),
+        json!(format!("{kind}List")),
         json!(version)
     )
     .into_bytes();
@@ -96,45 +107,45 @@ pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result
         if index > 0 {
             out.push(b',');
         }
-        write_object(r, &version, object, &mut out);
+        match &partial {
+            Some(version) => accept::write_partial(object, version, &mut out),
+            None => write_object(r, &version, object, &mut out),
+        }
     }
     out.extend_from_slice(b"]}");
     Ok(reply::bytes(200, "application/json", out))
 }
 
-/// Where the next page starts.
-#[derive(Debug, PartialEq, Eq)]
-struct Continue {
-    rv: u64,
-    after: String,
-}
-
-impl Continue {
-    fn to_text(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{} {}", self.rv, self.after))
-    }
-
-    fn parse(text: &str) -> Result<Self, ApiError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let text = bytes.and_then(|b| String::from_utf8(b).ok());
-        let read = |t: &String| {
-            let (rv, after) = t.split_once(' ')?;
-            Some(Self { rv: rv.parse().ok()?, after: after.to_owned() })
-        };
-        text.as_ref().and_then(read).ok_or_else(|| ApiError::bad_request("continue key is not valid"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn continue_tokens() {
-        let token = Continue { rv: 7, after: "core/pods/default/a".into() };
-        assert_eq!(Continue::parse(&token.to_text()).unwrap(), token);
-        for bad in ["", "*", "AAAA", &URL_SAFE_NO_PAD.encode("x y")] {
-            assert_eq!(Continue::parse(bad).unwrap_err().code, 400, "{bad}");
+/// The part of the list that is asked for, as of when it is asked for.
+async fn page(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    selector: &Selector,
+    asked: &ListOptions,
+) -> Result<Page, ApiError> {
+    let at = match (&asked.from, &asked.at) {
+        (Some(from), _) => from.rv,
+        (None, At::Exact(at)) => Some(*at),
+        (None, At::Newest(_)) => None,
+    };
+    match asked.at {
+        At::Newest(least) => call.registry.reach(least).await?,
+        At::Exact(at) => {
+            let current = call.registry.current().await?;
+            if at > current {
+                return Err(ApiError::too_large_version(at, current));
+            }
         }
     }
+    let after = asked.from.as_ref().map_or("", |from| from.after.as_str());
+    let slice = Slice { after, limit: asked.limit, node: selector.node(), at, ..Slice::default() };
+    let page = call.registry.page(r, target.ns(), slice, selector.filter().as_ref().map(|f| f as _));
+    page.map_err(|error| match &asked.from {
+        Some(from) if error.reason == "Expired" => from.expired(),
+        None if error.reason == "Expired" => {
+            ApiError::new(410, "Expired", "The resourceVersion for the provided list is too old.")
+        }
+        _ => error,
+    })
 }

@@ -26,7 +26,7 @@ pub(super) fn apply_options(
     subresource: &'static str,
 ) -> Result<(WriteOptions, bool), ApiError> {
     if call.query.get("fieldManager").is_none() {
-        return Err(invalid(&FieldError::required("fieldManager", "is required for apply patch")));
+        return Err(invalid(FieldError::required("fieldManager", "is required for apply patch")));
     }
     Ok((write_options(call, subresource)?, call.query.flag("force")))
 }
@@ -35,19 +35,17 @@ pub(super) fn apply_options(
 pub(super) fn refuse_force(call: &Call) -> Result<(), ApiError> {
     match call.query.get("force") {
         None => Ok(()),
-        Some(_) => Err(invalid(&FieldError::forbidden("force", "may not be specified for non-apply patch"))),
+        Some(_) => Err(invalid(FieldError::forbidden("force", "may not be specified for non-apply patch"))),
     }
 }
 
 fn check(name: &str) -> Result<&str, ApiError> {
     if name.len() > LONGEST {
-        let field = "fieldManager".to_owned();
-        let message = format!("Too long: may not be more than {LONGEST} bytes");
-        return Err(invalid(&FieldError { field, reason: "FieldValueTooLong", message }));
+        return Err(invalid(FieldError::too_long("fieldManager", LONGEST as u64)));
     }
     if name.chars().any(char::is_control) {
         let rule = "should only contain printable characters";
-        return Err(invalid(&FieldError::invalid("fieldManager", &name.into(), rule)));
+        return Err(invalid(FieldError::invalid("fieldManager", &name.into(), rule)));
     }
     Ok(name)
 }
@@ -62,10 +60,6 @@ fn from_agent(call: &Call) -> Option<String> {
     Some(if name.is_empty() { "unknown".to_owned() } else { name })
 }
 
-fn invalid(error: &FieldError) -> ApiError {
-    let message = format!("PatchOptions.meta.k8s.io \"\" is invalid: {}: {}", error.field, error.message);
-    let mut status = ApiError::new(422, "Invalid", message);
-    *status.details = serde_json::json!({"group": "meta.k8s.io", "kind": "PatchOptions",
-        "causes": [{"reason": error.reason, "message": error.message, "field": error.field}]});
-    status
+fn invalid(error: FieldError) -> ApiError {
+    ApiError::invalid_options("PatchOptions", &[error])
 }

@@ -1,12 +1,15 @@
 //! The API over HTTP: who may ask, what is asked, and the answer.
 
+mod accept;
 mod asked;
 mod body;
+mod continuation;
 mod delete;
 mod discovery;
 mod fields;
 mod manager;
 mod openapi;
+mod options;
 mod path;
 mod protobuf;
 mod query;
@@ -59,12 +62,14 @@ struct Call {
 pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     let outcome = route(app, &parts, body).await;
-    outcome.unwrap_or_else(|error| {
+    let reply = outcome.unwrap_or_else(|error| {
         if error.code >= 500 {
             tracing::warn!(method = %parts.method, path = %parts.uri.path(), %error, "request failed");
         }
         reply::error(&error)
-    })
+    });
+    let query = Query::parse(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    if query.flag("pretty") && !query.flag("watch") { reply::pretty(reply).await } else { reply }
 }
 
 async fn route(app: Arc<App>, parts: &http::request::Parts, body: Incoming) -> Result<Reply, ApiError> {

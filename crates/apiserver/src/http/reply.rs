@@ -24,6 +24,17 @@ pub(super) fn json(code: u16, value: &Value) -> Reply {
     bytes(code, "application/json", value.to_string())
 }
 
+/// The same answer with its JSON in lines, for people.
+pub(super) async fn pretty(reply: Reply) -> Reply {
+    let (mut parts, body) = reply.into_parts();
+    // The body is whole and cannot fail.
+    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let lines = serde_json::from_slice::<Value>(&bytes).ok().and_then(|v| serde_json::to_vec_pretty(&v).ok());
+    let bytes = lines.map_or(bytes, Bytes::from);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Full::new(bytes).boxed_unsync())
+}
+
 pub(super) fn text(text: &'static str) -> Reply {
     bytes(200, "text/plain; charset=utf-8", text)
 }

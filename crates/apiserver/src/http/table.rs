@@ -2,11 +2,10 @@
 
 mod cells;
 
-use http::header;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Call;
+use super::{Call, accept};
 use crate::resource::Resource;
 
 /// How the client wants its table.
@@ -18,16 +17,9 @@ pub(super) struct Wish {
 
 /// Whether the client prefers a table to the objects.
 pub(super) fn wanted(call: &Call) -> Option<Wish> {
-    let accept = call.headers.get(header::ACCEPT)?.to_str().ok()?;
-    let first = accept.split(',').next()?;
-    let parameter = |name: &str| {
-        first.split(';').find_map(|p| p.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
-    };
-    if parameter("as").as_deref() != Some("Table") {
-        return None;
-    }
+    let transform = accept::transform(&call.headers).filter(|t| t.kind == "Table")?;
     Some(Wish {
-        version: parameter("v").unwrap_or_else(|| "v1".into()),
+        version: transform.version,
         include: call.query.get("includeObject").unwrap_or("Metadata").to_owned(),
     })
 }

@@ -1,6 +1,7 @@
 //! Watches: one JSON event a line, for as long as the client listens.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
+use super::options::Start;
 use super::path::Target;
 use super::selector::Selector;
-use super::{Call, Reply, list, reply, table};
-use crate::error::{ApiError, FieldError};
+use super::{Call, Reply, accept, list, reply, table};
+use crate::error::ApiError;
 use crate::resource::Resource;
 use crate::storage::{Event, EventKind, Object, Slice, Watch};
 
@@ -26,39 +28,39 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Bytes gathered into one frame when many events wait.
 const FRAME: usize = 64 * 1024;
 
+/// What tells a client that it has seen all that was there when it began.
+const END_OF_STATE: &str = "k8s.io/initial-events-end";
+
 /// GET with `watch`.
 pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
-    refuse_initial_events(call, r)?;
+    accept::check(&call.headers)?;
+    let start = Start::parse(&call.query)?;
     let selector = list::selector(call, r, target)?;
     let timeout = call.query.number("timeoutSeconds")?.map_or(LONGEST, Duration::from_secs).min(LONGEST * 24);
-    let asked = call.query.number("resourceVersion")?.unwrap_or(0);
-    let mut first = Vec::new();
-    let render = Render { r: r.clone(), version: r.api_version(), table: table::wanted(call), selector };
-    let mut from = asked;
-    call.registry.current().await?;
-    if asked == 0 {
-        let slice = Slice { node: render.selector.node(), ..Slice::default() };
-        let wanted = render.selector.filter();
-        let page = call.registry.page(r, target.ns(), slice, wanted.as_ref().map(|f| f as _))?;
-        page.objects.iter().for_each(|object| render.send("ADDED", object, &mut first));
-        from = page.rv;
-    }
-    let watch = match call.registry.watch(r, target.ns(), from) {
-        Ok(watch) => watch,
-        // Not as the answer's own status: clients list again only when the stream says so.
+    let render = Render {
+        r: r.clone(),
+        version: r.api_version(),
+        table: table::wanted(call),
+        metadata: accept::metadata(&call.headers),
+        selector,
+    };
+    // Not as the answer's own status: clients list again only when the stream says so.
+    let begun = match begin(call, r, target, &render, start).await {
+        Ok(begun) => begun,
         Err(error) => {
+            let mut first = Vec::new();
             line("ERROR", &error.to_status(), &mut first);
             return Ok(reply::bytes(200, "application/json", first));
         }
     };
     let now = Instant::now();
-    let bookmarks = call.query.flag("allowWatchBookmarks");
     let state = Stream {
-        watch,
+        watch: begun.watch,
         render,
-        first,
+        first: begun.first.into_iter(),
+        marked: begun.marked,
         deadline: now + timeout,
-        bookmarks,
+        bookmarks: call.query.flag("allowWatchBookmarks"),
         bookmark_at: now + BOOKMARK,
         ending: call.app.ending.clone(),
         done: false,
@@ -72,22 +74,44 @@ pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result
     Ok(reply)
 }
 
-/// As a kube-apiserver without the WatchList feature answers, so that clients fall back to a list.
-fn refuse_initial_events(call: &Call, r: &Resource) -> Result<(), ApiError> {
-    if call.query.get("sendInitialEvents").is_none() {
-        return Ok(());
-    }
-    let why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-    let mut error = ApiError::invalid(r, "", &[FieldError::forbidden("sendInitialEvents", why)]);
-    error.message = format!("ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: {why}");
-    Err(error)
+/// A watch, and what is sent before its events.
+struct Begun {
+    first: Vec<Arc<Object>>,
+    /// The version of the bookmark after them.
+    marked: Option<u64>,
+    watch: Watch,
+}
+
+async fn begin(
+    call: &Call,
+    r: &Resource,
+    target: &Target,
+    render: &Render,
+    start: Start,
+) -> Result<Begun, ApiError> {
+    let current = call.registry.current().await?;
+    let (first, from, marked) = match start {
+        Start::After(from) => (Vec::new(), from, false),
+        Start::Now => (Vec::new(), current, false),
+        Start::State { least, marked } => {
+            call.registry.reach(least).await?;
+            let slice = Slice { node: render.selector.node(), ..Slice::default() };
+            let wanted = render.selector.filter();
+            let page = call.registry.page(r, target.ns(), slice, wanted.as_ref().map(|f| f as _))?;
+            (page.objects, page.rv, marked)
+        }
+    };
+    let watch = call.registry.watch(r, target.ns(), from)?;
+    Ok(Begun { first, marked: marked.then_some(from), watch })
 }
 
 struct Stream {
     watch: Watch,
     render: Render,
     /// What is sent before the first event.
-    first: Vec<u8>,
+    first: std::vec::IntoIter<Arc<Object>>,
+    /// The version of the bookmark that follows it.
+    marked: Option<u64>,
     deadline: Instant,
     bookmarks: bool,
     bookmark_at: Instant,
@@ -98,10 +122,17 @@ struct Stream {
 impl Stream {
     /// The next bytes to send; None at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        if !self.first.is_empty() {
-            return Some(Bytes::from(std::mem::take(&mut self.first)));
-        }
         let mut out = Vec::new();
+        while out.len() < FRAME
+            && let Some(object) = self.first.next()
+        {
+            self.render.send("ADDED", &object, &mut out);
+        }
+        if self.first.len() == 0
+            && let Some(rv) = self.marked.take()
+        {
+            self.render.bookmark(rv, json!({END_OF_STATE: "true"}), &mut out);
+        }
         while !self.done && out.is_empty() {
             let wake = self.deadline.min(self.bookmark_at);
             tokio::select! {
@@ -114,7 +145,7 @@ impl Stream {
     }
 
     /// Writes an event, and those that wait behind it.
-    fn take(&mut self, mut event: Result<Option<std::sync::Arc<Event>>, ApiError>, out: &mut Vec<u8>) {
+    fn take(&mut self, mut event: Result<Option<Arc<Event>>, ApiError>, out: &mut Vec<u8>) {
         loop {
             match event {
                 Ok(Some(event)) => self.render.event(&event, out),
@@ -140,17 +171,7 @@ impl Stream {
             return;
         }
         if let Ok(Some(rv)) = self.watch.bookmark() {
-            let r = &self.render.r;
-            let object = json!({"kind": r.kind, "apiVersion": r.api_version(),
-                "metadata": {"resourceVersion": rv.to_string(), "creationTimestamp": null}});
-            match &self.render.table {
-                Some(wish) => line(
-                    "BOOKMARK",
-                    &table::render(r, &[], wish, &json!({"resourceVersion": rv.to_string()}), false),
-                    out,
-                ),
-                None => line("BOOKMARK", &object, out),
-            }
+            self.render.bookmark(rv, Value::Null, out);
         }
     }
 }
@@ -165,6 +186,8 @@ struct Render {
     r: Resource,
     version: String,
     table: Option<table::Wish>,
+    /// Metadata alone, in this version of meta.k8s.io.
+    metadata: Option<String>,
     selector: Selector,
 }
 
@@ -182,6 +205,26 @@ impl Render {
         }
     }
 
+    /// Writes a resourceVersion up to which the client has seen everything.
+    fn bookmark(&self, rv: u64, annotations: Value, out: &mut Vec<u8>) {
+        let (kind, version) = match &self.metadata {
+            Some(version) => ("PartialObjectMetadata", format!("meta.k8s.io/{version}")),
+            None => (&*self.r.kind, self.version.clone()),
+        };
+        let mut meta = json!({"resourceVersion": rv.to_string(), "creationTimestamp": null});
+        if !annotations.is_null() {
+            meta["annotations"] = annotations;
+        }
+        let object = json!({"kind": kind, "apiVersion": version, "metadata": meta});
+        match &self.table {
+            Some(wish) => {
+                let metadata = json!({"resourceVersion": rv.to_string()});
+                line("BOOKMARK", &table::render(&self.r, &[], wish, &metadata, false), out);
+            }
+            None => line("BOOKMARK", &object, out),
+        }
+    }
+
     fn send(&self, kind: &str, object: &Object, out: &mut Vec<u8>) {
         if let Some(wish) = &self.table {
             let object = object.parse();
@@ -189,7 +232,10 @@ impl Render {
             return line(kind, &table::render(&self.r, &[&*object], wish, &metadata, true), out);
         }
         out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
-        list::write_object(&self.r, &self.version, object, out);
+        match &self.metadata {
+            Some(version) => accept::write_partial(object, version, out),
+            None => list::write_object(&self.r, &self.version, object, out),
+        }
         out.extend_from_slice(b"}\n");
     }
 }

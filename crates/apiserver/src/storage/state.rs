@@ -115,6 +115,14 @@ impl State {
         }
     }
 
+    /// How many objects a slice has.
+    pub(crate) fn count(&self, slice: &Slice<'_>) -> usize {
+        match (slice.at.filter(|at| *at < self.rv), slice.node) {
+            (None, None) => self.beyond(slice.scope, slice.after).count(),
+            _ => self.slice(slice).map_or(0, |found| found.len()),
+        }
+    }
+
     fn past(&self, slice: &Slice<'_>, at: u64, limit: usize) -> Result<Keyed, u64> {
         let changed = match self.logs.get(kind_of(slice.scope)) {
             Some(log) => log.rewind(at)?,

@@ -68,10 +68,34 @@ pub async fn post(server: &Running, path: &str, body: &Value) -> (u16, Value) {
     send(server, "POST", path, "application/json", body.to_string().as_bytes()).await
 }
 
+fn accepting(server: &Running, path: &str, accept: &str) -> String {
+    head(server, "GET", path, "", 0).replacen("Content-Type: ", &format!("Accept: {accept}"), 1)
+}
+
+/// A GET that asks for a media type.
+pub async fn get_as(server: &Running, path: &str, accept: &str) -> (u16, Value) {
+    let (code, body) = exchange(server, accepting(server, path, accept).as_bytes()).await;
+    (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+}
+
+/// A GET, and the answer as it came.
+pub async fn text(server: &Running, path: &str) -> Answer {
+    exchange(server, accepting(server, path, "application/json").as_bytes()).await
+}
+
 /// The lines of a watch, without the chunks' own lines.
 pub async fn watch(server: &Running, path: &str) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
+    watch_as(server, path, "application/json").await
+}
+
+/// As [`watch`], of a media type.
+pub async fn watch_as(
+    server: &Running,
+    path: &str,
+    accept: &str,
+) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
     let mut stream = connect(server).await;
-    stream.write_all(head(server, "GET", path, "", 0).as_bytes()).await.unwrap();
+    stream.write_all(accepting(server, path, accept).as_bytes()).await.unwrap();
     let (send, receive) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut lines = BufReader::new(stream).lines();

@@ -1,0 +1,79 @@
+//! How a client wants objects shown: as they are, as a table, or their metadata alone.
+
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::storage::Object;
+
+/// The transformation that a media type asks for: `as` and `v`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Transform {
+    pub(super) kind: String,
+    pub(super) version: String,
+}
+
+/// The transformation of the first media type that this server can write.
+pub(super) fn transform(headers: &HeaderMap) -> Option<Transform> {
+    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
+    let json = |range: &&str| {
+        matches!(
+            range.split(';').next().unwrap_or_default().trim(),
+            "application/json" | "*/*" | "application/*"
+        )
+    };
+    let range = accept.split(',').find(json)?;
+    let parameter = |name: &str| {
+        range.split(';').find_map(|p| p.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    };
+    let version = parameter("v").unwrap_or_else(|| "v1".into());
+    Some(Transform { kind: parameter("as")?, version })
+}
+
+/// Whether a client wants metadata alone, and in which version of meta.k8s.io.
+pub(super) fn metadata(headers: &HeaderMap) -> Option<String> {
+    transform(headers).filter(|t| t.kind.starts_with("PartialObjectMetadata")).map(|t| t.version)
+}
+
+/// Refuses a transformation that is not known.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+    match transform(headers) {
+        Some(t) if !matches!(&*t.kind, "Table" | "PartialObjectMetadata" | "PartialObjectMetadataList") => {
+            let message = "only the following media types are accepted: application/json";
+            Err(ApiError::new(406, "NotAcceptable", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An object's metadata alone.
+pub(super) fn partial(object: &Value, version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": object["metadata"]})
+}
+
+/// Writes an object's metadata alone.
+pub(super) fn write_partial(object: &Object, version: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(partial(&object.parse(), version).to_string().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_json_type_counts() {
+        let of = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, header::HeaderValue::from_static(accept));
+            (metadata(&headers), check(&headers).is_ok())
+        };
+        let v1 = Some("v1".to_owned());
+        assert_eq!(of("application/json"), (None, true));
+        assert_eq!(of("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"), (v1.clone(), true));
+        let protobuf = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        assert_eq!(of(protobuf), (v1, true));
+        assert_eq!(of("application/json, application/json;as=Table"), (None, true));
+        assert_eq!(of("application/json;as=Foo"), (None, false));
+    }
+}
