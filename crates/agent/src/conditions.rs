@@ -67,15 +67,26 @@ pub(crate) async fn keep(api: Api, node: String, mut wanted: watch::Receiver<Vec
 }
 
 /// Between half and the whole of `pause`, so that many nodes do not come back at once.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().hash_one(0u8) % 1024;
     pause / 2 + pause / 2 * u32::try_from(random).unwrap_or_default() / 1024
 }
 
 async fn write(api: &Api, node: &str, wanted: &[Condition]) -> Result<(), Error> {
+    let object = api.get(&format!("/api/v1/nodes/{node}")).await?;
+    write_to(api, node, &object, wanted, Timestamp::now()).await
+}
+
+/// Writes the conditions into the status of a node that was read as `object`, if they are not in it.
+pub(crate) async fn write_to(
+    api: &Api,
+    node: &str,
+    object: &Value,
+    wanted: &[Condition],
+    now: Timestamp,
+) -> Result<(), Error> {
     let path = format!("/api/v1/nodes/{node}");
-    let object = api.get(&path).await?;
-    let Some(conditions) = merged(object.pointer("/status/conditions"), wanted, Timestamp::now()) else {
+    let Some(conditions) = merged(object.pointer("/status/conditions"), wanted, now) else {
         return Ok(());
     };
     // The version makes a concurrent writer of the list a conflict and not a loss.
@@ -103,6 +114,12 @@ fn merged(found: Option<&Value>, wanted: &[Condition], now: Timestamp) -> Option
 }
 
 impl Condition {
+    /// That the node is ready, where it has no kubelet to say so.
+    pub(crate) fn ready() -> Self {
+        let message = "the node has no kubelet; its Weft agent tells that it lives".into();
+        Condition { kind: "Ready", status: true, reason: "WeftAgentLives", message }
+    }
+
     /// As the API has it; none if `old` already says so.
     fn to_json(&self, old: Option<&Value>, now: Timestamp) -> Option<Value> {
         let status = if self.status { "True" } else { "False" };

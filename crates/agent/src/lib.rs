@@ -13,6 +13,7 @@ mod config;
 mod conflist;
 mod files;
 mod forwarding;
+mod heart;
 mod run;
 mod sources;
 mod status;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::sources::Sources;
-use crate::{Agent, AgentConfig, Status, conditions, files};
+use crate::{Agent, AgentConfig, Status, conditions, files, heart};
 
 /// How often everything is looked at, in case a notification was missed.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -31,6 +31,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let mut store = Store::start(api.clone(), StoreConfig { cache, ..StoreConfig::default() });
     let (wanted, conditions) = watch::channel(Vec::new());
     let node = cfg.node_name.clone();
+    let heart = tokio::spawn(heart::keep(api.clone(), node.clone()));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
     let status_file = cfg.state_dir.join("status.json");
     let mut agent = Agent::new(cfg)?;
@@ -51,6 +52,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     };
     let ended = drive(&mut agent, async || store.changed().await, terminated()?, report).await;
     reporter.abort();
+    heart.abort();
     tracing::info!("weft agent ends; what it programmed stays");
     ended
 }

@@ -17,6 +17,7 @@ use weft_store::Api;
 use crate::apiserver;
 use crate::conflist::Networks;
 use crate::daemon::{executable, quiet, release_stdio};
+use crate::hearts;
 use crate::nodes;
 use crate::progress::{Message, Teller};
 use crate::relay;
@@ -95,7 +96,12 @@ async fn keep(
         teller.say(&Message::Ready);
         std::future::pending::<anyhow::Result<()>>().await
     };
-    tokio::select! { outcome = pods => outcome, outcome = announce => outcome }
+    let names: Vec<String> = nodes.iter().map(|node| node.spec.name.clone()).collect();
+    let hearts = async {
+        hearts::keep(&api, &names, &networks).await;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    tokio::select! { outcome = pods => outcome, outcome = announce => outcome, outcome = hearts => outcome }
 }
 
 /// Says at once what every agent would say in its log only: that this kernel lacks the backend.

@@ -15,6 +15,7 @@ pub mod down;
 pub mod enter;
 mod error;
 pub mod exec;
+mod hearts;
 mod keeper;
 mod kubeconfig;
 pub mod launch;

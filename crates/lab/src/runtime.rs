@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::sleep;
 use weft_kernel::Netns;
 use weft_store::{Api, EventKind};
@@ -51,12 +51,19 @@ struct Shared {
     permits: Semaphore,
 }
 
+/// How a pod's task is spoken to.
+struct Life {
+    end: watch::Sender<Option<End>>,
+    /// Tells it to report its status again.
+    report: Arc<Notify>,
+}
+
 /// The pods of all nodes.
 pub(crate) struct Runtime {
     shared: Arc<Shared>,
     hosts: HashMap<String, Arc<Host>>,
-    /// How each pod that has a task is told to end, by UID.
-    pods: HashMap<String, watch::Sender<Option<End>>>,
+    /// The pods that have a task, by UID.
+    pods: HashMap<String, Life>,
     ended: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
 }
 
@@ -124,9 +131,9 @@ impl Runtime {
             seen.insert(pod.metadata.uid.clone());
             self.observe(pod);
         }
-        for (uid, end) in &self.pods {
+        for (uid, life) in &self.pods {
             if !seen.contains(uid) {
-                end.send_replace(Some(End::Gone));
+                life.end.send_replace(Some(End::Gone));
             }
         }
     }
@@ -137,8 +144,8 @@ impl Runtime {
         match (kind, PodObject::parse(object)) {
             (EventKind::Added | EventKind::Modified, Some(pod)) => self.observe(pod),
             (EventKind::Deleted, Some(pod)) => {
-                if let Some(end) = self.pods.get(&pod.metadata.uid) {
-                    end.send_replace(Some(End::Gone));
+                if let Some(life) = self.pods.get(&pod.metadata.uid) {
+                    life.end.send_replace(Some(End::Gone));
                 }
             }
             _ => {}
@@ -148,8 +155,11 @@ impl Runtime {
 
     fn observe(&mut self, pod: PodObject) {
         let leaving = pod.metadata.deletion_timestamp.is_some();
-        if let Some(end) = self.pods.get(&pod.metadata.uid) {
-            end.send_if_modified(|end| {
+        if let Some(life) = self.pods.get(&pod.metadata.uid) {
+            if pod.was_taken_for_dead() {
+                life.report.notify_one();
+            }
+            life.end.send_if_modified(|end| {
                 let first = leaving && end.is_none();
                 if first {
                     *end = Some(End::Deleted);
@@ -164,8 +174,9 @@ impl Runtime {
         }
         let end = watch::Sender::new(leaving.then_some(End::Deleted));
         let (uid, ended) = (pod.metadata.uid.clone(), self.ended.0.clone());
-        let live = life::live(self.shared.clone(), host.clone(), pod, end.subscribe());
-        self.pods.insert(uid.clone(), end);
+        let report = Arc::new(Notify::new());
+        let live = life::live(self.shared.clone(), host.clone(), pod, end.subscribe(), report.clone());
+        self.pods.insert(uid.clone(), Life { end, report });
         tokio::spawn(async move {
             live.await;
             // Nobody listens when the lab ends.

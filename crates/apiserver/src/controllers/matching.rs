@@ -22,18 +22,29 @@ pub(super) fn obstacle(pod: &Value, node: &Value, extra: &[&str]) -> Option<Stri
         let text = |field: &str| taint[field].as_str().unwrap_or_default();
         return Some(format!("node(s) had untolerated taint {{{}: {}}}", text("key"), text("value")));
     }
+    (!selected(pod, node)).then(|| "node(s) didn't match Pod's node affinity/selector".to_owned())
+}
+
+/// Whether the node is one that the pod's node selector and its required node affinity name.
+pub(super) fn selected(pod: &Value, node: &Value) -> bool {
+    let spec = &pod["spec"];
     let selected = spec["nodeSelector"]
         .as_object()
         .is_none_or(|wanted| wanted.iter().all(|(key, value)| node["metadata"]["labels"][key] == *value));
     let required = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    if selected && (required.is_null() || list(&required["nodeSelectorTerms"]).any(|term| fits(term, node))) {
-        None
-    } else {
-        Some("node(s) didn't match Pod's node affinity/selector".to_owned())
-    }
+    selected && (required.is_null() || list(&required["nodeSelectorTerms"]).any(|term| fits(term, node)))
 }
 
-fn tolerates(toleration: &Value, taint: &Value) -> bool {
+/// Whether the pod tolerates all of the node's taints that keep pods away.
+pub(super) fn tolerated(pod: &Value, node: &Value) -> bool {
+    let hard = |taint: &&Value| taint["effect"] == "NoSchedule" || taint["effect"] == "NoExecute";
+    let tolerates_it =
+        |taint| list(&pod["spec"]["tolerations"]).any(|toleration| tolerates(toleration, taint));
+    list(&node["spec"]["taints"]).filter(hard).all(tolerates_it)
+}
+
+/// Whether a toleration is for this taint.
+pub(super) fn tolerates(toleration: &Value, taint: &Value) -> bool {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let effect = text(&toleration["effect"]);
     if !effect.is_empty() && taint["effect"] != effect.as_str() {

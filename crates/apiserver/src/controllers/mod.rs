@@ -7,12 +7,14 @@
 //! kind is known whole.
 
 mod action;
+mod alarms;
 mod disruption;
 mod endpoints;
+mod events;
 mod feed;
 mod gc;
 mod matching;
-mod node_cidr;
+mod nodes;
 mod object;
 mod quantity;
 mod runner;
@@ -79,5 +81,7 @@ pub fn spawn(registry: Registry, config: ControllersConfig) -> Controllers {
 mod deletion_tests;
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;

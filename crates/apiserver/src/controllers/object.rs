@@ -22,6 +22,11 @@ pub(super) fn version(object: &Value) -> u64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
+/// A time as Kubernetes writes it: UTC, whole seconds.
+pub(super) fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The elements of a list, or none.
 pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
@@ -77,8 +82,12 @@ pub(super) fn with_condition(
     now: &str,
 ) -> Value {
     let status = if status { "True" } else { "False" };
-    let mut new = json!({"type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": now});
+    let mut new = json!({"type": kind, "status": status, "lastTransitionTime": now});
+    for (field, text) in [("reason", reason), ("message", message)] {
+        if !text.is_empty() {
+            new[field] = json!(text);
+        }
+    }
     let mut conditions: Vec<Value> = list(old).filter(|c| c["type"] != kind).cloned().collect();
     if let Some(before) = list(old).find(|c| c["type"] == kind && c["status"] == status) {
         new["lastTransitionTime"] = before["lastTransitionTime"].clone();

@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::action::{Action, Outcome};
+use super::alarms::Alarms;
 use super::feed::{Feeds, News};
 use super::world::{Key, World};
-use super::{ControllersConfig, disruption, endpoints, gc, node_cidr, scheduler, workloads};
+use super::{ControllersConfig, disruption, endpoints, gc, nodes, scheduler, workloads};
 use crate::ApiError;
 use crate::kinds;
 use crate::registry::{Part, Registry};
@@ -20,6 +22,8 @@ pub(super) const WRITES: usize = 256;
 const GATHER: Duration = Duration::from_millis(3);
 /// How long after a write whose end is unknown the store is asked again.
 const DOUBT: Duration = Duration::from_millis(100);
+/// The longest pause between two looks at the clock.
+const TICK: Duration = Duration::from_secs(5);
 
 pub(super) struct Runner {
     registry: Registry,
@@ -28,6 +32,10 @@ pub(super) struct Runner {
     world: World,
     /// What failed: how often, and when to try again.
     retries: HashMap<Key, (u32, Instant)>,
+    /// What to look at again and when.
+    alarms: Alarms,
+    /// The time when the loop began, by the wall's clock and by one that never jumps.
+    began: (Timestamp, Instant),
     /// Whether a write failed that may have been done nevertheless.
     in_doubt: bool,
 }
@@ -35,8 +43,9 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(registry: Registry, config: ControllersConfig) -> Self {
         let feeds = Feeds::new(registry.clone());
-        let (world, retries) = (World::default(), HashMap::new());
-        Runner { registry, config, feeds, world, retries, in_doubt: false }
+        let began = (Timestamp::now(), Instant::now());
+        let (world, retries, alarms) = (World::default(), HashMap::new(), Alarms::default());
+        Runner { registry, config, feeds, world, retries, alarms, began, in_doubt: false }
     }
 
     /// Runs for ever.
@@ -45,6 +54,7 @@ impl Runner {
         loop {
             self.wait().await;
             tokio::time::sleep(GATHER).await;
+            self.world.advance(self.now());
             while let Some(more) = self.feeds.try_next() {
                 self.learn(more);
             }
@@ -52,6 +62,7 @@ impl Runner {
                 continue;
             }
             self.wake_retries();
+            self.world.dirty.extend(self.alarms.take(self.world.now));
             while !self.world.dirty.is_empty() && !self.in_doubt {
                 self.act().await;
             }
@@ -61,20 +72,19 @@ impl Runner {
         }
     }
 
-    /// Returns when there is news, or something to try again.
+    fn now(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.began.1.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.began.0.saturating_add(passed).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns when there is news, or something to look at again.
     async fn wait(&mut self) {
-        let next = self.retries.values().map(|(_, at)| *at).min();
-        let patience = async {
-            match next {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let first = tokio::select! {
-            first = self.feeds.next() => Some(first),
-            () = patience => None,
-        };
-        if let Some(first) = first {
+        let retry = self.retries.values().map(|(_, at)| at.saturating_duration_since(Instant::now()));
+        let alarm = self.alarms.next().map(|at| at.duration_since(self.now()));
+        let alarm = alarm.map(|left| Duration::try_from(left).unwrap_or_default());
+        let patience = retry.chain(alarm).chain([TICK]).min().unwrap_or(TICK);
+        if let Ok(first) = tokio::time::timeout(patience, self.feeds.next()).await {
+            self.world.advance(self.now());
             self.learn(first);
         }
     }
@@ -94,7 +104,8 @@ impl Runner {
             tokio::time::sleep(DOUBT).await;
             let probe =
                 self.registry.modify(&kinds::NAMESPACES, None, "default", Part::Whole, |_| Ok(())).await;
-            if !probe.is_err_and(|error| unknown(&error)) {
+            let seen = self.registry.current().await;
+            if !probe.is_err_and(|error| unknown(&error)) && seen.is_ok() {
                 break;
             }
         }
@@ -112,8 +123,8 @@ impl Runner {
 
     /// Plans for all that is marked, writes, and learns what was written.
     async fn act(&mut self) {
-        let dirty = std::mem::take(&mut self.world.dirty);
-        let planned = self.plan(&dirty.into_iter().collect::<Vec<_>>());
+        let dirty = self.world.take_dirty();
+        let planned = self.plan(&dirty);
         let (registry, feeds) = (&self.registry, &self.feeds);
         let find = |name: &str| feeds.kind(name);
         let writes = planned.into_iter().map(|(key, action)| {
@@ -167,7 +178,8 @@ impl Runner {
             let limit = if self.retries.contains_key(key) { 1 } else { usize::MAX };
             planned.extend(actions.into_iter().take(limit).map(|action| (key.clone(), action)));
         }
-        planned.extend(node_cidr::plan(&self.world, dirty, &self.config, &now));
+        planned.extend(nodes::plan(&self.world, dirty, &mut self.alarms));
+        planned.extend(nodes::cidr::plan(&self.world, dirty, &self.config, &now));
         planned.extend(scheduler::plan(&self.world, dirty, &now));
         let busy: HashSet<&Key> = planned.iter().map(|(key, _)| key).collect();
         for key in dirty.iter().filter(|key| !busy.contains(key)) {

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::disruption;
-use super::endpoints;
 use super::object;
+use super::scheduler::{self, Load, Room};
 use super::selection::{self, Selection};
+use super::{disruption, endpoints, nodes};
 use crate::label_selector;
 use crate::resource::Resource;
+
+const LEASES: &str = "leases.coordination.k8s.io";
 
 /// One object: the kind as `deployments.apps`, namespace (or nothing) and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,12 +56,25 @@ pub(super) struct World {
     dependents: HashMap<String, BTreeSet<Key>>,
     /// Uids that our own deletion ended before the watch told so.
     gone: HashSet<String>,
-    /// Pods that are not finished, by node.
-    pub(super) load: HashMap<String, usize>,
+    /// What the pods that are not finished ask of each node.
+    pub(super) load: Load,
+    /// Pods that are bound to a node, by node.
+    on_node: HashMap<String, BTreeSet<Key>>,
+    /// When nodes were heard of.
+    pub(super) hearts: nodes::Hearts,
+    /// The time now, for all planners.
+    pub(super) now: Timestamp,
+    /// How many nodes are ready.
+    ready_nodes: usize,
     /// Which Services choose which pods.
     selection: Selection,
     /// Pods that wait for a node.
     unscheduled: BTreeSet<Key>,
+    /// Pods on nodes that keep others away by anti-affinity.
+    shunning: BTreeSet<Key>,
+    /// Whether a pod left its node since the last plan, and whether one came to one.
+    freed: bool,
+    settled: bool,
     /// Nodes that were deleted, until they return.
     pub(super) lost_nodes: BTreeSet<String>,
     /// Kinds of which every object is known, by apiVersion and kind.
@@ -86,6 +102,39 @@ impl World {
         keys.filter_map(|key| Some((key, self.objects.get(key)?)))
     }
 
+    /// Whether any node is ready.
+    pub(super) fn any_node_ready(&self) -> bool {
+        self.ready_nodes > 0
+    }
+
+    /// The pods that are bound to a node, finished or not.
+    pub(super) fn pods_on<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Arc<Value>> {
+        self.on_node.get(node).into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// The pods on nodes that keep others away by anti-affinity.
+    pub(super) fn shunning(&self) -> impl Iterator<Item = &Value> {
+        self.shunning.iter().filter_map(|key| self.objects.get(key)).map(|pod| &**pod)
+    }
+
+    /// Takes what must be looked at again. Where a pod left its node, those that wait for one are among it;
+    /// where one came to a node, those that wait for company.
+    pub(super) fn take_dirty(&mut self) -> Vec<Key> {
+        let (freed, settled) = (std::mem::take(&mut self.freed), std::mem::take(&mut self.settled));
+        if freed || settled {
+            let seeks = |key: &&Key| self.objects.get(key).is_some_and(|pod| scheduler::seeks(pod));
+            let waiting = self.unscheduled.iter().filter(|key| freed || seeks(key)).cloned();
+            self.dirty.extend(waiting);
+        }
+        std::mem::take(&mut self.dirty).into_iter().collect()
+    }
+
+    /// Lets time pass.
+    pub(super) fn advance(&mut self, now: Timestamp) {
+        self.hearts.pass(self.now, now);
+        self.now = now;
+    }
+
     /// The objects of a kind that name this owner.
     pub(super) fn owned<'a>(
         &'a self,
@@ -97,10 +146,10 @@ impl World {
     }
 
     /// The pods of a namespace that have all these labels.
-    pub(super) fn selected<'a>(
+    pub(super) fn selected<'a, 's>(
         &'a self,
-        namespace: &'a str,
-        selector: &'a Map<String, Value>,
+        namespace: &'s str,
+        selector: &'s Map<String, Value>,
     ) -> impl Iterator<Item = &'a Value> {
         let names = self.selection.pods(namespace, selector);
         let pods = names.filter_map(move |name| self.objects.get(&Key::new("pods", namespace, name)));
@@ -108,21 +157,21 @@ impl World {
     }
 
     /// The pods of a namespace that have all these labels; all pods of it when there are none.
-    pub(super) fn labelled<'a>(
+    pub(super) fn labelled<'a: 's, 's>(
         &'a self,
-        namespace: &'a str,
-        labels: Option<&'a Map<String, Value>>,
-    ) -> Box<dyn Iterator<Item = &'a Value> + 'a> {
+        namespace: &'s str,
+        labels: Option<&'s Map<String, Value>>,
+    ) -> Box<dyn Iterator<Item = &'a Value> + 's> {
         match labels.filter(|labels| !labels.is_empty()) {
             Some(labels) => Box::new(self.selected(namespace, labels)),
             None => Box::new(self.in_namespace("pods", namespace).map(|(_, pod)| &**pod)),
         }
     }
 
-    fn in_namespace<'a>(
+    fn in_namespace<'a, 's>(
         &'a self,
-        kind: &'a str,
-        namespace: &'a str,
+        kind: &'s str,
+        namespace: &'s str,
     ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
         let all = self.objects.range(Key::new(kind, namespace, "")..);
         all.take_while(move |(key, _)| &*key.kind == kind && key.namespace == namespace)
@@ -195,15 +244,28 @@ impl World {
                 }
             }
         }
-        if &*key.kind == "services" {
-            self.selection.remove_service(old);
+        match &*key.kind {
+            "services" => self.selection.remove_service(old),
+            "nodes" if object::ready(old) => self.ready_nodes -= 1,
+            "pods" => self.unlink_pod(key, old),
+            _ => {}
         }
-        if &*key.kind == "pods" {
-            self.selection.remove_pod(old);
-            self.unscheduled.remove(key);
-            if let Some(count) = object::node_of(old).filter(|_| !object::finished(old)) {
-                self.load.entry(count.to_owned()).and_modify(|count| *count = count.saturating_sub(1));
+    }
+
+    fn unlink_pod(&mut self, key: &Key, old: &Value) {
+        self.selection.remove_pod(old);
+        self.unscheduled.remove(key);
+        self.shunning.remove(key);
+        let Some(node) = object::node_of(old) else { return };
+        if let Some(pods) = self.on_node.get_mut(node) {
+            pods.remove(key);
+            if pods.is_empty() {
+                self.on_node.remove(node);
             }
+        }
+        if !object::finished(old) {
+            self.load.entry(node.to_owned()).and_modify(|held| held.take(Room::asked(old)));
+            self.freed = true;
         }
     }
 
@@ -214,13 +276,24 @@ impl World {
                 self.count(key, object);
             }
             "services" => self.selection.put_service(object),
+            "nodes" if object::ready(object) => self.ready_nodes += 1,
+            LEASES if key.namespace == nodes::LEASES => self.hearts.hear(object, self.now),
             _ => {}
         }
     }
 
     fn count(&mut self, key: &Key, pod: &Value) {
+        if let Some(node) = object::node_of(pod) {
+            self.on_node.entry(node.to_owned()).or_default().insert(key.clone());
+        }
         match object::node_of(pod) {
-            Some(node) if !object::finished(pod) => *self.load.entry(node.to_owned()).or_default() += 1,
+            Some(node) if !object::finished(pod) => {
+                self.load.entry(node.to_owned()).or_default().add(Room::asked(pod));
+                self.settled = true;
+                if scheduler::shuns(pod) {
+                    self.shunning.insert(key.clone());
+                }
+            }
             None if object::active(pod) => drop(self.unscheduled.insert(key.clone())),
             _ => {}
         }
@@ -250,6 +323,12 @@ impl World {
             "pods" => {
                 self.touch_services(key, old, new);
                 self.touch_budgets(key, old, new);
+            }
+            LEASES if key.namespace == nodes::LEASES => {
+                if new.is_none() {
+                    self.hearts.forget(&key.name);
+                }
+                self.dirty.insert(Key::new("nodes", "", &key.name));
             }
             // Somebody may have changed what a Service has.
             "endpoints" => drop(self.dirty.insert(Key::new("services", &key.namespace, &key.name))),
@@ -290,7 +369,8 @@ impl World {
     fn touch_node(&mut self, name: &str, old: Option<&Value>, new: Option<&Value>) {
         let face = |node: &Value| {
             let (meta, spec, status) = (&node["metadata"], &node["spec"], &node["status"]);
-            [&meta["labels"], &spec["taints"], &spec["unschedulable"], &status["allocatable"]]
+            let ready = Value::from(nodes::ready_status(node));
+            [&meta["labels"], &spec["taints"], &spec["unschedulable"], &status["allocatable"], &ready]
                 .map(Clone::clone)
         };
         if old.map(face) == new.map(face) {
@@ -304,9 +384,13 @@ impl World {
             self.lost_nodes.remove(name);
         } else {
             self.lost_nodes.insert(name.to_owned());
-            let on = self.of_kind("pods").filter(|(_, pod)| object::node_of(pod) == Some(name));
-            let on: Vec<Key> = on.map(|(key, _)| key.clone()).collect();
-            self.dirty.extend(on);
+        }
+        self.dirty.extend(self.on_node.get(name).into_iter().flatten().cloned());
+        let readiness = |node: Option<&Value>| node.is_some_and(object::ready);
+        // The first ready node, and the end of the last, change what the others' silence means.
+        if readiness(old) != readiness(new) && self.ready_nodes <= 1 {
+            let nodes: Vec<Key> = self.of_kind("nodes").map(|(key, _)| key.clone()).collect();
+            self.dirty.extend(nodes);
         }
         let sets: Vec<Key> = self.of_kind("daemonsets.apps").map(|(key, _)| key.clone()).collect();
         self.dirty.extend(sets);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use weft_kernel::Netns;
 
@@ -37,15 +37,21 @@ pub(super) enum End {
 type Ending = watch::Receiver<Option<End>>;
 
 /// Lives the pod's life. Returns when nothing of it is left.
-pub(super) async fn live(shared: Arc<Shared>, host: Arc<Host>, pod: PodObject, mut ending: Ending) {
+pub(super) async fn live(
+    shared: Arc<Shared>,
+    host: Arc<Host>,
+    pod: PodObject,
+    mut ending: Ending,
+    report: Arc<Notify>,
+) {
     if let Some(why) = &pod.unreadable {
         let message = format!("the pod's specification cannot be read: {why}");
         patch_status(&shared, &pod, &status::waiting(&pod, &host.ips, &message), &mut ending).await;
         told(&mut ending).await;
     } else if pod.spec.host_network {
-        live_on_host(&shared, &host, &pod, &mut ending).await;
+        live_on_host(&shared, &host, &pod, &mut ending, &report).await;
     } else {
-        live_in_sandbox(&shared, &host, &pod, &mut ending).await;
+        live_in_sandbox(&shared, &host, &pod, &mut ending, &report).await;
     }
     let end = *ending.borrow();
     if end == Some(End::Deleted) {
@@ -53,7 +59,7 @@ pub(super) async fn live(shared: Arc<Shared>, host: Arc<Host>, pod: PodObject, m
     }
 }
 
-async fn live_on_host(shared: &Shared, host: &Host, pod: &PodObject, ending: &mut Ending) {
+async fn live_on_host(shared: &Shared, host: &Host, pod: &PodObject, ending: &mut Ending, report: &Notify) {
     if ending.borrow().is_some() {
         return;
     }
@@ -61,11 +67,17 @@ async fn live_on_host(shared: &Shared, host: &Host, pod: &PodObject, ending: &mu
     if let Err(error) = record.write(&shared.state) {
         tracing::warn!("{}: {error:#}", pod.key());
     }
-    serve(shared, host, pod, &host.netns, &host.ips, ending).await;
+    serve(shared, host, pod, (&host.netns, &host.ips), ending, report).await;
     let _ = std::fs::remove_file(PodRecord::path(&shared.state, &pod.metadata.uid));
 }
 
-async fn live_in_sandbox(shared: &Shared, host: &Host, pod: &PodObject, ending: &mut Ending) {
+async fn live_in_sandbox(
+    shared: &Shared,
+    host: &Host,
+    pod: &PodObject,
+    ending: &mut Ending,
+    report: &Notify,
+) {
     let mut pause = FIRST_PAUSE;
     while ending.borrow().is_none() {
         let Some(conflist) = network(shared, host, pod, ending).await else { return };
@@ -78,7 +90,7 @@ async fn live_in_sandbox(shared: &Shared, host: &Host, pod: &PodObject, ending: 
             make(&mut sandbox, ending).await
         };
         if let Some(Ok((netns, ips))) = &made {
-            serve(shared, host, pod, netns, ips, ending).await;
+            serve(shared, host, pod, (netns, ips), ending, report).await;
         }
         if let Some(Err(error)) = made {
             let message = format!("the pod's network cannot be made: {error:#}");
@@ -132,9 +144,9 @@ async fn serve(
     shared: &Shared,
     host: &Host,
     pod: &PodObject,
-    netns: &Netns,
-    ips: &[IpAddr],
+    (netns, ips): (&Netns, &[IpAddr]),
     ending: &mut Ending,
+    report: &Notify,
 ) {
     let meta = &pod.metadata;
     let identity =
@@ -149,7 +161,11 @@ async fn serve(
             reported = Some(unserved);
         }
         let again = async { if complete { std::future::pending().await } else { sleep(RETRY_PORTS).await } };
-        tokio::select! { _ = told(ending) => {}, () = again => {} }
+        tokio::select! {
+            _ = told(ending) => {}
+            () = again => {}
+            () = report.notified() => reported = None,
+        }
         responder.stop().await;
     }
 }

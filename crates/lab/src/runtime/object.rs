@@ -52,6 +52,13 @@ pub(crate) struct Port {
 pub(crate) struct Status {
     pub(crate) phase: Option<String>,
     pub(crate) start_time: Option<String>,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    reason: Option<String>,
 }
 
 impl PodObject {
@@ -77,6 +84,11 @@ impl PodObject {
 
     pub(crate) fn has_finished(&self) -> bool {
         matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    /// Whether others wrote that the pod is not ready, because its node was silent.
+    pub(crate) fn was_taken_for_dead(&self) -> bool {
+        self.status.conditions.iter().any(|one| one.reason.as_deref() == Some("NodeNotReady"))
     }
 
     /// `namespace/name`.

@@ -233,7 +233,16 @@ fn made_by_cluster(kind: &str, object: &Value) -> bool {
     let name = text(object, "/metadata/name");
     let namespace = text(object, "/metadata/namespace");
     match kind {
-        "Service" | "Endpoints" | "EndpointSlice" => namespace == "default" && name == "kubernetes",
+        "Service" => namespace == "default" && name == "kubernetes",
+        // Those that follow from Services are the controllers'.
+        "Endpoints" | "EndpointSlice" => {
+            let labels = object.pointer("/metadata/labels");
+            let managed = |key: &str| labels.is_some_and(|labels| labels.get(key).is_some());
+            (namespace == "default" && name == "kubernetes")
+                || managed("endpointslice.kubernetes.io/managed-by")
+                || managed("endpoints.kubernetes.io/managed-by")
+        }
+        "Lease" => namespace == "kube-node-lease" || namespace == "kube-system",
         "ConfigMap" => name == "kube-root-ca.crt",
         "ServiceAccount" => name == "default",
         "PriorityClass" => name.starts_with("system-"),

@@ -1,99 +1,43 @@
 //! Services and pods in a world of their own: what is planned is written at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::super::sim::Sim;
 use super::*;
-use crate::kinds;
-use crate::patch::Patch;
-use crate::resource::Resource;
 
-#[derive(Default)]
 struct Lab {
-    world: World,
-    version: u64,
-}
-
-fn resource(kind: &str) -> &'static Resource {
-    kinds::BUILT_IN.iter().copied().find(|r| r.qualified() == kind).unwrap()
+    sim: Sim,
 }
 
 impl Lab {
     fn with_nodes(zones: &[&str]) -> Self {
-        let mut lab = Lab::default();
+        let mut sim = Sim::default();
         for (i, zone) in zones.iter().enumerate() {
-            let name = format!("n{i}");
             let labels = json!({"topology.kubernetes.io/zone": zone});
-            lab.put("nodes", json!({"metadata": {"name": name, "uid": name, "labels": labels},
+            sim.put("nodes", json!({"metadata": {"name": format!("n{i}"), "labels": labels},
                 "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]}}));
         }
-        lab
-    }
-
-    fn put(&mut self, kind: &str, mut object: Value) {
-        self.version += 1;
-        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        if object["metadata"]["namespace"].is_null() && resource(kind).namespaced {
-            object["metadata"]["namespace"] = json!("shop");
-        }
-        self.world.put(resource(kind), Arc::new(object));
-    }
-
-    fn remove(&mut self, kind: &str, name: &str) {
-        if let Some(object) = self.world.get(&Key::new(kind, "shop", name)).cloned() {
-            self.world.remove(resource(kind), &object);
-        }
+        Lab { sim }
     }
 
     fn service(&mut self, name: &str, spec: Value) {
-        let uid = format!("uid-{name}");
-        self.put(
-            "services",
-            json!({"metadata": {"name": name, "uid": uid, "labels": {"team": "a"}}, "spec": spec}),
-        );
+        self.sim.put("services", json!({"metadata": {"name": name, "labels": {"team": "a"}}, "spec": spec}));
     }
 
     fn pod(&mut self, name: &str, app: &str, node: &str, ip: &str, ready: bool) {
-        self.put("pods", pod(name, app, node, ip, ready));
+        self.sim.put("pods", pod(name, app, node, ip, ready));
     }
 
     /// Writes until nothing is left to write; how many writes of slices that took.
     fn settle(&mut self) -> usize {
-        let mut writes = 0;
-        while !self.world.dirty.is_empty() {
-            let dirty = std::mem::take(&mut self.world.dirty);
-            let actions: Vec<Action> = dirty.iter().flat_map(|key| plan(&self.world, key)).collect();
-            writes += actions.iter().filter(|action| action.kind() == SLICES).count();
-            actions.into_iter().for_each(|action| self.perform(action));
-        }
-        writes
-    }
-
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::Create { kind, namespace, mut object } => {
-                let name =
-                    object["metadata"]["generateName"].as_str().map(|g| format!("{g}{}", self.version));
-                let name = name.unwrap_or_else(|| object::name(&object).to_owned());
-                object["metadata"]["uid"] = json!(format!("uid-{name}"));
-                object["metadata"]["name"] = json!(name);
-                object["metadata"]["namespace"] = json!(namespace);
-                self.put(kind, object);
-            }
-            Action::Patch { key, patch, .. } => {
-                let mut object = (**self.world.get(&key).unwrap()).clone();
-                Patch::Merge(patch).apply(&mut object).unwrap();
-                self.put(&key.kind, object);
-            }
-            Action::Delete { key, .. } => self.remove(&key.kind, &key.name),
-            other => panic!("{other:?}"),
-        }
+        let plan = |world: &World, dirty: &[Key]| dirty.iter().flat_map(|key| plan(world, key)).collect();
+        self.sim.settle(plan).iter().filter(|action| action.kind() == SLICES).count()
     }
 
     fn slices(&self, service: &str) -> Vec<&Value> {
-        let slices = self.world.of_kind(SLICES).map(|(_, slice)| &**slice);
+        let slices = self.sim.world.of_kind(SLICES).map(|(_, slice)| &**slice);
         slices.filter(|slice| slice["metadata"]["labels"][NAME] == service).collect()
     }
 
@@ -107,7 +51,7 @@ impl Lab {
     }
 
     fn endpoints(&self, service: &str) -> Value {
-        self.world.get(&Key::new("endpoints", "shop", service)).map_or(Value::Null, |o| (**o).clone())
+        self.sim.get("endpoints", service)
     }
 }
 
@@ -153,7 +97,7 @@ fn a_slice_tells_all_of_an_endpoint() {
             "targetRef": {"kind": "Pod", "namespace": "shop", "name": "a", "uid": "a"}}],
             "ports": [{"name": "main", "port": 8080, "protocol": "TCP"}]}])
     );
-    lab.remove("services", "web");
+    lab.sim.remove("services", "web");
     lab.settle();
     assert!(lab.endpoints("web").is_null(), "Endpoints have no owner, and go with their Service");
 }
@@ -170,7 +114,7 @@ fn families_port_sets_and_headless_names_have_slices_of_their_own() {
     second["spec"]["hostname"] = json!("b-0");
     second["spec"]["subdomain"] = json!("web");
     lab.pod("a", "web", "n0", "10.0.0.1", true);
-    lab.put("pods", second);
+    lab.sim.put("pods", second);
     lab.settle();
     let kinds: BTreeSet<String> =
         lab.slices("web").iter().map(|s| format!("{} {}", s["addressType"], s["ports"][0]["port"])).collect();
@@ -195,14 +139,14 @@ fn readiness_ends_in_steps() {
     lab.service("all", all);
     let mut ending = pod("a", "web", "n0", "10.0.0.1", true);
     ending["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
-    lab.put("pods", ending.clone());
+    lab.sim.put("pods", ending.clone());
     lab.settle();
     let conditions = |lab: &Lab, service: &str| lab.slices(service)[0]["endpoints"][0]["conditions"].clone();
     assert_eq!(conditions(&lab, "web"), json!({"ready": false, "serving": true, "terminating": true}));
     assert_eq!(conditions(&lab, "all"), json!({"ready": true, "serving": true, "terminating": true}));
     assert_eq!(lab.endpoints("web")["subsets"], json!([]));
     ending["status"]["phase"] = json!("Succeeded");
-    lab.put("pods", ending);
+    lab.sim.put("pods", ending);
     lab.settle();
     let [slice] = &lab.slices("web")[..] else { panic!() };
     assert_eq!((&slice["endpoints"], &slice["ports"]), (&json!([]), &json!([])), "one empty slice is left");
@@ -217,9 +161,9 @@ fn hints_follow_the_traffic_distribution() {
         lab.service(service, spec);
     }
     lab.service("auto", web());
-    let mut auto = (**lab.world.get(&Key::new("services", "shop", "auto")).unwrap()).clone();
+    let mut auto = lab.sim.get("services", "auto");
     auto["metadata"]["annotations"] = json!({"service.kubernetes.io/topology-mode": "Auto"});
-    lab.put("services", auto);
+    lab.sim.put("services", auto);
     for i in 0..4 {
         lab.pod(&format!("p{i}"), "web", "n0", &format!("10.0.0.{i}"), true);
     }
@@ -258,14 +202,14 @@ fn ten_thousand_pods_change_one_slice_at_a_time() {
     let annotations = lab.endpoints("web")["metadata"]["annotations"].clone();
     assert_eq!(annotations["endpoints.kubernetes.io/over-capacity"], "truncated");
     lab.pod("unrelated", "db", "n0", "10.9.9.9", true);
-    assert_eq!(lab.world.dirty.len(), 1, "it concerns no Service");
+    assert_eq!(lab.sim.world.dirty.len(), 1, "it concerns no Service");
     for (i, ready) in [(77, false), (5_000, false), (77, true)] {
         let (name, ip) = name(i);
         lab.pod(&name, "web", "n0", &ip, ready);
         assert_eq!(lab.settle(), 1);
     }
     let (gone, ip) = name(123);
-    lab.remove("pods", &gone);
+    lab.sim.remove("pods", &gone);
     lab.pod("new", "web", "n0", &ip, true);
     assert_eq!(lab.settle(), 1, "the new one takes the place of the old");
 }
@@ -282,7 +226,7 @@ proptest! {
             for (i, what) in step {
                 let (name, ip) = (format!("p{i}"), format!("10.0.1.{i}"));
                 if what == 0 {
-                    lab.remove("pods", &name);
+                    lab.sim.remove("pods", &name);
                     oracle.remove(&i);
                 } else {
                     let ready = what > 1;

@@ -3,18 +3,19 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::ControllersConfig;
-use super::action::Action;
-use super::object;
-use super::scheduler::natural;
-use super::world::{Key, World};
+use super::super::ControllersConfig;
+use super::super::action::Action;
+use super::super::events;
+use super::super::object;
+use super::super::scheduler::natural;
+use super::super::world::{Key, World};
 use crate::registry::Part;
 
 /// The condition of a node that gets no CIDR.
 const CONDITION: &str = "PodCIDRAssigned";
 
 /// CIDRs for the nodes among `dirty` that have none: the lowest free, nodes in the order of their names.
-pub(super) fn plan(
+pub(in super::super) fn plan(
     world: &World,
     dirty: &[Key],
     config: &ControllersConfig,
@@ -86,13 +87,7 @@ fn refuse(key: &Key, node: &Value, why: &str, now: &str) -> Vec<Action> {
         return Vec::new();
     }
     tracing::warn!("node {} gets no pod CIDR: {why}", key.name);
-    let event = json!({
-        "metadata": {"generateName": format!("{}.", key.name)},
-        "involvedObject": {"kind": "Node", "apiVersion": "v1", "name": key.name, "uid": object::uid(node)},
-        "reason": "CIDRNotAvailable", "message": why, "type": "Warning", "count": 1,
-        "source": {"component": "weft-apiserver"}, "firstTimestamp": now, "lastTimestamp": now,
-    });
-    let event = Action::Create { kind: "events", namespace: "default".to_owned(), object: event };
+    let event = events::about(node, "Node", "Warning", "CIDRNotAvailable", why, now);
     vec![condition(key, node, false, "CIDRNotAvailable", why, now), event]
 }
 

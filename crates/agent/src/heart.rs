@@ -1,0 +1,68 @@
+//! The sign of life of a node that has no kubelet: its Lease, and its Ready condition. Where a kubelet
+//! reports the node, that is the kubelet's to tell.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use weft_store::{Api, Error, HEARTBEAT, renew_node_lease};
+
+use crate::conditions::{self, Condition};
+
+/// How often a node with a kubelet is looked at again.
+const KUBELET: Duration = Duration::from_secs(300);
+
+/// Tells that the node lives, for good.
+pub(crate) async fn keep(api: Api, node: String) {
+    loop {
+        let pause = match beat(&api, &node).await {
+            Ok(Reporter::Kubelet) => KUBELET,
+            Ok(Reporter::Agent) => HEARTBEAT,
+            Err(error) => {
+                tracing::debug!("tell that node {node} lives: {error}");
+                HEARTBEAT
+            }
+        };
+        tokio::time::sleep(conditions::jittered(pause)).await;
+    }
+}
+
+/// Who tells that a node lives.
+#[derive(Debug, PartialEq)]
+enum Reporter {
+    Kubelet,
+    Agent,
+}
+
+async fn beat(api: &Api, node: &str) -> Result<Reporter, Error> {
+    let object = api.get(&format!("/api/v1/nodes/{node}")).await?;
+    if reporter(&object) == Reporter::Kubelet {
+        return Ok(Reporter::Kubelet);
+    }
+    renew_node_lease(api, node).await?;
+    conditions::write_to(api, node, &object, &[Condition::ready()], Timestamp::now()).await?;
+    Ok(Reporter::Agent)
+}
+
+/// A kubelet tells its version with the first status that it reports.
+fn reporter(node: &Value) -> Reporter {
+    let version = node.pointer("/status/nodeInfo/kubeletVersion").and_then(Value::as_str);
+    if version.unwrap_or_default().is_empty() { Reporter::Agent } else { Reporter::Kubelet }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_kubelet_is_known_by_its_version() {
+        assert_eq!(
+            reporter(&json!({"status": {"nodeInfo": {"kubeletVersion": "v1.34.0"}}})),
+            Reporter::Kubelet
+        );
+        assert_eq!(reporter(&json!({"status": {"nodeInfo": {"kubeletVersion": ""}}})), Reporter::Agent);
+        assert_eq!(reporter(&json!({"metadata": {"name": "bare"}})), Reporter::Agent);
+    }
+}

@@ -1,0 +1,29 @@
+//! Events, for people who look at an object with `kubectl describe`.
+
+use serde_json::{Value, json};
+
+use super::action::Action;
+use super::object;
+
+/// An event about an object; `kind` is its kind, of the core group, and `severity` Normal or Warning.
+pub(super) fn about(
+    object: &Value,
+    kind: &str,
+    severity: &str,
+    reason: &str,
+    message: &str,
+    now: &str,
+) -> Action {
+    let (name, namespace) = (object::name(object), object::namespace(object));
+    let mut involved = json!({"kind": kind, "apiVersion": "v1", "name": name, "uid": object::uid(object)});
+    if !namespace.is_empty() {
+        involved["namespace"] = json!(namespace);
+    }
+    let event = json!({
+        "metadata": {"generateName": format!("{name}.")}, "involvedObject": involved,
+        "reason": reason, "message": message, "type": severity, "count": 1,
+        "source": {"component": "weft-apiserver"}, "firstTimestamp": now, "lastTimestamp": now,
+    });
+    let namespace = if namespace.is_empty() { "default" } else { namespace }.to_owned();
+    Action::Create { kind: "events", namespace, object: event }
+}
