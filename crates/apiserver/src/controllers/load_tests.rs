@@ -8,15 +8,14 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use super::runner::WRITES;
 use super::tests::{Bench, bench, labelled};
 use super::*;
 use crate::kinds;
 use crate::registry::Part;
 
-const REPLICAS: usize = 100;
+const REPLICAS: usize = 40;
 /// The default maxSurge of a quarter.
-const SURGE: usize = 25;
+const SURGE: usize = 10;
 
 /// What became of the pods.
 #[derive(Default)]
@@ -65,7 +64,7 @@ async fn observe(registry: Registry, end: Arc<AtomicBool>) -> Seen {
     }
 }
 
-/// Status updates of every pod, as fast as they are taken.
+/// Status updates of every pod without end.
 async fn flood(registry: Registry, end: Arc<AtomicBool>) {
     let mut round = 0;
     while !end.load(Ordering::Relaxed) {
@@ -79,7 +78,7 @@ async fn flood(registry: Registry, end: Arc<AtomicBool>) {
                 let _ = registry.patch(&kinds::PODS, ns, name, Part::Status, status).await;
             }
         });
-        stream::iter(writes).buffer_unordered(WRITES).collect::<Vec<()>>().await;
+        stream::iter(writes).buffer_unordered(16).collect::<Vec<()>>().await;
         tokio::task::yield_now().await;
     }
 }

@@ -17,7 +17,7 @@ use crate::kinds;
 use crate::registry::{Part, Registry};
 
 /// Writes under way at once; the store commits them together.
-pub(super) const WRITES: usize = 256;
+const WRITES: usize = 256;
 /// How long news is gathered before it is acted on.
 const GATHER: Duration = Duration::from_millis(3);
 /// How long after a write whose end is unknown the store is asked again.
