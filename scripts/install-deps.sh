@@ -5,7 +5,7 @@ set -euo pipefail
 
 case "${1:-}" in
 run)   commands=(cc) ;;
-test)  commands=(cc ip nft ping kubectl iperf3 cnitest unshare setpriv etcd) ;;
+test)  commands=(cc ip nft ping kubectl iperf3 cnitest unshare setpriv etcd etcdctl) ;;
 bench) commands=(cc ip nft iperf3 cnitest) ;;
 vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
@@ -22,9 +22,10 @@ package_of() {
     cnitest) echo containernetworking-plugins ;;
     unshare | setpriv) echo util-linux ;;
     qemu-system-x86_64) echo qemu-system-x86 ;;
-    etcd) echo etcd-server ;;
     busybox) echo busybox-static ;;
     depmod) echo kmod ;;
+    etcd) echo etcd-server ;;
+    etcdctl) echo etcd-client ;;
     *) echo "$1" ;;
     esac
 }

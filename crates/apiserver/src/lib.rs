@@ -37,4 +37,4 @@ pub use patch::Patch;
 pub use registry::{Registry, RegistryConfig};
 pub use resource::{Resource, Scale};
 pub use server::{Server, ServerConfig, ServerError, run};
-pub use storage::{Event, EventKind, Object, StorageError, Watch};
+pub use storage::{EtcdConfig, Event, EventKind, Object, StorageError, Watch};

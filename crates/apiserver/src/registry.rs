@@ -1,7 +1,7 @@
 //! All objects, and every rule about them: the one door to the store.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::ownership;
 use crate::patch::Patch;
 use crate::resource::Resource;
 use crate::served::Kinds;
-use crate::storage::{Change, Object, StorageError, Store, View, Watch};
+use crate::storage::{Change, EtcdConfig, Object, StorageError, Store, View, Watch};
 use crate::strategy::{self, Context};
 
 /// What a registry is told once.
@@ -40,7 +40,8 @@ impl Default for RegistryConfig {
 #[derive(Clone)]
 pub struct Registry {
     pub(crate) store: Store,
-    pub(crate) kinds: Arc<RwLock<Kinds>>,
+    /// The served kinds, and the change of a definition up to which they are.
+    kinds: Arc<RwLock<(Kinds, Option<u64>)>>,
     pub(crate) context: Arc<Context>,
     /// The rules for the user on whose behalf it writes; None for the server itself.
     guard: Option<Arc<Guard>>,
@@ -49,15 +50,22 @@ pub struct Registry {
 impl Registry {
     /// Opens the data directory, which must be there, and makes the namespaces that every cluster has.
     pub async fn open(dir: &Path, config: RegistryConfig) -> Result<Self, StorageError> {
-        let store = Store::open(dir)?;
+        Self::over(Store::open(dir)?, config, &dir.display().to_string()).await
+    }
+
+    /// Joins the servers that share an etcd.
+    pub async fn open_etcd(etcd: &EtcdConfig, config: RegistryConfig) -> Result<Self, StorageError> {
+        Self::over(Store::open_etcd(etcd).await?, config, &etcd.servers.join(",")).await
+    }
+
+    async fn over(store: Store, config: RegistryConfig, place: &str) -> Result<Self, StorageError> {
         let context = Arc::new(Context { service_cidrs: config.service_cidrs });
         let registry = Self { store, kinds: Arc::default(), context, guard: None };
-        registry.refresh_kinds();
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let namespace = json!({"metadata": {"name": name}});
             match registry.create(&kinds::NAMESPACES, None, namespace).await {
                 Err(e) if e.reason != "AlreadyExists" => {
-                    let path = dir.display().to_string();
+                    let path = place.to_owned();
                     return Err(StorageError { path, op: "be prepared", cause: e.message });
                 }
                 _ => {}
@@ -325,26 +333,31 @@ impl Registry {
                 change => Ok(change),
             }
         });
-        let answer = result.await;
-        if r.kind == "CustomResourceDefinition" && answer.is_ok() {
-            self.refresh_kinds();
-        }
-        answer
+        result.await
     }
 
     /// All kinds that are served, built in and custom.
     pub fn kinds(&self) -> Vec<Arc<Resource>> {
-        self.kinds.read().unwrap_or_else(std::sync::PoisonError::into_inner).all()
+        self.served(Kinds::all)
     }
 
     /// The kind at a place in the API.
     pub fn kind(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.kinds.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(group, version, plural)
+        self.served(|kinds| kinds.get(group, version, plural))
     }
 
-    fn refresh_kinds(&self) {
-        let definitions = self.list(&kinds::CUSTOM_RESOURCE_DEFINITIONS, None).0;
-        let kinds = Kinds::new(&definitions);
-        *self.kinds.write().unwrap_or_else(std::sync::PoisonError::into_inner) = kinds;
+    /// Asks the kinds as the newest definitions have them, whichever server wrote those.
+    fn served<T>(&self, ask: impl Fn(&Kinds) -> T) -> T {
+        let newest = Some(self.store.shared.read().last_change(&kinds::CUSTOM_RESOURCE_DEFINITIONS.prefix()));
+        {
+            let known = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
+            if known.1 == newest {
+                return ask(&known.0);
+            }
+        }
+        let kinds = Kinds::new(&self.list(&kinds::CUSTOM_RESOURCE_DEFINITIONS, None).0);
+        let answer = ask(&kinds);
+        *self.kinds.write().unwrap_or_else(PoisonError::into_inner) = (kinds, newest);
+        answer
     }
 }

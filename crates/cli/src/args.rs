@@ -9,6 +9,8 @@ use weft_lab::config::Topology;
 use weft_model::network::{Backend, parse_cidr};
 use weft_observe::Protocol;
 
+use crate::etcd_args::EtcdArgs;
+
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, about, propagate_version = true, max_term_width = 100)]
@@ -282,6 +284,8 @@ pub(crate) struct ApiserverArgs {
     /// Bearer tokens of further users: lines of token,user,uid[,"group1,group2"]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) etcd: EtcdArgs,
 }
 
 fn cidr(text: &str) -> Result<ipnet::IpNet, weft_model::network::CidrError> {
@@ -328,6 +332,7 @@ mod tests {
             "weft trace web shop/db-0 --proto tcp --port 80 -o json",
             "weft agent --node-name n --kubeconfig k --cluster-cidr 10.244.0.0/16 --state-dir s",
             "weft apiserver --data-dir d --listen 10.168.0.1:6443 --tls-san 127.0.0.1 --cluster-cidr 10.244.0.0/16 --node-cidr-mask-size 24",
+            "weft apiserver --data-dir d --etcd-servers http://10.0.0.1:2379,http://10.0.0.2:2379 --etcd-prefix /lab",
             "weft lab-daemon --state /run/weft/lab/weft",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -33,6 +33,7 @@ pub(crate) fn apiserver(options: ApiserverArgs) -> anyhow::Result<u8> {
     log();
     let config = ServerConfig {
         data_dir: options.data_dir,
+        etcd: options.etcd.config(),
         listen: options.listen,
         tls_sans: options.tls_san,
         advertise_url: options.advertise_url,

@@ -4,6 +4,7 @@
 mod args;
 mod daemons;
 mod docs;
+mod etcd_args;
 mod exit;
 mod lab;
 mod output;

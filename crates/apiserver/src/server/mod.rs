@@ -18,7 +18,7 @@ use crate::auth::{Auth, AuthError};
 use crate::controllers::{self, ControllersConfig};
 use crate::http::App;
 use crate::registry::{Registry, RegistryConfig};
-use crate::storage::StorageError;
+use crate::storage::{EtcdConfig, StorageError};
 
 /// Time that open requests have to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -30,6 +30,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Addresses to listen on; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// The etcd that holds the objects; a file of the data directory does if there is none.
+    pub etcd: Option<EtcdConfig>,
     /// Names and addresses for the certificate, beside the listen addresses, 127.0.0.1, ::1 and localhost.
     pub tls_sans: Vec<String>,
     /// The URL in the kubeconfig; the first listen address if there is none.
@@ -109,7 +111,10 @@ impl Server {
         listeners.extend(sockets);
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let first = *addresses.first().ok_or(ServerError::NoAddress)?;
-        let registry = Registry::open(&config.data_dir, registry_config(&config)).await?;
+        let registry = match &config.etcd {
+            Some(etcd) => Registry::open_etcd(etcd, registry_config(&config)).await?,
+            None => Registry::open(&config.data_dir, registry_config(&config)).await?,
+        };
         let pki = pki::prepare(&config.data_dir, &addresses, &config.tls_sans)?;
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));

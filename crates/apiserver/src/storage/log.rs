@@ -57,6 +57,11 @@ impl Event {
         Some(Self { kind, object, previous, rv, key })
     }
 
+    /// What the key holds after the change.
+    pub(crate) fn left(&self) -> Option<Arc<Object>> {
+        (self.kind != EventKind::Deleted).then(|| self.object.clone())
+    }
+
     fn cost(&self) -> usize {
         let object = if self.kind == EventKind::Deleted { self.object.json().len() } else { 0 };
         object + self.previous.as_ref().map_or(0, |o| o.json().len())

@@ -3,8 +3,10 @@
 //! [`state`] is what readers see: every object as text, and each kind's recent events. The backend makes
 //! changes durable before it publishes them there.
 
+mod backend;
 mod embedded;
 mod error;
+mod etcd;
 mod log;
 mod object;
 mod state;
@@ -13,6 +15,7 @@ mod view;
 mod watch;
 
 pub use error::StorageError;
+pub use etcd::EtcdConfig;
 pub use log::{Event, EventKind};
 pub use object::Object;
 pub(crate) use state::Slice;

@@ -29,16 +29,7 @@ impl Object {
     /// Takes an object at a resourceVersion, which it writes into it.
     pub(crate) fn new(key: &str, value: &mut Value, rv: u64) -> Result<Self, ApiError> {
         value["metadata"]["resourceVersion"] = json!(rv.to_string());
-        if is_deep(value, DEEPEST) {
-            return Err(ApiError::bad_request(format!("{key} is nested more than {DEEPEST} levels deep")));
-        }
-        let text = value.to_string();
-        if text.len() > LARGEST {
-            let size = text.len();
-            let message =
-                format!("Request entity too large: {key} would have {size} bytes, the limit is {LARGEST}");
-            return Err(ApiError::new(413, "RequestEntityTooLarge", message));
-        }
+        let text = text(key, value)?;
         Ok(Self { rv, text: text.into(), labels: labels_of(value), node: node_of(key, value) })
     }
 
@@ -92,6 +83,20 @@ impl Object {
         let rest = self.text.strip_prefix("{\"apiVersion\":\"");
         rest.and_then(|rest| rest.strip_prefix(api_version)).is_some_and(|rest| rest.starts_with('"'))
     }
+}
+
+/// An object's text, if it is not too large or too deep.
+pub(super) fn text(key: &str, value: &Value) -> Result<String, ApiError> {
+    if is_deep(value, DEEPEST) {
+        return Err(ApiError::bad_request(format!("{key} is nested more than {DEEPEST} levels deep")));
+    }
+    let text = value.to_string();
+    if text.len() <= LARGEST {
+        return Ok(text);
+    }
+    let message =
+        format!("Request entity too large: {key} would have {} bytes, the limit is {LARGEST}", text.len());
+    Err(ApiError::new(413, "RequestEntityTooLarge", message))
 }
 
 impl fmt::Debug for Object {

@@ -33,6 +33,8 @@ pub(crate) struct State {
     logs: HashMap<String, Log>,
     /// The floor of kinds without a log.
     floor: u64,
+    /// Counts how often everything was read anew without what happened in between.
+    pub(super) era: u64,
 }
 
 /// Which objects of a kind, and as of when.
@@ -161,6 +163,11 @@ impl State {
     fn log(&mut self, prefix: &str) -> &mut Log {
         let floor = self.floor;
         self.logs.entry(prefix.to_owned()).or_insert_with(|| Log::starting_at(floor))
+    }
+
+    /// The resourceVersion of the last change of a kind, given any start of its keys.
+    pub(crate) fn last_change(&self, prefix: &str) -> u64 {
+        self.logs.get(kind_of(prefix)).map_or(self.floor, |log| *log.tip.borrow())
     }
 
     /// Events of a kind after a resourceVersion; see [`Log::after`].

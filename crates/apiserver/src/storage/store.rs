@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backend::Backend;
 use super::embedded::Embedded;
 use super::error::StorageError;
+use super::etcd::{Etcd, EtcdConfig};
 use super::state::Shared;
 use super::view::{Answer, Change, View};
 use crate::error::ApiError;
@@ -13,17 +15,23 @@ use crate::error::ApiError;
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) shared: Arc<Shared>,
-    backend: Arc<Embedded>,
+    backend: Arc<dyn Backend>,
 }
 
 impl Store {
-    /// Opens the data directory.
+    /// Opens the file of a data directory.
     pub(crate) fn open(dir: &Path) -> Result<Self, StorageError> {
         let (backend, shared) = Embedded::open(dir)?;
         Ok(Self { shared, backend: Arc::new(backend) })
     }
 
-    /// Runs `decide` on the newest state and returns when its change is durable and readers see it.
+    /// Joins the servers of an etcd.
+    pub(crate) async fn open_etcd(config: &EtcdConfig) -> Result<Self, StorageError> {
+        let (backend, shared) = Etcd::open(config).await?;
+        Ok(Self { shared, backend: Arc::new(backend) })
+    }
+
+    /// See [`Backend::write`].
     pub(crate) async fn write(
         &self,
         decide: impl FnMut(&View<'_>) -> Result<Change, ApiError> + Send + 'static,
@@ -31,8 +39,8 @@ impl Store {
         self.backend.write(Box::new(decide)).await
     }
 
-    /// A resourceVersion, already seen by readers, that is not before any acknowledged write's.
+    /// See [`Backend::current`].
     pub(crate) async fn current(&self) -> Result<u64, ApiError> {
-        Ok(self.shared.read().rv)
+        self.backend.current().await
     }
 }

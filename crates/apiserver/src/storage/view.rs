@@ -37,6 +37,8 @@ pub(super) struct Reads {
     pub(super) keys: BTreeMap<String, u64>,
     /// Prefixes that were listed.
     pub(super) prefixes: BTreeSet<String>,
+    /// The resourceVersion of the state that was looked at.
+    pub(super) rv: u64,
 }
 
 /// The newest state as a write sees it: what is committed, and what is before it in its batch.
@@ -48,7 +50,14 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn new(shared: &'a Shared, pending: &'a Pending) -> Self {
-        Self { state: shared.read(), pending, reads: RefCell::default() }
+        let state = shared.read();
+        let reads = RefCell::new(Reads { rv: state.rv, ..Reads::default() });
+        Self { state, pending, reads }
+    }
+
+    /// What was looked at.
+    pub(super) fn into_reads(self) -> Reads {
+        self.reads.into_inner()
     }
 
     /// One object.

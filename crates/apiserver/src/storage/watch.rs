@@ -19,6 +19,7 @@ pub struct Watch {
     kind: String,
     scope: String,
     position: u64,
+    era: u64,
     tip: watch::Receiver<u64>,
     buffer: VecDeque<Arc<Event>>,
 }
@@ -31,12 +32,15 @@ impl Watch {
         after: u64,
     ) -> Result<Self, ApiError> {
         let tip = shared.subscribe(&kind);
-        let now = shared.read().rv;
+        let (now, era) = {
+            let state = shared.read();
+            (state.rv, state.era)
+        };
         if after > now {
             // From the history of another file: only a new list can help that client.
             return Err(ApiError::expired(after, now));
         }
-        let mut watch = Self { shared, kind, scope, position: after, tip, buffer: VecDeque::new() };
+        let mut watch = Self { shared, kind, scope, position: after, era, tip, buffer: VecDeque::new() };
         watch.fill()?;
         Ok(watch)
     }
@@ -46,6 +50,9 @@ impl Watch {
         self.tip.borrow_and_update();
         let state = self.shared.read();
         let expired = |oldest| ApiError::expired(self.position, oldest);
+        if state.era != self.era {
+            return Err(expired(state.rv));
+        }
         let (events, all) = state.events_after(&self.kind, self.position, CHUNK).map_err(expired)?;
         self.position = match events.last() {
             Some(last) if !all => last.rv,

@@ -25,6 +25,7 @@ pub struct Running {
 pub fn config(dir: PathBuf) -> ServerConfig {
     ServerConfig {
         data_dir: dir,
+        etcd: None,
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         tls_sans: Vec::new(),
         advertise_url: None,

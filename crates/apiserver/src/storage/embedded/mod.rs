@@ -10,8 +10,10 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use super::backend::Backend;
 use super::error::StorageError;
 use super::state::{Shared, State};
 use super::view::{Answer, Decide};
@@ -26,6 +28,7 @@ const FILE: &str = "objects.redb";
 /// The queue of the thread that writes, which ends with it.
 pub(crate) struct Embedded {
     queue: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
 }
 
 impl Embedded {
@@ -44,14 +47,22 @@ impl Embedded {
             cause: e.to_string(),
         };
         std::thread::Builder::new().name("store".into()).spawn(move || writer.run(jobs)).map_err(failed)?;
-        Ok((Self { queue }, shared))
+        Ok((Self { queue, shared: shared.clone() }, shared))
+    }
+}
+
+impl Backend for Embedded {
+    fn write(&self, decide: Decide) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let closed = || ApiError::internal("the store is closed");
+            self.queue.send(Job { decide, reply }).await.map_err(|_| closed())?;
+            answer.await.map_err(|_| closed())?
+        })
     }
 
-    /// Runs `decide` on the newest state, alone, and returns when its change is durable.
-    pub(crate) async fn write(&self, decide: Decide) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        let closed = || ApiError::internal("the store is closed");
-        self.queue.send(Job { decide, reply }).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+    fn current(&self) -> BoxFuture<'_, Result<u64, ApiError>> {
+        // Nobody else writes, and a write is published before it is answered.
+        Box::pin(std::future::ready(Ok(self.shared.read().rv)))
     }
 }

@@ -1,0 +1,171 @@
+//! A write: decided on what this server has seen, committed only if that is still so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::keys::{end_of, revision};
+use super::messages::{Compare, DeleteRequest, EQUAL, LESS, MOD, Op, Operation, PutRequest, TxnRequest};
+use super::{Etcd, PATIENCE};
+use crate::error::ApiError;
+use crate::storage::object;
+use crate::storage::view::{Answer, Change, Decide, Pending, Reads, View};
+
+/// How long a write is decided again when others come before it.
+const CONTENTION: Duration = Duration::from_secs(10);
+
+/// What was decided, and on what.
+struct Decision {
+    change: Result<Change, ApiError>,
+    reads: Reads,
+}
+
+/// How a transaction ended.
+enum Outcome {
+    /// It is durable.
+    Done(Arc<Value>, u64),
+    /// Something that the decision looked at has changed.
+    Outdated,
+}
+
+impl Etcd {
+    pub(super) async fn commit(&self, mut decide: Decide) -> Answer {
+        let deadline = Instant::now() + CONTENTION;
+        let mut turn = None;
+        loop {
+            let Decision { change, reads } = self.decide(&mut decide);
+            let (key, value, delete) = match change {
+                Ok(Change::Put(key, value)) => (key, value, false),
+                Ok(Change::Delete(key, value)) => (key, value, true),
+                // Another server may have made this untrue.
+                refused_or_same => {
+                    self.latest().await?;
+                    if self.unchanged(&reads) {
+                        return match refused_or_same {
+                            Ok(Change::Nothing(value)) => Ok(value),
+                            Err(error) => Err(error),
+                            Ok(_) => Err(ApiError::internal("a change was not written")),
+                        };
+                    }
+                    continue;
+                }
+            };
+            match self.attempt(&key, value, delete, &reads).await? {
+                Outcome::Done(value, rv) => {
+                    // It is durable either way; a reader that must see it waits for it itself.
+                    self.seen.reach(rv, PATIENCE).await;
+                    return Ok(value);
+                }
+                Outcome::Outdated => {
+                    if Instant::now() > deadline {
+                        let message = "too many others write the same objects; try again";
+                        return Err(ApiError::new(503, "ServiceUnavailable", message));
+                    }
+                    if turn.is_none() {
+                        turn = Some(self.turn.lock().await);
+                    }
+                    self.latest().await?;
+                }
+            }
+        }
+    }
+
+    fn decide(&self, decide: &mut Decide) -> Decision {
+        let pending = Pending::default();
+        let view = View::new(&self.shared, &pending);
+        // A panic in one write must not poison what others use.
+        let change = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decide(&view)))
+            .unwrap_or_else(|_| Err(ApiError::internal("the request made the server fail; see its log")));
+        Decision { change, reads: view.into_reads() }
+    }
+
+    fn unchanged(&self, reads: &Reads) -> bool {
+        let state = self.shared.read();
+        let same = |(key, rv): (&String, &u64)| state.get(key).map_or(0, |o| o.rv()) == *rv;
+        reads.keys.iter().all(same)
+            && reads.prefixes.iter().all(|prefix| state.last_change(prefix) <= reads.rv)
+    }
+
+    async fn attempt(
+        &self,
+        key: &str,
+        mut value: Value,
+        delete: bool,
+        reads: &Reads,
+    ) -> Result<Outcome, ApiError> {
+        let place = self.keys.object(key);
+        let change = if delete {
+            Op::Delete(DeleteRequest { key: place })
+        } else {
+            if let Some(meta) = value["metadata"].as_object_mut() {
+                meta.remove("resourceVersion");
+            }
+            Op::Put(PutRequest { key: place, value: object::text(key, &value)?.into_bytes() })
+        };
+        let tip = Op::Put(PutRequest { key: self.keys.tip(), value: Vec::new() });
+        let success = [change, tip].map(|op| Operation { op: Some(op) }).into();
+        let request = TxnRequest { compare: self.compares(key, reads), success };
+        match self.client.txn(request).await {
+            Ok(answer) if answer.succeeded => {
+                let rv = revision(answer.header.unwrap_or_default().revision) + self.seen.base();
+                value["metadata"]["resourceVersion"] = rv.to_string().into();
+                Ok(Outcome::Done(Arc::new(value), rv))
+            }
+            Ok(_) => Ok(Outcome::Outdated),
+            Err(status) => Err(self.refused(&status)),
+        }
+    }
+
+    /// What must still be so: the key that is written, and all that was looked at.
+    fn compares(&self, key: &str, reads: &Reads) -> Vec<Compare> {
+        let base = self.seen.base();
+        let revision = |rv: u64| Some(i64::try_from(rv.saturating_sub(base)).unwrap_or(i64::MAX));
+        let written = self.shared.read().get(key).map_or(0, |o| o.rv());
+        let written = (!reads.keys.contains_key(key)).then_some((key, written));
+        let keys = reads.keys.iter().map(|(key, rv)| (key.as_str(), *rv)).chain(written);
+        let one = |(key, rv): (&str, u64)| Compare {
+            result: EQUAL,
+            target: MOD,
+            key: self.keys.object(key),
+            mod_revision: revision(rv),
+            range_end: Vec::new(),
+        };
+        // Sees what is new or changed, not what is gone: no rule fails because an object is missing.
+        let range = |prefix: &String| Compare {
+            result: LESS,
+            target: MOD,
+            key: self.keys.object(prefix),
+            mod_revision: revision(reads.rv + 1),
+            range_end: end_of(self.keys.object(prefix)),
+        };
+        keys.map(one).chain(reads.prefixes.iter().map(range)).collect()
+    }
+
+    fn refused(&self, status: &Status) -> ApiError {
+        match status.code() {
+            Code::ResourceExhausted if status.message().contains("database space") => {
+                let message = format!(
+                    "nothing was written: etcd at {} is full: {}; compact and defragment it, or raise its --quota-backend-bytes",
+                    self.client.names(),
+                    status.message()
+                );
+                ApiError::new(507, "InsufficientStorage", message)
+            }
+            Code::InvalidArgument if status.message().contains("too large") => {
+                let message = format!("Request entity too large: {}", status.message());
+                ApiError::new(413, "RequestEntityTooLarge", message)
+            }
+            _ => {
+                let message = format!(
+                    "etcd at {} does not answer: {}; the write may be done or not",
+                    self.client.names(),
+                    status.message()
+                );
+                ApiError::new(503, "ServiceUnavailable", message)
+            }
+        }
+    }
+}
