@@ -29,7 +29,7 @@ mod storage;
 mod strategy;
 
 pub use auth::{AuthError, TokenError};
-pub use controllers::{Controllers, ControllersConfig, spawn as spawn_controllers};
+pub use controllers::{Controllers, ControllersConfig, LeaseTimes, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
 pub use http::decode_protobuf;
 pub use options::{DeleteOptions, Part, Propagation, WriteOptions};

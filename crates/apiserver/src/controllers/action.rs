@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::namespace;
 use super::object;
 use super::world::Key;
 use crate::error::ApiError;
@@ -96,7 +97,7 @@ impl Action {
                 })
                 .await
             }
-            Action::Empty { namespace, uid } => empty(registry, &resource, &namespace, &uid).await,
+            Action::Empty { namespace: name, uid } => namespace::empty(registry, &name, &uid).await,
         }
     }
 }
@@ -118,11 +119,12 @@ async fn gone(registry: &Registry, kinds: Lookup<'_>, owners: Vec<(Key, String)>
 }
 
 /// A deletion of the object with this uid and of no other.
-fn only(uid: String) -> DeleteOptions {
+pub(super) fn only(uid: String) -> DeleteOptions {
     DeleteOptions { uid: Some(uid), ..DeleteOptions::default() }
 }
 
-async fn delete(
+/// Deletes an object; one that is gone already is fine.
+pub(super) async fn delete(
     registry: &Registry,
     resource: &Resource,
     key: &Key,
@@ -173,26 +175,4 @@ fn remove(meta: &mut Value, field: &str, which: impl Fn(&Value) -> bool) {
     if list.is_empty() {
         meta.remove(field);
     }
-}
-
-async fn empty(
-    registry: &Registry,
-    namespaces: &Resource,
-    name: &str,
-    uid: &str,
-) -> Result<Outcome, ApiError> {
-    let mut left = false;
-    for kind in registry.kinds().into_iter().filter(|kind| kind.namespaced) {
-        for object in registry.list(&kind, Some(name)).0 {
-            let key = Key::of(&kind, &object);
-            let gone = delete(registry, &kind, &key, only(object::uid(&object).to_owned())).await?;
-            left |= matches!(gone, Outcome::Put(_));
-        }
-    }
-    // What is left tells of its end by a watch, and that brings us here again.
-    if !left {
-        let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"finalizers": []}}));
-        registry.patch(namespaces, None, name, Part::Finalize, patch).await?;
-    }
-    Ok(Outcome::Unknown)
 }

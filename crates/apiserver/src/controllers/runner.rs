@@ -10,14 +10,15 @@ use tokio::time::Instant;
 use super::action::{Action, Outcome};
 use super::alarms::Alarms;
 use super::feed::{Feeds, News};
+use super::leader::Term;
 use super::world::{Key, World};
-use super::{ControllersConfig, disruption, endpoints, gc, nodes, scheduler, workloads};
+use super::{ControllersConfig, basics, disruption, endpoints, gc, nodes, scheduler, workloads};
 use crate::ApiError;
 use crate::kinds;
 use crate::registry::{Part, Registry};
 
 /// Writes under way at once; the store commits them together.
-const WRITES: usize = 256;
+pub(super) const WRITES: usize = 256;
 /// How long news is gathered before it is acted on.
 const GATHER: Duration = Duration::from_millis(3);
 /// How long after a write whose end is unknown the store is asked again.
@@ -36,19 +37,21 @@ pub(super) struct Runner {
     alarms: Alarms,
     /// The time when the loop began, by the wall's clock and by one that never jumps.
     began: (Timestamp, Instant),
+    /// As long as it lasts, nobody else writes.
+    term: Term,
     /// Whether a write failed that may have been done nevertheless.
     in_doubt: bool,
 }
 
 impl Runner {
-    pub(super) fn new(registry: Registry, config: ControllersConfig) -> Self {
+    pub(super) fn new(registry: Registry, config: ControllersConfig, term: Term) -> Self {
         let feeds = Feeds::new(registry.clone());
         let began = (Timestamp::now(), Instant::now());
         let (world, retries, alarms) = (World::default(), HashMap::new(), Alarms::default());
-        Runner { registry, config, feeds, world, retries, alarms, began, in_doubt: false }
+        Runner { registry, config, feeds, world, retries, alarms, began, term, in_doubt: false }
     }
 
-    /// Runs for ever.
+    /// Runs as long as the term lasts.
     pub(super) async fn run(mut self) {
         self.feeds.refresh();
         loop {
@@ -64,6 +67,9 @@ impl Runner {
             self.wake_retries();
             self.world.dirty.extend(self.alarms.take(self.world.now));
             while !self.world.dirty.is_empty() && !self.in_doubt {
+                if !self.term.lasts() {
+                    return;
+                }
                 self.act().await;
             }
             if self.in_doubt {
@@ -173,6 +179,7 @@ impl Runner {
             {
                 actions = workloads::plan(&self.world, key, object, &now);
                 actions.extend(disruption::plan(&self.world, key, object, &now));
+                actions.extend(basics::plan(&self.world, key, object, &self.config));
             }
             // One at a time for what failed before, so that a bad template does not fail a thousand times.
             let limit = if self.retries.contains_key(key) { 1 } else { usize::MAX };

@@ -92,7 +92,7 @@ impl Bench {
         }
     }
 
-    fn bound(&self) -> usize {
+    pub(super) fn bound(&self) -> usize {
         self.list(&kinds::PODS).iter().filter(|pod| object::node_of(pod).is_some()).count()
     }
 }
@@ -215,26 +215,6 @@ async fn a_pod_that_fits_no_node_says_so_until_one_comes() {
         .await;
     bench.until("a node", |b| object::node_of(&b.list(&kinds::PODS)[0]) == Some("node2")).await;
     bench.until("the condition", |b| condition(b)["status"] == "True").await;
-}
-
-#[tokio::test]
-async fn a_namespace_goes_with_all_that_is_in_it() {
-    let bench = bench(1).await;
-    let registry = &bench.registry;
-    registry.create(&kinds::NAMESPACES, None, json!({"metadata": {"name": "shop"}})).await.unwrap();
-    let deployment = json!({"metadata": {"name": "web"}, "spec": labelled(&json!({"replicas": 3}))});
-    registry.create(&kinds::DEPLOYMENTS, Some("shop"), deployment).await.unwrap();
-    registry.create(&kinds::CONFIG_MAPS, Some("shop"), json!({"metadata": {"name": "c"}})).await.unwrap();
-    bench.until("three bound pods", |b| b.bound() == 3).await;
-    registry.delete(&kinds::NAMESPACES, None, "shop", DeleteOptions::default()).await.unwrap();
-    bench
-        .until_run("the namespace gone", |b| {
-            b.list(&kinds::NAMESPACES).iter().all(|n| object::name(n) != "shop")
-        })
-        .await;
-    for kind in [&kinds::PODS, &kinds::DEPLOYMENTS, &kinds::REPLICA_SETS, &kinds::CONFIG_MAPS] {
-        assert!(bench.registry.list(kind, Some("shop")).0.is_empty(), "{}", kind.plural);
-    }
 }
 
 #[tokio::test]

@@ -1,52 +1,20 @@
 //! What the controllers know: every object, who owns whom, and what must be looked at again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub(super) use super::key::Key;
 use super::object;
 use super::scheduler::{self, Load, Room};
 use super::selection::{self, Selection};
-use super::{disruption, endpoints, nodes};
+use super::{basics, disruption, endpoints, nodes};
 use crate::label_selector;
 use crate::resource::Resource;
 
 const LEASES: &str = "leases.coordination.k8s.io";
-
-/// One object: the kind as `deployments.apps`, namespace (or nothing) and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
-    pub(super) kind: Arc<str>,
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-impl Key {
-    pub(super) fn new(kind: impl Into<Arc<str>>, namespace: &str, name: &str) -> Self {
-        Key { kind: kind.into(), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-
-    pub(super) fn of(resource: &Resource, object: &Value) -> Self {
-        Key::new(resource.qualified(), object::namespace(object), object::name(object))
-    }
-
-    /// The namespace as the registry wants it.
-    pub(super) fn scope(&self) -> Option<&str> {
-        Some(self.namespace.as_str()).filter(|namespace| !namespace.is_empty())
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scope() {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
-            None => write!(f, "{} {}", self.kind, self.name),
-        }
-    }
-}
 
 /// The objects of the watched kinds, and what to look at again.
 #[derive(Default)]
@@ -317,6 +285,9 @@ impl World {
         let namespace = Key::new("namespaces", "", &key.namespace);
         if self.objects.get(&namespace).is_some_and(|namespace| object::terminating(namespace)) {
             self.dirty.insert(namespace);
+        }
+        if basics::concerns(key) {
+            self.dirty.insert(Key::new("namespaces", "", &key.namespace));
         }
         match &*key.kind {
             "nodes" => self.touch_node(&key.name, old, new),

@@ -5,7 +5,7 @@ mod listen;
 mod pki;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +96,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     tls: tokio_rustls::TlsAcceptor,
     auth: Arc<Auth>,
+    root_ca: String,
 }
 
 impl Server {
@@ -123,7 +124,7 @@ impl Server {
         for address in &addresses {
             tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
         }
-        Ok(Self { registry, config, listeners, tls: pki.acceptor, auth: Arc::new(auth) })
+        Ok(Self { registry, config, listeners, tls: pki.acceptor, auth: Arc::new(auth), root_ca: pki.ca_pem })
     }
 
     /// The addresses it listens on.
@@ -136,10 +137,26 @@ impl Server {
         self.registry.clone()
     }
 
+    fn controllers_config(&self) -> ControllersConfig {
+        let config = &self.config;
+        let listen = self.addresses();
+        let first_ip = self.registry.context.service_cidrs.first().and_then(|cidr| match cidr {
+            IpNet::V4(cidr) => cidr.hosts().next().map(IpAddr::V4),
+            // Of IPv6 the network's own address is among them.
+            IpNet::V6(cidr) => cidr.hosts().nth(1).map(IpAddr::V6),
+        });
+        ControllersConfig {
+            root_ca: Some(self.root_ca.clone()),
+            advertised: advertised(config.advertise_url.as_deref(), &listen),
+            api_service_ip: first_ip,
+            ..ControllersConfig::new(config.cluster_cidrs.clone(), config.node_cidr_mask_size)
+        }
+    }
+
     /// Answers until `end` is done, then lets open requests end.
     pub async fn serve(self, end: impl Future<Output = ()>) -> Result<(), ServerError> {
         let (ending, watched) = watch::channel(false);
-        let config = ControllersConfig::new(self.config.cluster_cidrs, self.config.node_cidr_mask_size);
+        let config = self.controllers_config();
         let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
         let mut followers = tokio::task::JoinSet::new();
         self.auth.follow(&mut followers);
@@ -154,7 +171,11 @@ impl Server {
         }
         end.await;
         tracing::info!("ending");
-        drop((controllers, followers));
+        if let Some(controllers) = controllers {
+            let stopped = tokio::time::timeout(GRACE, controllers.stop()).await;
+            stopped.unwrap_or_else(|_| tracing::warn!("the controllers' Lease is not released"));
+        }
+        drop(followers);
         ending.send_replace(true);
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {
@@ -162,6 +183,19 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Where pods reach the server: the address in the URL that it advertises, or those it listens on. Not one
+/// that leads nowhere but to the same machine.
+fn advertised(url: Option<&str>, listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let authority = url.and_then(|url| url.strip_prefix("https://"));
+    let named: Option<SocketAddr> = authority.and_then(|rest| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        let ip = authority.trim_start_matches('[').trim_end_matches(']').parse();
+        authority.parse().ok().or_else(|| Some(SocketAddr::new(ip.ok()?, 443)))
+    });
+    let all = named.map_or_else(|| listen.to_vec(), |named| vec![named]);
+    all.into_iter().filter(|a| !a.ip().is_loopback() && !a.ip().is_unspecified()).collect()
 }
 
 /// Runs the server until SIGTERM or SIGINT.

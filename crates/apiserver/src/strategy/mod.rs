@@ -17,8 +17,7 @@ use crate::registry::{DeleteOptions, Part};
 use crate::resource::Resource;
 use crate::storage::View;
 
-pub(crate) use names::random_bytes;
-use names::random_uid;
+pub(crate) use names::{random_bytes, random_uid};
 pub(crate) use propagation::{FOREGROUND, ORPHAN, has as has_finalizer};
 
 /// What the rules need beside the objects.

@@ -1,0 +1,41 @@
+//! What an object is called among the controllers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::object;
+use crate::resource::Resource;
+
+/// One object: the kind as `deployments.apps`, namespace (or nothing) and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) kind: Arc<str>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Key {
+    pub(super) fn new(kind: impl Into<Arc<str>>, namespace: &str, name: &str) -> Self {
+        Key { kind: kind.into(), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    pub(super) fn of(resource: &Resource, object: &Value) -> Self {
+        Key::new(resource.qualified(), object::namespace(object), object::name(object))
+    }
+
+    /// The namespace as the registry wants it.
+    pub(super) fn scope(&self) -> Option<&str> {
+        Some(self.namespace.as_str()).filter(|namespace| !namespace.is_empty())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.scope() {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
