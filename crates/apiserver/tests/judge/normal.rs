@@ -51,8 +51,9 @@ fn tidy(value: &mut Value, managed: bool) {
             if map.get("kind").is_some_and(|kind| kind == "Table") {
                 table(map);
             }
-            if !managed {
-                map.remove("managedFields");
+            match map.get_mut("managedFields") {
+                Some(Value::Array(entries)) if managed => owners(entries),
+                _ => drop(map.remove("managedFields")),
             }
             generated(map);
             for (key, item) in map.iter_mut() {
@@ -64,6 +65,14 @@ fn tidy(value: &mut Value, managed: bool) {
         Value::String(text) if is_time(text) => *value = "TIME".into(),
         _ => {}
     }
+}
+
+/// Entries go by time, which is a second for all of a case.
+fn owners(entries: &mut [Value]) {
+    for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+        entry.remove("time");
+    }
+    entries.sort_by_key(|entry| ["manager", "operation", "subresource"].map(|key| entry[key].to_string()));
 }
 
 /// A generated name keeps its start.
