@@ -136,6 +136,19 @@ impl ApiError {
         Self::new(409, "Conflict", message).on(r, name)
     }
 
+    /// 409: a deletion's precondition, `UID` or `ResourceVersion`, is not met.
+    pub fn precondition(r: &Resource, name: &str, what: &str, wanted: &str, found: &str) -> Self {
+        let end = if what == "UID" { "deleted and then recreated" } else { "modified" };
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": the {what} in the precondition ({wanted}) does \
+             not match the {what} in record ({found}). The object might have been {end}",
+            r.qualified_kind()
+        );
+        let mut error = Self::new(409, "Conflict", message).on(r, name);
+        error.details["kind"] = json!(r.kind);
+        error
+    }
+
     /// 409: the resourceVersion is not the newest.
     pub fn stale(r: &Resource, name: &str) -> Self {
         let why =

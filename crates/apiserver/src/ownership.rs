@@ -30,6 +30,7 @@ impl Registry {
         force: bool,
         options: WriteOptions,
     ) -> Result<(Arc<Value>, bool), ApiError> {
+        typed(r, &object)?;
         strategy::identify(r, ns, &mut object)?;
         check(&mut object, name)?;
         trim(r, part, &mut object);
@@ -58,6 +59,16 @@ impl Registry {
     }
 }
 
+/// A configuration says itself what it is.
+fn typed(r: &Resource, object: &Value) -> Result<(), ApiError> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    if text("apiVersion") == r.api_version() && text("kind") == r.kind {
+        return Ok(());
+    }
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    Err(ApiError::bad_request(format!("invalid object type: {group}/{version}, Kind={}", text("kind"))))
+}
+
 /// Whether a configuration may make the object that is not there.
 fn may_create(r: &Resource, config: &Value, part: Part) -> Result<(), ApiError> {
     let (name, meta) = (strategy::name_of(config), &config["metadata"]);
@@ -66,7 +77,9 @@ fn may_create(r: &Resource, config: &Value, part: Part) -> Result<(), ApiError> 
         return Err(ApiError::not_found(r, name));
     }
     if let Some(uid) = given("uid") {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+        let why = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
         return Err(ApiError::conflict(r, name, &why));
     }
     if given("resourceVersion").is_some() { Err(ApiError::stale(r, name)) } else { Ok(()) }

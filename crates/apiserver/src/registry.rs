@@ -12,7 +12,7 @@ use crate::error::ApiError;
 use crate::kinds;
 pub(crate) use crate::options::{DeleteOptions, Part, WriteOptions};
 use crate::ownership;
-use crate::patch::Patch;
+use crate::patch::{self, Patch};
 use crate::resource::Resource;
 use crate::served::Kinds;
 use crate::storage::{Change, EtcdConfig, Object, StorageError, Store, View, Watch};
@@ -208,7 +208,12 @@ impl Registry {
         patch: Patch,
         options: impl Into<WriteOptions>,
     ) -> Result<Arc<Value>, ApiError> {
-        self.modify_with(r, ns, name, part, options, move |object| patch.apply(object)).await
+        let change = move |object: &mut Value| {
+            let before = ["/metadata/name", "/kind"].map(|at| object.pointer(at).cloned());
+            patch.apply(object)?;
+            patch::stays_itself(&before, object)
+        };
+        self.modify_with(r, ns, name, part, options, change).await
     }
 
     /// Reads, changes and writes an object in one step: nobody writes it in between, so it never conflicts

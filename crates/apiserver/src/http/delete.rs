@@ -3,9 +3,10 @@
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
+use super::continuation::Continue;
 use super::list::object_reply;
 use super::path::Target;
-use super::{Call, Reply, body, list, options, reply};
+use super::{Call, Reply, body, list, options, protobuf, reply};
 use crate::error::{ApiError, FieldError};
 use crate::options::{DeleteOptions, Propagation};
 use crate::resource::Resource;
@@ -24,7 +25,7 @@ pub(super) async fn one(
     name: &str,
     body: Incoming,
 ) -> Result<Reply, ApiError> {
-    let given = read(body).await?;
+    let given = read(call, body).await?;
     let options = delete_options(call, r, &given)?;
     let left = call.registry.delete(r, target.ns(), name, options).await?;
     if !left["metadata"]["deletionTimestamp"].is_null() || ANSWERED.contains(&&*r.plural) {
@@ -51,7 +52,7 @@ pub(super) async fn collection(
         return Err(super::not_allowed());
     }
     let selector = list::selector(call, r, target)?;
-    let given = read(body).await?;
+    let given = read(call, body).await?;
     let options = delete_options(call, r, &given)?;
     call.registry.current().await?;
     let limit = options::limit(&call.query)?;
@@ -66,8 +67,12 @@ pub(super) async fn collection(
             Err(e) => return Err(e),
         }
     }
+    let mut metadata = json!({"resourceVersion": page.rv.to_string()});
+    if let Some(after) = page.next {
+        metadata["continue"] = json!(Continue { rv: Some(page.rv), after }.to_text());
+    }
     let list = json!({"kind": format!("{}List", r.kind), "apiVersion": r.api_version(),
-        "metadata": {"resourceVersion": page.rv.to_string()}, "items": items});
+        "metadata": metadata, "items": items});
     Ok(reply::json(200, &list))
 }
 
@@ -93,9 +98,16 @@ pub(super) async fn evict(
 }
 
 /// The body of a deletion; null when there is none.
-async fn read(body: Incoming) -> Result<Value, ApiError> {
+async fn read(call: &Call, body: Incoming) -> Result<Value, ApiError> {
     let bytes = body::read(body).await?;
-    if bytes.is_empty() { Ok(Value::Null) } else { body::parse(&bytes) }
+    match body::media_type(&call.headers) {
+        _ if bytes.is_empty() => Ok(Value::Null),
+        protobuf::MEDIA => {
+            let options = protobuf::parse(&bytes);
+            options.ok_or_else(|| body::unsupported(protobuf::MEDIA, "application/json"))
+        }
+        _ => body::parse(&bytes),
+    }
 }
 
 /// `DeleteOptions` from the body, or from the query.

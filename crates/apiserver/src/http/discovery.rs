@@ -131,6 +131,10 @@ fn resource(r: &Resource) -> Vec<Value> {
     }
     if r.group.is_empty() && r.plural == "pods" {
         all.push(sub("binding", "Binding", &["create"]));
+        let mut eviction = sub("eviction", "Eviction", &["create"]);
+        eviction["group"] = json!("policy");
+        eviction["version"] = json!("v1");
+        all.push(eviction);
     }
     if r.group.is_empty() && r.plural == "namespaces" {
         all.push(sub("finalize", "Namespace", &["update"]));

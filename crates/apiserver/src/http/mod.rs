@@ -34,6 +34,7 @@ use crate::auth::{Auth, Guard, User};
 use crate::error::ApiError;
 use crate::registry::Registry;
 use crate::resource::Resource;
+use options::ListOptions;
 use path::{Path, Target};
 pub use protobuf::parse as decode_protobuf;
 use query::Query;
@@ -143,6 +144,20 @@ async fn dispatch(
         }
         (&Method::DELETE, Some(name), None) => delete::one(&call, r, target, name, body).await,
         _ => Err(not_allowed()),
+    }
+}
+
+/// Reads a request's path and query as the server does before it looks for objects: selectors, pages and
+/// versions. The error is the answer to what cannot be read.
+pub fn read_request(path: &str, query: &str) -> Result<(), ApiError> {
+    path::parse(path)?;
+    let query = Query::parse(query)?;
+    let text = |name| query.get(name).unwrap_or_default();
+    selector::Selector::parse(&crate::kinds::PODS, text("labelSelector"), text("fieldSelector"))?;
+    if query.flag("watch") {
+        options::Start::parse(&query).map(drop)
+    } else {
+        ListOptions::parse(&query).map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Field numbers are those of k8s.io/api's `generated.proto`. A field that is not in the tables and not
 //! empty refuses the whole body: nothing that a client says is dropped in silence.
 
+mod policy;
 mod security;
 
 use base64::Engine;
@@ -20,6 +21,8 @@ enum Kind {
     Text,
     Texts,
     Int,
+    /// A number or a text: type = 1 (1 for a text), number = 2, text = 3.
+    IntOrText,
     Bool,
     /// A map from text to text.
     Labels,
@@ -31,7 +34,7 @@ enum Kind {
 
 type Field = (u64, &'static str, Kind);
 
-use Kind::{Blobs, Bool, Int, Labels, Message, Messages, Text, Texts};
+use Kind::{Blobs, Bool, Int, IntOrText, Labels, Message, Messages, Text, Texts};
 
 const META: &[Field] = &[
     (1, "name", Text),
@@ -103,7 +106,7 @@ pub fn parse(bytes: &[u8]) -> Option<Value> {
         ("v1", "Secret") => SECRET,
         ("v1", "ServiceAccount") => SERVICE_ACCOUNT,
         ("apps/v1", "Deployment") => DEPLOYMENT,
-        (version, kind) => security::table(version, kind)?,
+        (version, kind) => security::table(version, kind).or_else(|| policy::table(version, kind))?,
     };
     let mut object = message(raw, table)?;
     object["apiVersion"] = kind["apiVersion"].take();
@@ -197,6 +200,7 @@ fn add(out: &mut Map<String, Value>, name: &str, kind: Kind, raw: &Raw<'_>) -> O
         (Texts, Raw::Bytes(bytes)) => push(json!(text(bytes)?)),
         // Numbers that are negative come as their two's complement.
         (Int, Raw::Number(n)) => drop(out.insert(name.to_owned(), json!(n.cast_signed()))),
+        (IntOrText, Raw::Bytes(bytes)) => drop(out.insert(name.to_owned(), int_or_text(bytes)?)),
         (Bool, Raw::Number(n)) => drop(out.insert(name.to_owned(), json!(*n != 0))),
         (Message(table), Raw::Bytes(bytes)) => drop(out.insert(name.to_owned(), message(bytes, table)?)),
         (Messages(table), Raw::Bytes(bytes)) => push(message(bytes, table)?),
@@ -208,6 +212,16 @@ fn add(out: &mut Map<String, Value>, name: &str, kind: Kind, raw: &Raw<'_>) -> O
         _ => return None,
     }
     Some(())
+}
+
+fn int_or_text(bytes: &[u8]) -> Option<Value> {
+    let given = message(bytes, &[(1, "type", Int), (2, "number", Int), (3, "text", Text)])?;
+    let text = given["type"] == 1;
+    Some(if text {
+        json!(given["text"].as_str().unwrap_or(""))
+    } else {
+        json!(given["number"].as_i64().unwrap_or(0))
+    })
 }
 
 /// A map's entry: key = 1, value = 2.

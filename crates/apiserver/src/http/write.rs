@@ -127,12 +127,9 @@ pub(super) async fn read_patch(call: &Call, r: &Resource, body: Incoming) -> Res
     manager::refuse_force(call)?;
     let value = body::parse(&body::read(body).await?)?;
     Ok(match media.as_str() {
-        JSON_PATCH => Patch::Json(
-            serde_json::from_value(value)
-                .map_err(|e| ApiError::bad_request(format!("the body is no JSON patch: {e}")))?,
-        ),
-        MERGE_PATCH => Patch::Merge(value),
-        _ => Patch::Strategic(value),
+        JSON_PATCH => Patch::operations(value)?,
+        MERGE_PATCH => Patch::merge(value, false)?,
+        _ => Patch::merge(value, true)?,
     })
 }
 

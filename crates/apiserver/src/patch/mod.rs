@@ -28,6 +28,28 @@ pub enum Patch {
 }
 
 impl Patch {
+    /// A merge patch, plain or strategic: an object.
+    pub(crate) fn merge(value: Value, strategic: bool) -> Result<Self, ApiError> {
+        if !value.is_object() {
+            return Err(ApiError::bad_request("error decoding patch: a merge patch must be a JSON object"));
+        }
+        Ok(if strategic { Self::Strategic(value) } else { Self::Merge(value) })
+    }
+
+    /// A JSON patch: a list of operations.
+    pub(crate) fn operations(value: Value) -> Result<Self, ApiError> {
+        let Value::Array(list) = value else {
+            return Err(ApiError::bad_request(
+                "error decoding patch: a JSON patch must be a list of operations",
+            ));
+        };
+        let operations = list.into_iter().map(serde_json::from_value).collect::<Result<Vec<_>, _>>();
+        let operations = operations.map_err(|e| {
+            ApiError::new(422, "Invalid", format!("the patch has an operation that is none: {e}"))
+        })?;
+        Ok(Self::Json(json_patch::Patch(operations)))
+    }
+
     /// Changes the object, which may be left half changed where the patch is refused.
     pub fn apply(&self, object: &mut Value) -> Result<(), ApiError> {
         match self {
@@ -39,6 +61,25 @@ impl Patch {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a patched object is still the one that the path names: its name and kind before, and the object.
+pub(crate) fn stays_itself(before: &[Option<Value>; 2], object: &Value) -> Result<(), ApiError> {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let [name, kind] = before.each_ref().map(|value| text(value.as_ref()));
+    let now = text(object.pointer("/metadata/name"));
+    if now != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({now}) does not match the name on the URL ({name})"
+        )));
+    }
+    match object.get("kind") {
+        Some(now) if *now != kind.as_str() => {
+            let message = format!("\"\" is invalid: patch: Invalid value: {now}: the kind cannot be changed");
+            Err(ApiError::new(422, "Invalid", message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -73,10 +114,24 @@ fn apply_operations(object: &mut Value, patch: &json_patch::Patch) -> Result<(),
                 "the patch makes the object too deep or too large (operation {index})"
             )));
         }
+        let operation = &as_addition(object, operation);
         json_patch::patch(object, std::slice::from_ref(operation))
             .map_err(|e| refuse(format!("the patch does not apply (operation {index}): {e}")))?;
     }
     Ok(())
+}
+
+/// A replacement of a field that is not there adds it, as kube-apiserver has it.
+fn as_addition(object: &Value, operation: &PatchOperation) -> PatchOperation {
+    if let PatchOperation::Replace(replace) = operation
+        && object.pointer(replace.path.as_str()).is_none()
+        && let Some((parent, _)) = replace.path.as_str().rsplit_once('/')
+        && object.pointer(parent).is_some_and(Value::is_object)
+    {
+        let (path, value) = (replace.path.clone(), replace.value.clone());
+        return PatchOperation::Add(json_patch::AddOperation { path, value });
+    }
+    operation.clone()
 }
 
 /// Levels of nesting; 0 for a plain value.
@@ -105,6 +160,27 @@ mod tests {
         let mut object = json!({"l": ["0123456789".repeat(100)]});
         let ops: Vec<_> = (0..9000).map(|_| json!({"op": "copy", "from": "/l", "path": "/l/-"})).collect();
         assert_eq!(json_patch_of(json!(ops)).apply(&mut object).unwrap_err().code, 422);
+    }
+
+    #[test]
+    fn operations_fail_as_kubernetes_has_it() {
+        let apply = |operation: Value| {
+            let mut object = json!({"data": {"a": "b"}});
+            Patch::operations(json!([operation])).and_then(|p| p.apply(&mut object)).map(|()| object)
+        };
+        for bad in [
+            json!({"op": "test", "path": "/data/a", "value": "x"}),
+            json!({"op": "remove", "path": "/data/z"}),
+            json!({"op": "add", "path": "/z/y", "value": 1}),
+            json!({"op": "replace", "path": "/z/y", "value": 1}),
+            json!({"op": "foo", "path": "/data/a"}),
+        ] {
+            assert_eq!(apply(bad.clone()).unwrap_err().code, 422, "{bad}");
+        }
+        let added = apply(json!({"op": "replace", "path": "/data/z", "value": "1"})).unwrap();
+        assert_eq!(added, json!({"data": {"a": "b", "z": "1"}}));
+        assert_eq!(Patch::operations(json!({})).unwrap_err().code, 400);
+        assert_eq!(Patch::merge(json!([]), false).unwrap_err().code, 400);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::lists::{Place, Strategy};
 use crate::error::ApiError;
 
 const DIRECTIVE: &str = "$patch";
@@ -11,65 +12,15 @@ const RETAIN: &str = "$retainKeys";
 const ORDER: &str = "$setElementOrder/";
 const DELETE: &str = "$deleteFromPrimitiveList/";
 
-/// How a list merges.
-enum ListRule {
-    /// The patch's list takes its place.
-    Replace,
-    /// Plain values: the union.
-    Set,
-    /// Objects that are the same when this field is.
-    Key(&'static str),
-}
-
-fn rule(kind: &str, field: &str) -> ListRule {
-    match field {
-        "containers"
-        | "initContainers"
-        | "ephemeralContainers"
-        | "env"
-        | "volumes"
-        | "imagePullSecrets"
-        | "webhooks"
-        | "resourceClaims" => ListRule::Key("name"),
-        "secrets" if kind == "ServiceAccount" => ListRule::Key("name"),
-        "volumeMounts" => ListRule::Key("mountPath"),
-        "volumeDevices" => ListRule::Key("devicePath"),
-        "conditions" => ListRule::Key("type"),
-        "addresses" if kind == "Node" => ListRule::Key("type"),
-        "taints" => ListRule::Key("key"),
-        "hostAliases" | "podIPs" | "hostIPs" => ListRule::Key("ip"),
-        "topologySpreadConstraints" => ListRule::Key("topologyKey"),
-        "ownerReferences" => ListRule::Key("uid"),
-        "ports" if kind == "Service" => ListRule::Key("port"),
-        "ports" if has_pods(kind) => ListRule::Key("containerPort"),
-        "finalizers" | "podCIDRs" => ListRule::Set,
-        _ => ListRule::Replace,
-    }
-}
-
-fn has_pods(kind: &str) -> bool {
-    matches!(
-        kind,
-        "Pod"
-            | "Deployment"
-            | "ReplicaSet"
-            | "StatefulSet"
-            | "DaemonSet"
-            | "Job"
-            | "CronJob"
-            | "ReplicationController"
-    )
-}
-
 /// Merges a patch into an object of a kind.
 pub(super) fn merge(kind: &str, target: &mut Value, patch: &Value) -> Result<(), ApiError> {
     let Some(patch) = patch.as_object() else {
         return Err(ApiError::bad_request("a strategic merge patch must be a JSON object"));
     };
-    merge_map(kind, target, patch)
+    merge_map(Place::root(kind), target, patch)
 }
 
-fn merge_map(kind: &str, target: &mut Value, patch: &Map<String, Value>) -> Result<(), ApiError> {
+fn merge_map(place: Place<'_>, target: &mut Value, patch: &Map<String, Value>) -> Result<(), ApiError> {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
@@ -90,10 +41,10 @@ fn merge_map(kind: &str, target: &mut Value, patch: &Map<String, Value>) -> Resu
         map.retain(|key, _| keep.iter().any(|k| k == key));
     }
     for (field, value) in patch.iter().filter(|(k, _)| !k.starts_with('$')) {
-        merge_field(kind, map, field, value)?;
+        merge_field(place.field(field), map, field, value)?;
     }
     for (directive, value) in patch.iter().filter(|(k, _)| k.starts_with('$')) {
-        apply_list_directive(kind, map, directive, value);
+        apply_list_directive(place, map, directive, value);
     }
     Ok(())
 }
@@ -102,7 +53,12 @@ fn own((key, value): (&String, &Value)) -> (String, Value) {
     (key.clone(), value.clone())
 }
 
-fn merge_field(kind: &str, map: &mut Map<String, Value>, field: &str, value: &Value) -> Result<(), ApiError> {
+fn merge_field(
+    place: Place<'_>,
+    map: &mut Map<String, Value>,
+    field: &str,
+    value: &Value,
+) -> Result<(), ApiError> {
     match value {
         Value::Null => drop(map.remove(field)),
         Value::Object(patch) => {
@@ -110,24 +66,24 @@ fn merge_field(kind: &str, map: &mut Map<String, Value>, field: &str, value: &Va
             if deletes {
                 map.remove(field);
             } else {
-                merge_map(kind, map.entry(field).or_insert(Value::Null), patch)?;
+                merge_map(place, map.entry(field).or_insert(Value::Null), patch)?;
             }
         }
-        Value::Array(patch) => merge_list(kind, field, map.entry(field).or_insert(Value::Null), patch)?,
+        Value::Array(patch) => merge_list(place, map.entry(field).or_insert(Value::Null), patch)?,
         plain => drop(map.insert(field.to_owned(), plain.clone())),
     }
     Ok(())
 }
 
-fn merge_list(kind: &str, field: &str, target: &mut Value, patch: &[Value]) -> Result<(), ApiError> {
+fn merge_list(place: Place<'_>, target: &mut Value, patch: &[Value]) -> Result<(), ApiError> {
     let list = match target {
         Value::Array(list) => std::mem::take(list),
         _ => Vec::new(),
     };
-    *target = Value::Array(match rule(kind, field) {
-        ListRule::Replace => patch.to_vec(),
-        ListRule::Set => union(list, patch),
-        ListRule::Key(key) => merge_by_key(kind, key, list, patch)?,
+    *target = Value::Array(match place.list().strategy {
+        Strategy::Replace => patch.to_vec(),
+        Strategy::Set => union(list, patch),
+        Strategy::Key(key) => merge_by_key(place, key, list, patch)?,
     });
     Ok(())
 }
@@ -142,7 +98,7 @@ fn union(mut list: Vec<Value>, patch: &[Value]) -> Vec<Value> {
 }
 
 fn merge_by_key(
-    kind: &str,
+    place: Place<'_>,
     key: &str,
     mut list: Vec<Value>,
     patch: &[Value],
@@ -161,10 +117,10 @@ fn merge_by_key(
         let found = list.iter().position(|old| &old[key] == wanted);
         match (found, fields.get(DIRECTIVE).and_then(Value::as_str)) {
             (found, Some("delete")) => drop(found.map(|at| list.remove(at))),
-            (Some(at), _) => merge_map(kind, &mut list[at], fields)?,
+            (Some(at), _) => merge_map(place, &mut list[at], fields)?,
             (None, _) => {
                 let mut fresh = Value::Null;
-                merge_map(kind, &mut fresh, fields)?;
+                merge_map(place, &mut fresh, fields)?;
                 list.push(fresh);
             }
         }
@@ -173,7 +129,7 @@ fn merge_by_key(
 }
 
 /// `$setElementOrder/F` and `$deleteFromPrimitiveList/F`.
-fn apply_list_directive(kind: &str, map: &mut Map<String, Value>, directive: &str, value: &Value) {
+fn apply_list_directive(place: Place<'_>, map: &mut Map<String, Value>, directive: &str, value: &Value) {
     let Some(wanted) = value.as_array() else { return };
     if let Some(field) = directive.strip_prefix(DELETE) {
         if let Some(Value::Array(list)) = map.get_mut(field) {
@@ -182,18 +138,18 @@ fn apply_list_directive(kind: &str, map: &mut Map<String, Value>, directive: &st
     } else if let Some(field) = directive.strip_prefix(ORDER)
         && let Some(Value::Array(list)) = map.get_mut(field)
     {
-        let place = |item: &Value| match rule(kind, field) {
-            ListRule::Key(key) => wanted.iter().position(|w| w[key] == item[key]),
+        let rank = |item: &Value| match place.field(field).list().strategy {
+            Strategy::Key(key) => wanted.iter().position(|w| w[key] == item[key]),
             _ => wanted.iter().position(|w| w == item),
         };
         // What the patch does not name stays where it was, after the named ones before it.
         let mut last = 0;
         let mut keyed: Vec<(usize, usize, Value)> = Vec::with_capacity(list.len());
         for (index, item) in list.drain(..).enumerate() {
-            last = place(&item).unwrap_or(last);
+            last = rank(&item).unwrap_or(last);
             keyed.push((last, index, item));
         }
-        keyed.sort_by_key(|(place, index, _)| (*place, *index));
+        keyed.sort_by_key(|(rank, index, _)| (*rank, *index));
         list.extend(keyed.into_iter().map(|(_, _, item)| item));
     }
 }
@@ -244,9 +200,16 @@ mod tests {
 
     #[test]
     fn plain_values_leave_a_set() {
-        let old = json!({"finalizers": ["a", "b"]});
-        let patch = json!({"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]});
-        assert_eq!(merged(old, patch), json!({"finalizers": ["b", "c"]}));
+        let old = json!({"metadata": {"finalizers": ["a", "b"]}});
+        let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}});
+        assert_eq!(merged(old, patch), json!({"metadata": {"finalizers": ["b", "c"]}}));
+    }
+
+    #[test]
+    fn taints_are_one_list() {
+        let mut node = json!({"spec": {"taints": [{"key": "a"}, {"key": "b"}], "podCIDRs": ["x"]}});
+        merge("Node", &mut node, &json!({"spec": {"taints": [{"key": "b"}], "podCIDRs": ["y"]}})).unwrap();
+        assert_eq!(node, json!({"spec": {"taints": [{"key": "b"}], "podCIDRs": ["x", "y"]}}));
     }
 
     #[test]

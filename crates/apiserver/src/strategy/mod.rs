@@ -311,10 +311,7 @@ pub(crate) fn check_preconditions(
             && *found != json!(wanted)
         {
             let found = found.as_str().unwrap_or_default();
-            let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-            );
-            return Err(ApiError::conflict(r, name_of(old), &why));
+            return Err(ApiError::precondition(r, name_of(old), what, wanted, found));
         }
     }
     Ok(())

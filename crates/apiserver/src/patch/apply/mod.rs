@@ -94,6 +94,21 @@ pub(crate) fn apply(
     Ok(Applied { object, managed })
 }
 
+/// Applies a configuration by force in a manager's name and returns the object with its managers: what
+/// the server does with it before defaults and checks.
+pub fn apply_by_force(r: &Resource, live: &Value, config: &Value, manager: &str) -> Result<Value, ApiError> {
+    let manager = Manager {
+        name: manager.to_owned(),
+        operation: Operation::Apply,
+        subresource: String::new(),
+        api_version: r.api_version(),
+    };
+    let config = Configuration { object: config.clone(), manager, force: true };
+    let Applied { mut object, managed } = apply(r, live, &config, "2026-01-01T00:00:00Z")?;
+    retain(&mut object, managed.to_json());
+    Ok(object)
+}
+
 /// The managers of an object that an apply makes, as `metadata.managedFields`.
 pub(crate) fn first(r: &Resource, given: &Value, config: &Configuration, now: &str) -> Value {
     let mut managed = Managed::default();
