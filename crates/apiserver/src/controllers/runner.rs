@@ -53,6 +53,11 @@ impl Runner {
 
     /// Runs as long as the term lasts.
     pub(super) async fn run(mut self) {
+        // Who led before may have written what this server does not know yet.
+        while let Err(error) = self.registry.current().await {
+            tracing::debug!("the controllers wait for the store: {error}");
+            tokio::time::sleep(DOUBT).await;
+        }
         self.feeds.refresh();
         loop {
             self.wait().await;

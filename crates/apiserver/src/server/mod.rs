@@ -149,6 +149,7 @@ impl Server {
             root_ca: Some(self.root_ca.clone()),
             advertised: advertised(config.advertise_url.as_deref(), &listen),
             api_service_ip: first_ip,
+            exclusive: config.etcd.is_none(),
             ..ControllersConfig::new(config.cluster_cidrs.clone(), config.node_cidr_mask_size)
         }
     }
