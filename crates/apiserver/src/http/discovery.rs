@@ -1,5 +1,8 @@
 //! What the server serves: groups, versions, kinds.
 
+mod aggregated;
+
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,6 +12,7 @@ use super::path::Path;
 use super::{Call, Reply, openapi, reply};
 use crate::error::ApiError;
 use crate::resource::Resource;
+use aggregated::{Form, Group};
 
 /// The Kubernetes version whose API this server follows.
 const MINOR: &str = "36";
@@ -26,7 +30,12 @@ fn version() -> Value {
 /// Answers the paths that tell about the API itself.
 pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
     let kinds = call.registry.kinds();
+    let form = Form::wanted(call);
     let value = match path {
+        Path::CoreVersions | Path::Groups if form != Form::Plain => {
+            let list = form.list(everything(&kinds, *path == Path::CoreVersions));
+            return Ok(reply::cached(call, form.media(), list.to_string().into_bytes()));
+        }
         Path::Root => root(&kinds),
         Path::CoreVersions => json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": []}),
@@ -47,13 +56,29 @@ pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
             json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": of[0].api_version(),
                 "resources": of.iter().flat_map(|r| resource(r)).collect::<Vec<_>>()})
         }
-        Path::OpenApiV2 => return Ok(openapi::v2(call)),
-        Path::OpenApiV3(which) => openapi::v3(&kinds, which.as_ref())?,
+        Path::OpenApiV2 => return Ok(openapi::v2(call, &kinds)),
+        Path::OpenApiV3(which) => return openapi::v3(call, &kinds, which.as_ref()),
         Path::Health => return Ok(reply::text("ok")),
         Path::Version => version(),
         Path::Object(_) => return Err(ApiError::no_such_path()),
     };
     Ok(reply::json(200, &value))
+}
+
+/// The core group or all others, each version with its plain resources.
+fn everything(kinds: &[Arc<Resource>], core: bool) -> Vec<Group> {
+    let resources = |group: &str, version: &str| {
+        let of = kinds.iter().filter(|r| r.group == group && r.version == version);
+        of.flat_map(|r| resource(r)).collect::<Vec<_>>()
+    };
+    if core {
+        return vec![(String::new(), vec![("v1".to_owned(), resources("", "v1"))])];
+    }
+    let versions = |(group, versions): (String, Vec<String>)| {
+        let each = versions.into_iter().map(|v| (v.clone(), resources(&group, &v))).collect();
+        (group, each)
+    };
+    groups(kinds).into_iter().map(versions).collect()
 }
 
 fn root(kinds: &[Arc<Resource>]) -> Value {
@@ -82,10 +107,29 @@ fn groups(kinds: &[Arc<Resource>]) -> Vec<(String, Vec<String>)> {
         }
     }
     let mut take = |g: String| {
-        let of = versions.remove(&g).unwrap_or_default();
+        let mut of = versions.remove(&g).unwrap_or_default();
+        of.sort_by_cached_key(|v| Reverse(maturity(v)));
         (g, of)
     };
     order.into_iter().map(&mut take).collect()
+}
+
+/// What makes a version preferred: general availability, then beta, then alpha, then any other name; then
+/// the number.
+fn maturity(version: &str) -> (u8, u64, u64, Reverse<String>) {
+    let read = || {
+        let rest = version.strip_prefix('v')?;
+        let (major, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+        let major = major.parse().ok()?;
+        match (rest, rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+            ("", _, _) => Some((3, major, 0)),
+            (_, Some(minor), _) => Some((2, major, minor.parse().ok()?)),
+            (_, _, Some(minor)) => Some((1, major, minor.parse().ok()?)),
+            _ => None,
+        }
+    };
+    let (stage, major, minor) = read().unwrap_or((0, 0, 0));
+    (stage, major, minor, Reverse(version.to_owned()))
 }
 
 fn group(name: &str, versions: &[String], alone: bool) -> Value {
@@ -104,6 +148,8 @@ fn resource(r: &Resource) -> Vec<Value> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let verbs: &[&str] = if r.review {
         &["create"]
+    } else if r.group.is_empty() && r.plural == "namespaces" {
+        &["create", "delete", "get", "list", "patch", "update", "watch"]
     } else {
         &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
     };
@@ -140,4 +186,16 @@ fn resource(r: &Resource) -> Vec<Value> {
         all.push(sub("finalize", "Namespace", &["update"]));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_by_maturity() {
+        let mut all = vec!["foo1", "v1alpha2", "v2beta1", "v10", "v1", "v1beta1", "foo10", "v2"];
+        all.sort_by_cached_key(|v| Reverse(maturity(v)));
+        assert_eq!(all, ["v10", "v2", "v1", "v2beta1", "v1beta1", "v1alpha2", "foo1", "foo10"]);
+    }
 }

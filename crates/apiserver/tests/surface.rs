@@ -1,0 +1,101 @@
+//! What the server tells about itself, as the real kubectl reads it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::Running;
+use serde_json::Value;
+
+fn raw(server: &Running, path: &str) -> Value {
+    serde_json::from_str(&server.run(&["get", "--raw", path], "")).unwrap()
+}
+
+#[test]
+fn kinds_are_explained() {
+    let server = Running::start();
+    let pod = server.run(&["explain", "pod.spec.containers"], "");
+    for text in [
+        "KIND:       Pod",
+        "FIELD: containers <[]Container>",
+        "imagePullPolicy\t<string>",
+        "List of containers belonging to the pod",
+    ] {
+        assert!(pod.contains(text), "{text}: {pod}");
+    }
+    let all = server.run(&["explain", "deploy", "--recursive"], "");
+    assert!(all.contains("maxSurge\t<IntOrString>"), "{all}");
+    let older = server.run(&["explain", "svc.spec.ports", "--output=plaintext-openapiv2"], "");
+    assert!(older.contains("nodePort\t<integer>"), "{older}");
+}
+
+#[test]
+fn a_custom_kind_is_explained_in_both_versions() {
+    let server = Running::start();
+    let crd = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.sea.example.com}
+spec:
+  group: sea.example.com
+  scope: Namespaced
+  names: {plural: boats, kind: Boat, categories: [all]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec: {type: object, properties: {sails: {type: integer, minimum: 1, description: Sails it has.}}}
+"#;
+    server.run(&["apply", "-f", "-"], crd);
+    for output in ["plaintext", "plaintext-openapiv2"] {
+        let text = server.run(&["explain", "boat.spec.sails", &format!("--output={output}")], "");
+        assert!(text.contains("Sails it has."), "{text}");
+    }
+    let refused = server.output(
+        &["apply", "-f", "-"],
+        "apiVersion: sea.example.com/v1\nkind: Boat\nmetadata: {name: a}\nspec: {sails: 0}",
+    );
+    let error = String::from_utf8(refused.stderr).unwrap();
+    let wanted = "The Boat \"a\" is invalid: spec.sails: Invalid value: 0: spec.sails in body should be greater than or equal to 1";
+    assert!(error.contains(wanted), "{error}");
+}
+
+#[test]
+fn discovery_in_one_answer_and_in_many() {
+    let server = Running::start();
+    let table = server.run(&["api-resources"], "");
+    for line in ["endpointslices", "horizontalpodautoscalers", "networkpolicies"] {
+        assert!(table.contains(line), "{table}");
+    }
+    let deploy = table.lines().find(|l| l.starts_with("deployments")).unwrap();
+    let words: Vec<&str> = deploy.split_whitespace().collect();
+    assert_eq!(words, ["deployments", "deploy", "apps/v1", "true", "Deployment"]);
+    let versions = server.run(&["api-versions"], "");
+    for version in
+        ["v1", "apps/v1", "autoscaling/v2", "discovery.k8s.io/v1", "policy/v1", "storage.k8s.io/v1"]
+    {
+        assert!(versions.lines().any(|l| l == version), "{versions}");
+    }
+    assert_eq!(raw(&server, "/apis")["kind"], "APIGroupList");
+    assert_eq!(raw(&server, "/api/v1")["kind"], "APIResourceList");
+}
+
+#[test]
+fn every_kind_is_listed_and_told_by_its_own_document() {
+    let server = Running::start();
+    let names = server.run(&["api-resources", "--verbs=list", "-o", "name"], "");
+    assert!(names.lines().count() > 34, "{names}");
+    for name in names.lines() {
+        server.run(&["get", name, "-A"], "");
+        server.run(&["get", name, "-A", "-o", "wide"], "");
+    }
+    let index = raw(&server, "/openapi/v3");
+    for (path, entry) in index["paths"].as_object().unwrap() {
+        let document = raw(&server, entry["serverRelativeURL"].as_str().unwrap());
+        assert!(!document["components"]["schemas"].as_object().unwrap().is_empty(), "{path}");
+    }
+    assert!(raw(&server, "/openapi/v2")["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+}
