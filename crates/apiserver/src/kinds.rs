@@ -126,6 +126,10 @@ kinds! {
     VALIDATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "", 0);
     /// MutatingWebhookConfigurations; stored, never called.
     MUTATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", 0);
+    /// ValidatingAdmissionPolicies; stored, never asked.
+    VALIDATING_POLICIES = kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "", STATUS);
+    /// ValidatingAdmissionPolicyBindings; stored, never asked.
+    VALIDATING_POLICY_BINDINGS = kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "", 0);
     /// Events of the events.k8s.io group; kept apart from the core group's.
     EVENTS_V1 = kind("events.k8s.io", "v1", "Event", "events", "ev", NAMESPACED);
     /// Who asks.

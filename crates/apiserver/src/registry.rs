@@ -354,13 +354,13 @@ impl Registry {
     /// Asks the kinds as the newest definitions have them, whichever server wrote those.
     fn served<T>(&self, ask: impl Fn(&Kinds) -> T) -> T {
         let newest = Some(self.store.shared.read().last_change(&kinds::CUSTOM_RESOURCE_DEFINITIONS.prefix()));
-        {
+        let kinds = {
             let known = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
             if known.1 == newest {
                 return ask(&known.0);
             }
-        }
-        let kinds = Kinds::new(&self.list(&kinds::CUSTOM_RESOURCE_DEFINITIONS, None).0);
+            Kinds::new(&self.list(&kinds::CUSTOM_RESOURCE_DEFINITIONS, None).0, &known.0)
+        };
         let answer = ask(&kinds);
         *self.kinds.write().unwrap_or_else(PoisonError::into_inner) = (kinds, newest);
         answer

@@ -18,10 +18,12 @@ pub(crate) struct Kinds {
 }
 
 impl Kinds {
-    pub(crate) fn new(definitions: &[Arc<Value>]) -> Self {
+    /// The built-in kinds and those of definitions; schemas that are as before are taken over, since they are
+    /// large and compiled bit by bit.
+    pub(crate) fn new(definitions: &[Arc<Value>], before: &Self) -> Self {
         let mut kinds = Self::default();
         BUILT_IN.iter().for_each(|r| kinds.add((*r).clone()));
-        definitions.iter().flat_map(|d| from_definition(d)).for_each(|r| kinds.add(r));
+        definitions.iter().flat_map(|d| from_definition(d, before)).for_each(|r| kinds.add(r));
         kinds
     }
 
@@ -43,12 +45,19 @@ impl Kinds {
 }
 
 /// The kinds of one CustomResourceDefinition: one for each served version.
-fn from_definition(definition: &Value) -> Vec<Resource> {
+fn from_definition(definition: &Value, before: &Kinds) -> Vec<Resource> {
     let spec = &definition["spec"];
     let text = |v: &Value| Cow::Owned(v.as_str().unwrap_or_default().to_owned());
     let words = |v: &Value| {
         let words = v.as_array().into_iter().flatten().filter_map(Value::as_str);
         Cow::Owned(words.collect::<Vec<_>>().join(" "))
+    };
+    let schema = |v: &Value| {
+        let source = &v["schema"]["openAPIV3Schema"];
+        let name = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let known = before.get(&name(&spec["group"]), &name(&v["name"]), &name(&spec["names"]["plural"]));
+        let same = known.and_then(|r| r.schema.clone()).filter(|s| s.source() == source);
+        same.unwrap_or_else(|| Arc::new(Schema::custom(source)))
     };
     let served = |v: &&Value| v["served"] == Value::Bool(true);
     let versions = spec["versions"].as_array().into_iter().flatten().filter(served);
@@ -67,7 +76,7 @@ fn from_definition(definition: &Value) -> Vec<Resource> {
             selector_path: text(&v["subresources"]["scale"]["labelSelectorPath"]),
         }),
         review: false,
-        schema: Some(Arc::new(Schema::custom(&v["schema"]["openAPIV3Schema"]))),
+        schema: Some(schema(v)),
         columns: v.get("additionalPrinterColumns").map(|c| Arc::new(c.clone())),
     };
     versions.map(one).collect()

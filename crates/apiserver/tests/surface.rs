@@ -99,3 +99,51 @@ fn every_kind_is_listed_and_told_by_its_own_document() {
     }
     assert!(raw(&server, "/openapi/v2")["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
 }
+
+#[test]
+fn rules_of_a_custom_kind_are_asked() {
+    let server = Running::start();
+    let crd = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.sea.example.com}
+spec:
+  group: sea.example.com
+  scope: Namespaced
+  names: {plural: boats, kind: Boat}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties: {kind: {type: string, default: sloop, enum: [sloop, 1]}, a: {type: integer}, b: {type: integer}}
+            x-kubernetes-validations:
+            - {rule: "!has(self.a) || !has(self.b) || self.a < self.b", message: "a must be below b"}
+            - {rule: "self.kind == oldSelf.kind", message: "kind is immutable"}
+            - {rule: "quantity(string(self.a)).isInteger()"}
+"#;
+    let boat = |spec: &str| {
+        format!("apiVersion: sea.example.com/v1\nkind: Boat\nmetadata: {{name: x}}\nspec: {spec}")
+    };
+    let refused = |spec: &str| {
+        let output = server.output(&["apply", "-f", "-"], &boat(spec));
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    server.run(&["apply", "-f", "-"], crd);
+    let skipped = "{.status.conditions[?(@.type==\"ValidationRulesSkipped\")].message}";
+    let skipped =
+        server.run(&["get", "crd", "boats.sea.example.com", "-o", &format!("jsonpath={skipped}")], "");
+    assert!(skipped.contains("the function") && skipped.contains("quantity"), "{skipped}");
+    assert!(refused("{a: 2, b: 1}").contains("spec: Invalid value: a must be below b"));
+    server.run(&["apply", "-f", "-"], &boat("{a: 1, b: 2}"));
+    assert_eq!(server.run(&["get", "boat", "x", "-o", "jsonpath={.spec.kind}"], ""), "sloop");
+    assert!(refused("{a: 1, b: 2, kind: 1}").contains("must be of type string"));
+    server.run(&["apply", "-f", "-"], &crd.replace("[sloop, 1]", "[sloop, yawl]"));
+    assert!(refused("{kind: yawl}").contains("kind is immutable"));
+}

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::node::{Bound, Checks, Id, ListType, Node, Pattern, Span, Type};
+use super::rules::Rule;
 
 /// Levels of a schema that are looked at; below, anything goes. The JSON parser takes 128.
 const MAX_DEPTH: usize = 100;
@@ -59,6 +60,7 @@ impl<'a> Compiler<'a> {
         match short {
             "Quantity" => node.kind = Type::Quantity,
             "IntOrString" => node.kind = Type::IntOrString,
+            "JSON" => node.kind = Type::Any,
             "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray" => {
                 let props = name.replace(short, "JSONSchemaProps");
                 node.if_object = Some(self.named(&props));
@@ -110,6 +112,7 @@ impl<'a> Compiler<'a> {
             go: None,
             if_object: None,
             checks: self.checks(schema, depth),
+            rules: Rule::all(schema),
         }
     }
 

@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_definition_holds_schemas_in_schemas() {
         let mut crd = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"type": "object",
-            "properties": {"spec": {"additionalProperties": {"typ": "string"}, "items": {"type": "string"}}}}}}]}});
+            "properties": {"spec": {"default": ["x"], "enum": ["a", 1], "additionalProperties": {"typ": "string"}, "items": {"type": "string"}}}}}}]}});
         let unknown = builtin::schema(&kinds::CUSTOM_RESOURCE_DEFINITIONS).unwrap().read(&mut crd).unwrap();
         assert_eq!(
             unknown,

@@ -12,6 +12,7 @@ mod formats;
 mod node;
 mod path;
 mod prune;
+mod rules;
 mod strict;
 mod unique;
 mod validate;
@@ -26,6 +27,10 @@ pub(crate) use strict::parse as parse_strictly;
 
 /// Fields in one list of unknown or duplicate ones; kube-apiserver stops there too.
 const MAX_REPORTED: usize = 100;
+
+/// Errors that leave an object in a shape that no rule is asked about.
+const BLOCKING: [&str; 4] =
+    ["FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"];
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -68,16 +73,31 @@ impl Schema {
     /// What is wrong with a custom object that was not wrong with the old one: a schema may have become
     /// stricter, and what nobody touched shall not stop an update.
     pub(crate) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let all = |object: &Value| {
-            let mut errors = validate::check(self, object);
-            errors.extend(unique::check(self, object));
-            errors
-        };
-        let mut errors = all(object);
+        let mut errors = self.check_whole(object, old);
         if let (false, Some(old)) = (errors.is_empty(), old) {
-            let before = all(old);
+            let before = self.check_whole(old, None);
             errors.retain(|e| !before.contains(e));
         }
         errors
+    }
+
+    fn check_whole(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut errors = validate::check(self, object);
+        errors.extend(unique::check(self, object));
+        if self.nodes.iter().all(|node| node.rules.is_empty()) {
+            return errors;
+        }
+        if errors.iter().any(|e| BLOCKING.contains(&e.reason)) {
+            let text = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid("<nil>", &Value::Null, text));
+        } else {
+            errors.extend(rules::check(self, object, old));
+        }
+        errors
+    }
+
+    /// The rules that this server cannot evaluate, with the reason.
+    pub(crate) fn skipped_rules(&self) -> Vec<String> {
+        rules::skipped(self)
     }
 }

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Number, Value};
 
+use super::rules::Rule;
+
 /// Index of a node in its schema.
 pub(super) type Id = usize;
 
@@ -59,6 +61,8 @@ pub(super) struct Node {
     pub(super) if_object: Option<Id>,
     /// What a value has to fulfil beside its type.
     pub(super) checks: Option<Box<Checks>>,
+    /// Rules of the Common Expression Language.
+    pub(super) rules: Vec<Rule>,
 }
 
 /// What a value has to fulfil.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::now;
 use crate::error::FieldError;
+use crate::schema::Schema;
 
 /// Completes a definition and its status.
 pub(super) fn settle(object: &mut Value, errors: &mut Vec<FieldError>) {
@@ -72,6 +73,7 @@ fn complete(object: &mut Value, kind: &str, stored: Value, known: Value) {
     if !versions.contains(&stored) {
         versions.push(stored);
     }
+    let skipped = skipped_rules(object);
     let known = object["status"]["conditions"].clone();
     let at = known[0]["lastTransitionTime"].as_str().map_or_else(now, str::to_owned);
     let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": at});
@@ -82,4 +84,18 @@ fn complete(object: &mut Value, kind: &str, stored: Value, known: Value) {
             condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
         ],
     });
+    if !skipped.is_empty() {
+        let rules = condition("ValidationRulesSkipped", "Unsupported", &skipped);
+        object["status"]["conditions"].as_array_mut().into_iter().for_each(|list| list.push(rules.clone()));
+    }
+}
+
+/// The rules in the definition that this server cannot evaluate, as a condition names them.
+fn skipped_rules(definition: &Value) -> String {
+    /// Characters of the condition's message.
+    const MOST: usize = 2_000;
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let schemas = versions.map(|v| Schema::custom(&v["schema"]["openAPIV3Schema"]));
+    let rules: Vec<String> = schemas.flat_map(|schema| schema.skipped_rules()).collect();
+    rules.join("; ").chars().take(MOST).collect()
 }
