@@ -42,6 +42,13 @@ pub(super) fn labelled(spec: &Value) -> Value {
     spec
 }
 
+fn job(spec: &Value) -> Value {
+    let mut spec = labelled(spec);
+    spec["selector"] = Value::Null;
+    spec["template"]["spec"]["restartPolicy"] = json!("Never");
+    spec
+}
+
 impl Bench {
     pub(super) async fn create(&self, kind: &Resource, name: &str, spec: Value) {
         let object = json!({"metadata": {"name": name}, "spec": spec});
@@ -167,7 +174,7 @@ async fn every_kind_of_workload_becomes_pods() {
     let bench = bench(3).await;
     bench.create(&kinds::STATEFUL_SETS, "db", labelled(&json!({"replicas": 2, "serviceName": "db"}))).await;
     bench.create(&kinds::DAEMON_SETS, "log", labelled(&json!({}))).await;
-    bench.create(&kinds::JOBS, "once", labelled(&json!({"parallelism": 2, "completions": 2}))).await;
+    bench.create(&kinds::JOBS, "once", job(&json!({"parallelism": 2, "completions": 2}))).await;
     bench.create(&kinds::REPLICA_SETS, "rs", labelled(&json!({"replicas": 1}))).await;
     bench.until("eight bound pods", |b| b.bound() == 2 + 3 + 2 + 1).await;
     let names: BTreeSet<String> =
@@ -262,7 +269,7 @@ async fn a_restart_writes_nothing() {
     bench.create(&kinds::DEPLOYMENTS, "web", labelled(&json!({"replicas": 3}))).await;
     bench.create(&kinds::STATEFUL_SETS, "db", labelled(&json!({"replicas": 2}))).await;
     bench.create(&kinds::DAEMON_SETS, "log", labelled(&json!({}))).await;
-    bench.create(&kinds::JOBS, "once", labelled(&json!({}))).await;
+    bench.create(&kinds::JOBS, "once", job(&json!({}))).await;
     bench
         .until_run("all reported", |b| {
             b.list(&kinds::DEPLOYMENTS)[0]["status"]["readyReplicas"] == 3

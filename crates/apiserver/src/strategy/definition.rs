@@ -44,7 +44,7 @@ pub(super) fn settle(object: &mut Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::invalid("spec.versions", &json!(versions.len()), rule));
         return;
     };
-    if versions.iter().any(|v| !super::names::is_label(v["name"].as_str().unwrap_or_default())) {
+    if versions.iter().any(|v| !super::format::is_label(v["name"].as_str().unwrap_or_default())) {
         errors.push(FieldError::invalid(
             "spec.versions",
             &Value::Null,

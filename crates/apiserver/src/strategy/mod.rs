@@ -1,24 +1,30 @@
 //! The rules about objects: what a create fills in, what an update may change, what holds a deletion.
 
-mod defaults;
 mod definition;
+mod field;
+mod format;
+mod kinds;
+mod meta;
 mod names;
 mod propagation;
-mod service;
-mod validate;
+mod quantity;
+mod shape;
+mod value;
 
 use serde_json::{Map, Value, json};
 
 use ipnet::IpNet;
 
 use crate::error::{ApiError, FieldError};
-use crate::kinds;
+use crate::kinds::NAMESPACES;
 use crate::registry::{DeleteOptions, Part};
 use crate::resource::Resource;
 use crate::storage::View;
 
+use field::Errors;
 pub(crate) use names::{random_bytes, random_uid};
 pub(crate) use propagation::{FOREGROUND, ORPHAN, has as has_finalizer};
+use value::{drop_fields, put};
 
 /// What the rules need beside the objects.
 pub(crate) struct Context {
@@ -106,41 +112,31 @@ pub(crate) fn create(
     if meta["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()) {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
-    names::settle(r, meta)?;
+    names::generate(r, ns, meta, view);
     if r.namespaced {
         check_namespace(r, ns.unwrap_or("default"), name_of(obj), view)?;
     }
     let meta = &mut obj["metadata"];
     meta["uid"] = json!(random_uid());
     meta["creationTimestamp"] = json!(now());
-    meta["generation"] = json!(1);
-    drop_fields(meta, &["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]);
-    first_status(r, obj);
-    settle(r, None, obj, view, context)
+    drop_fields(
+        meta,
+        &["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"],
+    );
+    if kinds::has_generation(r) {
+        meta["generation"] = json!(1);
+    }
+    kinds::first_status(r, obj);
+    settle(r, None, obj, Part::Whole, view, context)
 }
 
 /// A new object as its author is said to have written it: with the defaults, without what the server
 /// gave it (addresses, ports, a status).
 pub(crate) fn as_authored(r: &Resource, given: &Value, made: &Value) -> Value {
     let mut authored = given.clone();
-    defaults::apply(r, &mut authored);
+    kinds::defaults(r, &mut authored);
     put(&mut authored["metadata"], "name", &made["metadata"]["name"]);
     authored
-}
-
-/// The status of a new object; what the author wrote there does not count, but a node tells its own.
-fn first_status(r: &Resource, obj: &mut Value) {
-    match (&*r.group, &*r.kind) {
-        ("", "Node") => {}
-        ("", "Pod") => obj["status"] = json!({"phase": "Pending"}),
-        ("", "Namespace") => {
-            obj["spec"] = json!({"finalizers": ["kubernetes"]});
-            obj["status"] = json!({"phase": "Active"});
-        }
-        ("", "Service") => obj["status"] = json!({"loadBalancer": {}}),
-        _ if r.status => drop_fields(obj, &["status"]),
-        _ => {}
-    }
 }
 
 /// Defaults, then checks, of a new or changed object.
@@ -148,60 +144,63 @@ fn settle(
     r: &Resource,
     old: Option<&Value>,
     obj: &mut Value,
+    part: Part,
     view: &View<'_>,
     context: &Context,
 ) -> Result<(), ApiError> {
-    defaults::apply(r, obj);
-    let mut errors = validate::check(r, obj);
+    let refused = |obj: &Value, errors: &[FieldError]| Err(ApiError::invalid(r, name_of(obj), errors));
+    let shapes = shape::check(r, obj);
+    if !shapes.is_empty() {
+        return refused(obj, &shapes);
+    }
+    if has_fixed_types(r) {
+        value::drop_nulls(obj);
+    }
+    kinds::defaults(r, obj);
+    kinds::allocate(r, old, obj, view, context)?;
+    let mut errors = Errors::default();
+    match old {
+        None => meta::check_new(r, &obj["metadata"], &mut errors),
+        Some(old) => meta::check_changed(r, &old["metadata"], &obj["metadata"], &mut errors),
+    }
     if let Some(schema) = &r.schema {
         schema.fill(obj);
-        errors.extend(schema.check(obj, old));
+        errors.0.extend(schema.check(obj, old));
     }
-    if errors.is_empty() {
-        match (&*r.group, &*r.kind) {
-            ("", "Namespace") => {
-                let name = name_of(obj).to_owned();
-                obj["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
-            }
-            ("", "Service") => errors.extend(service::settle(obj, old, view, &context.service_cidrs).err()),
-            ("batch", "Job") => job_selector(obj),
-            ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::settle(obj, &mut errors),
-            _ => {}
-        }
+    kinds::check(r, old, obj, part, &mut errors);
+    if r.kind == "CustomResourceDefinition" && errors.0.is_empty() {
+        definition::settle(obj, &mut errors.0);
     }
-    if let Some(old) = old {
-        validate::immutable(r, old, obj, &mut errors);
-    }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, name_of(obj), &errors)) }
+    if errors.0.is_empty() { Ok(()) } else { refused(obj, &errors.0) }
 }
 
-/// A Job's pods are told apart by the Job's uid, unless its author says otherwise.
-fn job_selector(job: &mut Value) {
-    if job["spec"]["manualSelector"] == true || !job["spec"]["selector"].is_null() {
-        return;
-    }
-    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
-    job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
-    let labels = &mut job["spec"]["template"]["metadata"]["labels"];
-    if !labels.is_object() {
-        *labels = json!({});
-    }
-    for prefix in ["", "batch.kubernetes.io/"] {
-        labels[format!("{prefix}controller-uid")] = uid.clone();
-        labels[format!("{prefix}job-name")] = name.clone();
-    }
+/// Whether null is as if the field were not there: in all but the kinds that hold any JSON.
+fn has_fixed_types(r: &Resource) -> bool {
+    r.schema.is_none() && !matches!(&*r.kind, "CustomResourceDefinition" | "ControllerRevision")
 }
 
-fn drop_fields(value: &mut Value, fields: &[&str]) {
-    if let Some(map) = value.as_object_mut() {
-        fields.iter().for_each(|f| drop(map.remove(*f)));
+/// Checks a status that was written alone.
+fn settle_status(r: &Resource, old: &Value, obj: &mut Value) -> Result<(), ApiError> {
+    let shapes = shape::check(r, obj);
+    if !shapes.is_empty() {
+        return Err(ApiError::invalid(r, name_of(obj), &shapes));
     }
+    if matches!(&*r.kind, "Service" | "Node") {
+        kinds::defaults(r, obj);
+    }
+    let mut errors = Errors::default();
+    if let Some(schema) = &r.schema {
+        schema.fill(obj);
+        errors.0.extend(schema.check(obj, Some(old)));
+    }
+    kinds::check_status(r, obj, &mut errors);
+    if errors.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, name_of(obj), &errors.0)) }
 }
 
 /// A new object needs a namespace that is there and is not being deleted.
 fn check_namespace(r: &Resource, ns: &str, name: &str, view: &View<'_>) -> Result<(), ApiError> {
-    let Some(namespace) = view.get(&kinds::NAMESPACES.key(None, ns)) else {
-        return Err(ApiError::not_found(&kinds::NAMESPACES, ns));
+    let Some(namespace) = view.get(&NAMESPACES.key(None, ns)) else {
+        return Err(ApiError::not_found(&NAMESPACES, ns));
     };
     if namespace["metadata"]["deletionTimestamp"].is_null() {
         return Ok(());
@@ -237,9 +236,18 @@ pub(crate) fn update(
     if given(&after["resourceVersion"]).is_some_and(|rv| before["resourceVersion"] != json!(rv)) {
         return Err(ApiError::stale(r, name));
     }
+    if part == Part::Whole && given(&after["resourceVersion"]).is_none() && kinds::needs_version(r) {
+        let rule =
+            FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+        return Err(ApiError::invalid(r, name, &[rule]));
+    }
     keep(r, old, new, part);
-    settle(r, Some(old), new, view, context)?;
-    if new_content(old) != new_content(new) {
+    match part {
+        Part::Status => settle_status(r, old, new)?,
+        Part::Finalize => {}
+        Part::Whole | Part::Both => settle(r, Some(old), new, part, view, context)?,
+    }
+    if part != Part::Status && kinds::has_generation(r) && new_content(old) != new_content(new) {
         new["metadata"]["generation"] = json!(before["generation"].as_i64().unwrap_or(0) + 1);
     }
     Ok(())
@@ -265,14 +273,6 @@ fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
     }
     if r.kind == "Namespace" && r.group.is_empty() {
         put(new, "spec", &old["spec"]);
-    }
-}
-
-fn put(object: &mut Value, field: &str, value: &Value) {
-    match object.as_object_mut() {
-        Some(map) if value.is_null() => drop(map.remove(field)),
-        Some(map) => drop(map.insert(field.to_owned(), value.clone())),
-        None => {}
     }
 }
 
