@@ -148,12 +148,7 @@ fn f10_a_full_disk_is_said_and_nothing_half_made_stays() {
         "mount -t tmpfs -o size=16k,nr_inodes=6 tmpfs {0} && touch {0}/1 {0}/2 {0}/3 {0}/4 {0}/5",
         networks.display()
     );
-    labs.on_node("f", "node1", "true");
-    // The lab's mounts are its own: fill the folder inside its mount namespace.
-    let pid: serde_json::Value =
-        serde_json::from_slice(&fs::read(labs.state("f").join("lab.json")).unwrap()).unwrap();
-    let enter = format!("nsenter -t {} -m sh -c '{fill}'", pid["process"]["pid"]);
-    assert!(std::process::Command::new("sh").args(["-c", &enter]).status().unwrap().success());
+    in_lab(&labs, &fill);
     let more = labs.file(
         "more.yaml",
         "apiVersion: v1\nkind: Pod\nmetadata: {name: late}\nspec: {nodeSelector: {kubernetes.io/hostname: node1}, containers: [{name: c, image: i}]}\n",
@@ -164,10 +159,81 @@ fn f10_a_full_disk_is_said_and_nothing_half_made_stays() {
     });
     let links = labs.on_node("f", "node1", "ip -br link | grep -c ^wf || true");
     assert_eq!(links.trim(), "1", "the failed pod left a link");
-    let enter = format!("nsenter -t {} -m umount {}", pid["process"]["pid"], networks.display());
-    assert!(std::process::Command::new("sh").args(["-c", &enter]).status().unwrap().success());
+    in_lab(&labs, &format!("umount {}", networks.display()));
     labs.expect(0, &["lab", "status", "--name", "f", "--wait"]);
     labs.expect(0, &["lab", "exec", "--name", "f", "late", "--", "ping", "-c1", "-W2", &pods.far_ip]);
+}
+
+/// A shell line in the lab's mount namespace, whose mounts the machine does not see.
+fn in_lab(labs: &Labs, line: &str) {
+    let info = fs::read(labs.state("f").join("lab.json")).unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
+    let keeper = info["process"]["pid"].to_string();
+    let done = std::process::Command::new("nsenter").args(["-t", &keeper, "-m", "sh", "-ec", line]).status();
+    assert!(done.unwrap().success(), "in the lab: {line}");
+}
+
+/// A manifest of one ConfigMap with `bytes` of text.
+fn big_config_map(labs: &Labs, name: &str, bytes: usize) -> String {
+    let data = "x".repeat(bytes);
+    let text =
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{text: {data}}}\n");
+    labs.file(&format!("{name}.yaml"), &text)
+}
+
+#[test]
+fn a_full_disk_under_the_api_server_stops_writes_and_nothing_else() {
+    let labs = Labs::new();
+    let pods = two_pods(&labs, "vxlan");
+    let api = labs.state("f").join("api").display().to_string();
+    let server = || labs.processes(&["apiserver", "--data-dir"]);
+    // Its data moves to a small disk between two lives of the server.
+    server().iter().for_each(|pid| signal(*pid, "STOP"));
+    in_lab(
+        &labs,
+        &format!("cp -a {api} {api}.was; mount -t tmpfs -o size=6m tmpfs {api}; cp -a {api}.was/. {api}/"),
+    );
+    server().iter().for_each(|pid| signal(*pid, "KILL"));
+    labs.expect(0, &["lab", "status", "--name", "f", "--wait"]);
+
+    let mut kept = Vec::new();
+    let refused = (0..50).find_map(|n| {
+        let name = format!("big{n}");
+        let manifest = big_config_map(&labs, &name, 500_000);
+        let output = labs.run(&["lab", "apply", "--name", "f", "-f", &manifest]);
+        if output.status.success() {
+            kept.push(name);
+            return None;
+        }
+        Some((manifest, output))
+    });
+    let (manifest, output) = refused.expect("the disk is full before 25 MB");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(3), 1), "{text}");
+    assert!(text.contains("No space left") && text.contains("make room in") && text.contains(&api), "{text}");
+    let config = labs.expect(0, &["lab", "kubeconfig", "--name", "f"]);
+    let kubectl = |args: &[&str]| {
+        let mut kubectl = std::process::Command::new("kubectl");
+        kubectl.args(args).env("KUBECONFIG", config.trim()).env("HOME", labs.path("")).output().unwrap()
+    };
+    let text = String::from_utf8_lossy(&kubectl(&["apply", "-f", &manifest]).stderr).into_owned();
+    assert!(text.contains("make room in"), "{text}");
+    // What reads, and what runs, is not concerned.
+    assert!(!kept.is_empty() && kubectl(&["get", "configmap", &kept[0]]).status.success());
+    labs.expect(0, &["lab", "check", "--name", "f"]);
+
+    in_lab(&labs, &format!("mount -o remount,size=64m {api}"));
+    eventually(SOON, "it can be written again", || {
+        labs.run(&["lab", "apply", "--name", "f", "-f", &manifest]).status.success()
+    });
+    server().iter().for_each(|pid| signal(*pid, "KILL"));
+    for name in kept {
+        eventually(SOON, &format!("{name} is there"), || {
+            kubectl(&["get", "configmap", &name]).status.success()
+        });
+    }
+    labs.expect(0, &["lab", "check", "--name", "f"]);
+    labs.expect(0, &["lab", "exec", "--name", "f", &pods.near, "--", "ping", "-c1", "-W2", &pods.far_ip]);
 }
 
 #[test]
