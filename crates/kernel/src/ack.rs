@@ -10,7 +10,7 @@ pub(crate) type Refusal = (i32, String);
 
 /// A refusal as an error about `object`.
 pub(crate) fn kernel_error(op: &'static str, object: String, errno: i32, message: String) -> Error {
-    Error::Sys { op, object, message, source: io::Error::from_raw_os_error(errno) }
+    Error::Sys { op, object, message, errno: io::Error::from_raw_os_error(errno) }
 }
 
 /// What an NLMSG_ERROR refuses; none if it acknowledges.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A system call or a kernel request failed.
-    #[error("{op} {object}: {source}{}", said(.message))]
+    #[error("{op} {object}: {errno}{}", said(.message))]
     Sys {
         /// What was attempted, as a verb: "add route".
         op: &'static str,
@@ -14,8 +14,8 @@ pub enum Error {
         object: String,
         /// What the kernel's extended acknowledgement said; empty when it said nothing.
         message: String,
-        /// The error number.
-        source: io::Error,
+        /// The error number. The message holds it, so it is no further cause.
+        errno: io::Error,
     },
     /// The file is no network namespace, so entering it would do something else.
     #[error("{path} is not a network namespace; give a path such as /run/netns/NAME")]
@@ -25,13 +25,13 @@ pub enum Error {
     },
     /// The kernel refuses user namespaces to this user.
     #[error(
-        "{source}: this machine forbids unprivileged user namespaces; run as root, or let root do: sysctl -w {sysctl}"
+        "this machine forbids unprivileged user namespaces ({errno}): run as root, or let root do: sysctl -w {sysctl}"
     )]
     UserNamespacesForbidden {
         /// The sysctl to change, as `name=value`.
         sysctl: String,
         /// The error number of the refused call.
-        source: io::Error,
+        errno: io::Error,
     },
     /// The table changed during every attempt to read it, so no view of it was consistent.
     #[error(
@@ -62,16 +62,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A failed system call on `object`.
-    pub fn sys(op: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Error {
-        Error::Sys { op, object: object.into(), message: String::new(), source: source.into() }
+    pub fn sys(op: &'static str, object: impl Into<String>, errno: impl Into<io::Error>) -> Error {
+        Error::Sys { op, object: object.into(), message: String::new(), errno: errno.into() }
     }
 
     /// The error number of the kernel, where there is one.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Error::Sys { source, .. } | Error::UserNamespacesForbidden { source, .. } => {
-                source.raw_os_error()
-            }
+            Error::Sys { errno, .. } | Error::UserNamespacesForbidden { errno, .. } => errno.raw_os_error(),
             _ => None,
         }
     }

@@ -119,7 +119,7 @@ fn refused_user_namespace(errno: nix::Error, op: &'static str) -> Error {
         return Error::sys(op, "user namespace", errno);
     }
     let sysctl = forbidding_switch(errno, |name| crate::sysctl::get(name).ok()?.parse().ok());
-    Error::UserNamespacesForbidden { sysctl, source: io::Error::from(errno) }
+    Error::UserNamespacesForbidden { sysctl, errno: io::Error::from(errno) }
 }
 
 /// The setting to change: the switch that is on; where none is, the one the error hints at.

@@ -60,10 +60,10 @@ impl Nft {
         let whole = || format!("{} and {} more", first_object(transaction), transaction.steps.len() - 1);
         self.drain();
         self.socket.reserve(batch.len());
-        self.socket.send(&batch).map_err(|source| {
-            let large = source.raw_os_error() == Some(libc::EMSGSIZE);
+        self.socket.send(&batch).map_err(|errno| {
+            let large = errno.raw_os_error() == Some(libc::EMSGSIZE);
             let message = if large { "a transaction is one message: raise net.core.wmem_max" } else { "" };
-            Error::Sys { op: "change nft", object: whole(), message: message.into(), source }
+            Error::Sys { op: "change nft", object: whole(), message: message.into(), errno }
         })?;
         // The kernel has done all of it when send returns; its answers wait to be read.
         let mut done = false;
@@ -161,5 +161,5 @@ fn describe(transaction: &Transaction, first: u32, message: &Message<'_>) -> Err
         None => ("change nft", first_object(transaction)),
     };
     let text = message.error_text().unwrap_or_default();
-    Error::Sys { op, object, message: text, source: io::Error::from_raw_os_error(message.errno()) }
+    Error::Sys { op, object, message: text, errno: io::Error::from_raw_os_error(message.errno()) }
 }
