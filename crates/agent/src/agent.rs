@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use weft_fabric::{Fabric, FabricConfig, LocalPlan, Planner, Underlay, internal_ip, masquerade};
+use weft_fabric::{Fabric, FabricConfig, LocalPlan, Planner, Underlay, Waiting, internal_ip, masquerade};
 use weft_kernel::nft::{Nft, NftEvent};
 use weft_kernel::{Event, Netlink};
 use weft_model::{Cluster, mark};
@@ -30,6 +30,8 @@ pub struct Agent {
     due: Due,
     /// Whether the next apply follows a change of the plan; else what it writes is a repair.
     replanned: bool,
+    /// What was last logged that the plan waits for.
+    waiting: Option<Waiting>,
     errors: Vec<String>,
     repairs: Repairs,
 }
@@ -66,6 +68,7 @@ impl Agent {
             fabric: Fabric::new(cfg.cluster_cidrs.clone()),
             due: Due::ALL,
             replanned: true,
+            waiting: None,
             errors: Vec::new(),
             repairs: Repairs::default(),
             cfg,
@@ -127,6 +130,7 @@ impl Agent {
         if self.due.underlay {
             self.find_underlay(&mut errors);
         }
+        self.tell_waiting();
         let mut written = 0;
         if let Ok(local) = self.planner.plan().local.clone() {
             let applied = self.fabric.apply(&mut self.netlink, self.planner.plan());
@@ -195,13 +199,22 @@ impl Agent {
             self.due = Due { underlay: self.due.underlay, ..Due::ALL };
         }
         self.replanned |= moved || !peers.is_empty();
-        if let (true, Err(waiting)) = (moved, &plan.local) {
-            tracing::warn!("{waiting}");
-        }
         for refusal in peers.iter().filter_map(|name| plan.peers.get(name)).flat_map(|peer| &peer.refused) {
             tracing::warn!("{refusal}");
         }
         self.fabric.desire(plan, &peers);
+    }
+
+    /// Logs what the plan waits for, once, and not before the links were looked at.
+    fn tell_waiting(&mut self) {
+        if self.due.underlay {
+            return;
+        }
+        let waiting = self.planner.plan().local.as_ref().err().cloned();
+        if let Some(waiting) = waiting.as_ref().filter(|now| self.waiting.as_ref() != Some(*now)) {
+            tracing::warn!("{waiting}");
+        }
+        self.waiting = waiting;
     }
 
     fn find_underlay(&mut self, errors: &mut Vec<String>) {
