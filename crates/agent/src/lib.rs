@@ -14,6 +14,7 @@ mod conflist;
 mod files;
 mod forwarding;
 mod heart;
+mod neighbours;
 mod run;
 mod sources;
 mod status;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::sources::Sources;
-use crate::{Agent, AgentConfig, Status, conditions, files, heart};
+use crate::{Agent, AgentConfig, Status, conditions, files, heart, neighbours};
 
 /// How often everything is looked at, in case a notification was missed.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -35,6 +35,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
     let status_file = cfg.state_dir.join("status.json");
     let mut agent = Agent::new(cfg)?;
+    neighbours::make_room();
     tracing::info!(node = agent.config().node_name, backend = %agent.config().backend, "weft agent starts");
     let report = |status: &Status, served: bool| {
         let text = serde_json::to_vec_pretty(status).unwrap_or_default();
