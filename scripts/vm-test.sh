@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The virtual machine lane: a lab on the oldest supported kernel (Debian's 6.1), and on that
-# kernel without its vxlan module. QEMU without KVM, the machine's files read-only inside.
-# Exits 77 where the lane cannot run, with the reason as its last line.
+# The virtual machine lane: the scenarios of scripts/vm on the oldest supported kernel (Debian's
+# 6.1), each a thing that a test may not do to the machine it runs on. QEMU without KVM, the
+# machine's files read-only inside. Exits 77 where it cannot run, with the reason as last line.
+# usage: vm-test.sh [SCENARIO]...   (names of scripts/vm without .sh; all when none is given)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,11 +31,18 @@ kernel="$(compgen -G "$vm/kernel/boot/vmlinuz-*" | head -n 1)"
 
 shared="$(mktemp -d)"
 trap 'rm -rf "$shared"' EXIT
-cp "$target/debug/weft" "$target/debug/weft-cni" "$shared/"
+cargo build -q --locked -p weft-kernel --example full_table --target-dir "$target"
+cp "$target"/debug/{weft,weft-cni,examples/full_table} "$shared/"
 cp -r examples "$shared/"
+mkdir "$shared/scenarios"
+if [ "$#" -eq 0 ]; then
+    cp scripts/vm/*.sh "$shared/scenarios/"
+else
+    for scenario in "$@"; do cp "scripts/vm/$scenario.sh" "$shared/scenarios/"; done
+fi
 cp scripts/vm-inside.sh "$shared/run.sh"
 
-PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 900 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
+PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 1800 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
     --memory 3G --cpus 2 -- "$shared/run.sh" "$shared" </dev/null >"$shared/console" 2>&1 || status=$?
 cat "$shared/log" 2>/dev/null || cat "$shared/console"
 if ! grep -q '^vm: done$' "$shared/log" 2>/dev/null; then
