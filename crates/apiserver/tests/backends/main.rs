@@ -3,6 +3,7 @@
 
 mod alike;
 mod etcd;
+mod leader;
 mod mirror;
 mod shared;
 
