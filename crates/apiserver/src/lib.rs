@@ -37,5 +37,5 @@ pub use patch::Patch;
 pub use patch::apply::apply_by_force;
 pub use registry::{Registry, RegistryConfig};
 pub use resource::{Resource, Scale};
-pub use server::{Server, ServerConfig, ServerError, run};
+pub use server::{Identity, Server, ServerConfig, ServerError, kubeconfig, run, write_private};
 pub use storage::{EtcdConfig, Event, EventKind, Object, StorageError, Watch};

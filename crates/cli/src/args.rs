@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use weft_lab::config::Topology;
 use weft_model::network::{Backend, parse_cidr};
 use weft_observe::Protocol;
 
-use crate::etcd_args::EtcdArgs;
+use crate::apiserver_args::ApiserverArgs;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
@@ -41,7 +40,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "The folder given by --data-dir then holds the objects, ca.crt and admin.kubeconfig.\n\nExample:\n  weft apiserver --data-dir /var/lib/weft --listen 10.0.0.1:6443 --cluster-cidr 10.244.0.0/16"
     )]
-    Apiserver(ApiserverArgs),
+    Apiserver(Box<ApiserverArgs>),
     /// The processes behind a lab
     #[command(hide = true)]
     LabDaemon {
@@ -258,37 +257,7 @@ pub(crate) struct AgentArgs {
     pub(crate) state_dir: PathBuf,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct ApiserverArgs {
-    /// Where the objects and certificates are
-    #[arg(long)]
-    pub(crate) data_dir: PathBuf,
-    /// Listen here; may be given again
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
-    pub(crate) listen: Vec<SocketAddr>,
-    /// Another name or address for the certificate; may be given again
-    #[arg(long, value_name = "NAME|ADDR")]
-    pub(crate) tls_san: Vec<String>,
-    /// The server's URL in admin.kubeconfig [default: the first listen address]
-    #[arg(long, value_name = "URL")]
-    pub(crate) advertise_url: Option<String>,
-    /// Where nodes get their pod CIDRs from; again for the other family
-    #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
-    /// Prefix length of a node's pod CIDR [default: 24, 64 for IPv6]
-    #[arg(long, value_name = "BITS")]
-    pub(crate) node_cidr_mask_size: Option<u8>,
-    /// Run the controllers too
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    pub(crate) controllers: bool,
-    /// Bearer tokens of further users: lines of token,user,uid[,"group1,group2"]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_auth_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) etcd: EtcdArgs,
-}
-
-fn cidr(text: &str) -> Result<ipnet::IpNet, weft_model::network::CidrError> {
+pub(crate) fn cidr(text: &str) -> Result<ipnet::IpNet, weft_model::network::CidrError> {
     parse_cidr(text)
 }
 
@@ -333,6 +302,7 @@ mod tests {
             "weft agent --node-name n --kubeconfig k --cluster-cidr 10.244.0.0/16 --state-dir s",
             "weft apiserver --data-dir d --listen 10.168.0.1:6443 --tls-san 127.0.0.1 --cluster-cidr 10.244.0.0/16 --node-cidr-mask-size 24",
             "weft apiserver --data-dir d --etcd-servers http://10.0.0.1:2379,http://10.0.0.2:2379 --etcd-prefix /lab",
+            "weft apiserver kubeconfig --data-dir d --user system:node:a --group system:nodes --group x --out f",
             "weft lab-daemon --state /run/weft/lab/weft",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
@@ -348,6 +318,9 @@ mod tests {
             ("weft lab exec a/b/c -- ls", "names no place"),
             ("weft lab status --wait --timeout soon", "write it as 90s or 2m"),
             ("weft lab apply", "--filename"),
+            ("weft apiserver", "--data-dir"),
+            ("weft apiserver kubeconfig --data-dir d", "--user"),
+            ("weft apiserver --data-dir d --tls-cert-file f", "--tls-private-key-file"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2);

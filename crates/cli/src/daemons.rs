@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 use weft_agent::AgentConfig;
-use weft_apiserver::ServerConfig;
+use weft_apiserver::{Identity, ServerConfig};
 
-use crate::args::{AgentArgs, ApiserverArgs};
+use crate::apiserver_args::{ApiserverArgs, ApiserverCommand, KubeconfigArgs, ServeArgs};
+use crate::args::AgentArgs;
 use crate::exit;
 
 /// Names the filter of what is logged, as `RUST_LOG` elsewhere.
@@ -30,10 +31,27 @@ pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
 }
 
 pub(crate) fn apiserver(options: ApiserverArgs) -> anyhow::Result<u8> {
+    match options.command {
+        Some(ApiserverCommand::Kubeconfig(options)) => kubeconfig(options),
+        None => serve(options.serve),
+    }
+}
+
+fn kubeconfig(options: KubeconfigArgs) -> anyhow::Result<u8> {
+    let identity = Identity { user: options.user, groups: options.group, days: Some(options.days) };
+    let text = weft_apiserver::kubeconfig(&options.data_dir, &identity, options.server.as_deref())?;
+    match options.out {
+        Some(path) => weft_apiserver::write_private(&path, text.as_bytes())?,
+        None => print!("{text}"),
+    }
+    Ok(exit::DONE)
+}
+
+fn serve(options: ServeArgs) -> anyhow::Result<u8> {
     log();
     let config = ServerConfig {
-        data_dir: options.data_dir,
         etcd: options.etcd.config(),
+        data_dir: options.data_dir.context("--data-dir is missing")?,
         listen: options.listen,
         tls_sans: options.tls_san,
         advertise_url: options.advertise_url,
@@ -41,6 +59,9 @@ pub(crate) fn apiserver(options: ApiserverArgs) -> anyhow::Result<u8> {
         node_cidr_mask_size: options.node_cidr_mask_size,
         controllers: options.controllers,
         token_auth_file: options.token_auth_file,
+        tls_cert_file: options.tls_cert_file,
+        tls_private_key_file: options.tls_private_key_file,
+        client_ca_file: options.client_ca_file,
     };
     runtime()?.block_on(weft_apiserver::run(config))?;
     Ok(exit::DONE)

@@ -1,6 +1,7 @@
 //! The executable `weft`: arguments, output, exit codes.
 #![forbid(unsafe_code)]
 
+mod apiserver_args;
 mod args;
 mod daemons;
 mod docs;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Command::Lab(command) => lab::run(command),
         Command::Trace(options) => trace::run(&options),
         Command::Agent(options) => daemons::agent(options),
-        Command::Apiserver(options) => daemons::apiserver(options),
+        Command::Apiserver(options) => daemons::apiserver(*options),
         Command::LabDaemon { state } => daemons::lab_daemon(&state),
         Command::Completion { shell } => docs::completion(shell),
         Command::Man { folder } => docs::man(&folder),

@@ -64,6 +64,45 @@ fn every_pair_is_reached_as_the_oracle_says_on_every_underlay() {
 }
 
 #[test]
+fn an_agent_is_its_own_node_to_the_api_and_no_other() {
+    let labs = Labs::new();
+    labs.expect(0, &["lab", "up", "--name", "i", "--nodes", "2", "-f", &example("two-pods.yaml")]);
+    labs.expect(0, &["lab", "check", "--name", "i"]);
+    let read = |path: &std::path::Path| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let admin = labs.expect(0, &["lab", "kubeconfig", "--name", "i"]);
+    let own = labs.state("i").join("node/node1/kubeconfig");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut config = read(&own);
+    config["clusters"] = read(admin.trim().as_ref())["clusters"].clone();
+    let config = labs.file("node1.kubeconfig", &config.to_string());
+    let kubectl = |args: &[&str]| {
+        let mut command = std::process::Command::new("kubectl");
+        let output =
+            command.args(args).env("KUBECONFIG", &config).env("HOME", labs.path("")).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
+        (output.status.success(), said)
+    };
+    let patch = r#"{"status": {"conditions": [{"type": "Probe", "status": "True"}]}}"#;
+    let status = |node: &str| kubectl(&["patch", "node", node, "--subresource=status", "-p", patch]);
+    let (done, said) = status("node1");
+    assert!(done, "{said}");
+    let (done, said) = status("node2");
+    assert!(!done && said.contains(r#"node "node1" is not allowed to modify node "node2""#), "{said}");
+    assert!(kubectl(&["auth", "whoami"]).1.contains("system:node:node1"));
+    assert!(kubectl(&["get", "pods,services,nodes,endpointslices,networkpolicies", "-A"]).0);
+    assert!(!kubectl(&["get", "secrets", "-A"]).0);
+    // The agents have written their nodes' conditions with nothing but these identities.
+    for node in ["node1", "node2"] {
+        let condition = r#"-o=jsonpath={.status.conditions[?(@.type=="NetworkUnavailable")].status}"#;
+        assert_eq!(kubectl(&["get", "node", node, condition]), (true, "False".into()), "{node}");
+    }
+    labs.expect(0, &["lab", "down", "--name", "i"]);
+}
+
+#[test]
 fn host_gw_refuses_a_peer_on_another_segment_and_the_check_says_why() {
     let labs = Labs::new();
     let pods = example("two-pods.yaml");

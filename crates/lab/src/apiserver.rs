@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::fd::OwnedFd;
 use tokio::time::{Instant, sleep};
+use weft_apiserver::Identity;
 use weft_store::Api;
 
 use crate::config::{API_ADDRESS, API_PORT, LabConfig};
@@ -78,6 +79,15 @@ pub(crate) async fn wait_ready(state: &LabState, info: &LabInfo) -> anyhow::Resu
         }
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Writes the kubeconfig by which a node's agent is that node to the API server, and nothing else.
+pub(crate) fn identify_node(state: &LabState, node: &str) -> anyhow::Result<()> {
+    let identity =
+        Identity { user: format!("system:node:{node}"), groups: vec!["system:nodes".into()], days: None };
+    let inside = format!("https://{API_ADDRESS}:{API_PORT}");
+    let text = weft_apiserver::kubeconfig(&state.api_dir(), &identity, Some(&inside))?;
+    Ok(write_atomically(&state.kubeconfig_of_node(node), text.as_bytes())?)
 }
 
 async fn try_ready(state: &LabState, info: &LabInfo, admin: &Path) -> anyhow::Result<Api> {

@@ -131,11 +131,12 @@ fn start_agent(
     for dir in [state.cni_data_dir(&name), state.agent_dir(&name)] {
         make_dir(&dir)?;
     }
+    apiserver::identify_node(state, &name)?;
     let (state, config) = (state.clone(), info.config.clone());
     children.start(&format!("the agent of {name}"), Some(node.netns.clone()), move || {
         let mut command = Command::new(executable()?);
         command.arg("agent").args(["--node-name", &name, "--backend", &config.backend.to_string()]);
-        command.arg("--kubeconfig").arg(state.kubeconfig_inside());
+        command.arg("--kubeconfig").arg(state.kubeconfig_of_node(&name));
         for cidr in &config.pod_cidrs {
             command.args(["--cluster-cidr", &cidr.to_string()]);
         }

@@ -111,6 +111,11 @@ impl LabState {
         self.dir.join("kubeconfig-inside")
     }
 
+    /// For a node's agent, inside the lab: it is that node to the API server.
+    pub fn kubeconfig_of_node(&self, node: &str) -> PathBuf {
+        self.node_dir(node).join("kubeconfig")
+    }
+
     /// `daemon.log`, `apiserver.log`, `agent-NODE.log`.
     pub fn log_dir(&self) -> PathBuf {
         self.dir.join("log")

@@ -42,15 +42,15 @@ impl Guard {
         match change {
             Change::Nothing(_) => Ok(()),
             Change::Put(key, new) => {
-                self.check_write(&Write { r, old: view.get(key).as_deref(), new: Some(new) })
+                self.check_write(&Write { r, old: view.get(key).as_deref(), new: Some(new) }, view)
             }
             Change::Delete(key, _) => {
-                self.check_write(&Write { r, old: view.get(key).as_deref(), new: None })
+                self.check_write(&Write { r, old: view.get(key).as_deref(), new: None }, view)
             }
         }
     }
 
-    fn check_write(&self, write: &Write<'_>) -> Result<(), ApiError> {
+    fn check_write(&self, write: &Write<'_>, view: &View<'_>) -> Result<(), ApiError> {
         if let Some(node) = node::node_of(&self.user) {
             restriction::check(node, write)?;
         }
@@ -59,7 +59,7 @@ impl Guard {
             self.check_creation(write.r, new)?;
         }
         let may = |asked: &_| self.auth.may(&self.user, asked).is_ok();
-        self.auth.rbac.check_escalation(&self.user, write.r, write.old, new, may)
+        self.auth.rbac.check_escalation(&self.user, write.r, write.old, new, may, |key| view.get(key))
     }
 
     /// A patch that makes a new object needs the right to create it too.

@@ -6,6 +6,7 @@
 //! - [`Guard`] looks at the object of a write, where its kind and name alone do not decide.
 
 mod attributes;
+mod certificate;
 mod guard;
 mod impersonate;
 mod node;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::error::ApiError;
 use crate::registry::Registry;
 pub(crate) use attributes::{Attributes, Place, Wanted};
+pub(crate) use certificate::{Certificate, end_of};
 pub(crate) use guard::Guard;
 use rbac::{Rbac, Rule};
 pub use tokens::TokenError;
@@ -52,9 +54,24 @@ impl Auth {
         self.rbac.follow(&self.registry, tasks);
     }
 
+    /// Reads its files again.
+    pub(crate) fn refresh(&self) {
+        if let Err(error) = self.tokens.refresh() {
+            tracing::warn!(%error, "the tokens known before stay in use");
+        }
+    }
+
     /// The user of a request; 401 when it shows something that is not known. Who shows nothing is
     /// anonymous, for the few paths that are open to such.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap, open: bool) -> Result<User, ApiError> {
+    pub(crate) fn authenticate(
+        &self,
+        certificate: Option<&Certificate>,
+        headers: &HeaderMap,
+        open: bool,
+    ) -> Result<User, ApiError> {
+        if let Some(user) = certificate.and_then(|c| c.user(jiff::Timestamp::now())) {
+            return Ok(user);
+        }
         let unauthorized = || ApiError::new(401, "Unauthorized", "Unauthorized");
         let anonymous = || User {
             name: ANONYMOUS.to_owned(),

@@ -21,7 +21,7 @@ const READ: &[&str] = &["get", "list", "watch"];
 const RULES: &[(&str, &str, &[&str])] = &[
     ("", "nodes", READ),
     ("", "nodes", &["create", "update", "patch"]),
-    ("", "nodes/status", &["update", "patch"]),
+    ("", "nodes/status", &["get", "update", "patch"]),
     ("", "pods", READ),
     ("", "pods", &["delete"]),
     ("", "pods/status", &["get", "update", "patch"]),

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use super::user::{MASTERS, User};
 
@@ -22,28 +23,38 @@ pub(super) struct Tokens {
     admin: ([u8; 32], User),
     file: Option<PathBuf>,
     users: RwLock<HashMap<[u8; 32], User>>,
+    /// What the file was like when it was read last: its time and size.
+    seen: Mutex<Option<(SystemTime, u64)>>,
 }
 
 impl Tokens {
     pub(super) fn new(admin: String, file: Option<&Path>) -> Result<Self, TokenError> {
         let user = User::known("admin", vec![MASTERS.to_owned()]);
-        let tokens =
-            Self { admin: (digest(&admin), user), file: file.map(Path::to_owned), users: RwLock::default() };
-        tokens.reload()?;
+        let tokens = Self {
+            admin: (digest(&admin), user),
+            file: file.map(Path::to_owned),
+            users: RwLock::default(),
+            seen: Mutex::default(),
+        };
+        tokens.refresh()?;
         Ok(tokens)
     }
 
-    /// Reads the file again; what was known stays when it cannot be read.
-    pub(super) fn reload(&self) -> Result<(), TokenError> {
+    /// Reads the file if it changed; what was known stays when it cannot be read.
+    pub(super) fn refresh(&self) -> Result<(), TokenError> {
         let Some(path) = &self.file else { return Ok(()) };
         let failed = |cause: String| TokenError { path: path.clone(), cause };
-        let size = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
-        if size > LARGEST {
+        let metadata = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?;
+        let now = metadata.modified().ok().map(|time| (time, metadata.len()));
+        if std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now) == now {
+            return Ok(());
+        }
+        if metadata.len() > LARGEST {
             return Err(failed(format!("it is larger than {LARGEST} bytes")));
         }
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
         let users = parse(&text).map_err(failed)?;
-        *self.users.write().unwrap_or_else(std::sync::PoisonError::into_inner) = users;
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
         Ok(())
     }
 
@@ -52,7 +63,7 @@ impl Tokens {
         if digest == self.admin.0 {
             return Some(self.admin.1.clone());
         }
-        self.users.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&digest).cloned()
+        self.users.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 }
 
@@ -131,11 +142,11 @@ mod tests {
         assert_eq!(tokens.user("secret").unwrap().name, "ann");
         assert!(tokens.user("admin-token").unwrap().is_in(MASTERS));
         assert!(tokens.user("").is_none() && tokens.user("secre").is_none());
-        std::fs::write(&path, "secret,ann\n").unwrap();
-        assert!(tokens.reload().is_err());
+        std::fs::write(&path, "secret,anna\n").unwrap();
+        assert!(tokens.refresh().is_err());
         assert_eq!(tokens.user("secret").unwrap().name, "ann");
         std::fs::write(&path, "other,bob,8\n").unwrap();
-        tokens.reload().unwrap();
+        tokens.refresh().unwrap();
         assert!(tokens.user("secret").is_none() && tokens.user("other").is_some());
     }
 }

@@ -24,13 +24,14 @@ mod yaml;
 
 mod list;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 
-use crate::auth::{Auth, Guard, User};
+use crate::auth::{Auth, Certificate, Guard, User};
 use crate::error::ApiError;
 use crate::registry::Registry;
 use crate::resource::Resource;
@@ -49,6 +50,13 @@ pub(crate) struct App {
     pub(crate) ending: signal::Receiver<bool>,
 }
 
+/// Who is at the other end of a connection.
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// The certificate that it has shown.
+    pub(crate) certificate: Option<Certificate>,
+}
+
 /// One request that is understood so far.
 struct Call {
     app: Arc<App>,
@@ -60,12 +68,12 @@ struct Call {
 }
 
 /// Answers one request; an error becomes a `Status`.
-pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
+pub(crate) async fn answer(app: Arc<App>, client: Arc<Client>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
-    let outcome = route(app, &parts, body).await;
+    let outcome = route(app, &client, &parts, body).await;
     let reply = outcome.unwrap_or_else(|error| {
         if error.code >= 500 {
-            tracing::warn!(method = %parts.method, path = %parts.uri.path(), %error, "request failed");
+            tracing::warn!(client = %client.address, method = %parts.method, path = %parts.uri.path(), %error, "request failed");
         }
         reply::error(&error)
     });
@@ -73,10 +81,15 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Reply {
     if query.flag("pretty") && !query.flag("watch") { reply::pretty(reply).await } else { reply }
 }
 
-async fn route(app: Arc<App>, parts: &http::request::Parts, body: Incoming) -> Result<Reply, ApiError> {
+async fn route(
+    app: Arc<App>,
+    client: &Client,
+    parts: &http::request::Parts,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
     let path = path::parse(parts.uri.path());
     let open = matches!(path, Ok(Path::Health | Path::Version));
-    let user = app.auth.authenticate(&parts.headers, open)?;
+    let user = app.auth.authenticate(client.certificate.as_ref(), &parts.headers, open)?;
     let user = app.auth.acting(user, &parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let asked = asked::of(parts, path.as_ref().ok(), &query);

@@ -31,6 +31,11 @@ pub(super) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), S
     })
 }
 
+/// Writes a file whole or not at all, readable by its owner only.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), ServerError> {
+    write_file(path, content, 0o600)
+}
+
 /// The token of the data directory; a new random one if there is none yet.
 pub(super) fn token(dir: &Path) -> Result<String, ServerError> {
     let path = dir.join("admin.token");

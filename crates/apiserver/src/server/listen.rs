@@ -1,6 +1,7 @@
 //! Connections: bounded in number, time and silence.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 
-use crate::http::{App, answer};
+use super::tls::Tls;
+use crate::auth::Certificate;
+use crate::http::{App, Client, answer};
 
 /// Connections at once on one address; more wait in the kernel's queue.
 const CONNECTIONS: usize = 2048;
@@ -24,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(100);
 const PING: Duration = Duration::from_secs(30);
 
 /// Accepts until the server ends, then waits for the open connections.
-pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, app: Arc<App>) {
+pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, app: Arc<App>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     let mut ending = app.ending.clone();
@@ -38,7 +40,7 @@ pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, app: Arc<App
             Ok((stream, peer)) => {
                 let (tls, app) = (tls.clone(), app.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection(stream, tls, app).await {
+                    if let Err(error) = connection(stream, peer.ip(), tls, app).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
                     drop(place);
@@ -58,15 +60,18 @@ pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, app: Arc<App
 
 async fn connection(
     stream: TcpStream,
-    tls: TlsAcceptor,
+    address: IpAddr,
+    tls: Arc<Tls>,
     app: Arc<App>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(PATIENCE, tls.accept(stream)).await??;
+    let stream = tokio::time::timeout(PATIENCE, tls.acceptor().accept(stream)).await??;
     let mut ending = app.ending.clone();
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let client = Arc::new(Client { address, certificate: shown.and_then(|der| Certificate::read(der)) });
     let service = service_fn(move |request| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(answer(app, request).await) }
+        let (app, client) = (app.clone(), client.clone());
+        async move { Ok::<_, Infallible>(answer(app, client, request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(64 * 1024);

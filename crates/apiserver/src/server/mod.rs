@@ -1,8 +1,10 @@
 //! The server's life: open the data, listen, answer, end in order.
 
+mod authority;
 mod credentials;
+mod identity;
 mod listen;
-mod pki;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -19,6 +21,9 @@ use crate::controllers::{self, ControllersConfig};
 use crate::http::App;
 use crate::registry::{Registry, RegistryConfig};
 use crate::storage::{EtcdConfig, StorageError};
+pub use credentials::write_private;
+pub use identity::{Identity, kubeconfig};
+use tls::Tls;
 
 /// Time that open requests have to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -44,6 +49,12 @@ pub struct ServerConfig {
     pub controllers: bool,
     /// Bearer tokens of further users: lines of `token,user,uid[,"group1,group2"]`.
     pub token_auth_file: Option<PathBuf>,
+    /// The certificate chain to show instead of one that the data directory's authority signs; with its key.
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of `tls_cert_file`.
+    pub tls_private_key_file: Option<PathBuf>,
+    /// Certificates of authorities whose clients are trusted too.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// The server could not run.
@@ -94,7 +105,7 @@ pub struct Server {
     registry: Registry,
     config: ServerConfig,
     listeners: Vec<TcpListener>,
-    tls: tokio_rustls::TlsAcceptor,
+    tls: Arc<Tls>,
     auth: Arc<Auth>,
     root_ca: String,
 }
@@ -116,15 +127,16 @@ impl Server {
             Some(etcd) => Registry::open_etcd(etcd, registry_config(&config)).await?,
             None => Registry::open(&config.data_dir, registry_config(&config)).await?,
         };
-        let pki = pki::prepare(&config.data_dir, &addresses, &config.tls_sans)?;
+        let tls = Tls::open(&config, &addresses)?;
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
-        credentials::write_kubeconfig(&config.data_dir, &url, &pki.ca_pem, &token)?;
+        credentials::write_kubeconfig(&config.data_dir, &url, &tls.trust_pem(), &token)?;
         let auth = Auth::open(registry.clone(), token, config.token_auth_file.as_deref()).await?;
         for address in &addresses {
             tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
         }
-        Ok(Self { registry, config, listeners, tls: pki.acceptor, auth: Arc::new(auth), root_ca: pki.ca_pem })
+        let root_ca = tls.trust_pem();
+        Ok(Self { registry, config, listeners, tls: Arc::new(tls), auth: Arc::new(auth), root_ca })
     }
 
     /// The addresses it listens on.
@@ -161,6 +173,7 @@ impl Server {
         let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
         let mut followers = tokio::task::JoinSet::new();
         self.auth.follow(&mut followers);
+        followers.spawn(refresh(self.tls.clone(), self.auth.clone()));
         let app = Arc::new(App { objects: self.registry, auth: self.auth, ending: watched });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
@@ -197,6 +210,15 @@ fn advertised(url: Option<&str>, listen: &[SocketAddr]) -> Vec<SocketAddr> {
     });
     let all = named.map_or_else(|| listen.to_vec(), |named| vec![named]);
     all.into_iter().filter(|a| !a.ip().is_loopback() && !a.ip().is_unspecified()).collect()
+}
+
+/// Looks now and then at the files that decide who is trusted.
+async fn refresh(tls: Arc<Tls>, auth: Arc<Auth>) {
+    loop {
+        tokio::time::sleep(tls::LOOK).await;
+        tls.refresh();
+        auth.refresh();
+    }
 }
 
 /// Runs the server until SIGTERM or SIGINT.

@@ -33,6 +33,9 @@ pub fn config(dir: PathBuf) -> ServerConfig {
         node_cidr_mask_size: None,
         controllers: false,
         token_auth_file: None,
+        tls_cert_file: None,
+        tls_private_key_file: None,
+        client_ca_file: None,
     }
 }
 

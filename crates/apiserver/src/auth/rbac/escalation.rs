@@ -1,5 +1,7 @@
 //! Nobody gives more than it has: what a write of a role or a binding must not do.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::Rbac;
@@ -7,6 +9,7 @@ use super::rule::{ALL, Rule, beyond};
 use crate::auth::User;
 use crate::auth::attributes::{Attributes, Place};
 use crate::error::ApiError;
+use crate::kinds;
 use crate::resource::Resource;
 use crate::strategy::{name_of, namespace_of};
 
@@ -15,7 +18,7 @@ pub(super) const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl Rbac {
     /// Refuses a write of a role or a binding by which `user` would give what it does not have.
-    /// `may` answers whether the user may do something.
+    /// `may` answers whether the user may do something, `find` gives a role as it is now.
     pub(in crate::auth) fn check_escalation(
         &self,
         user: &User,
@@ -23,6 +26,7 @@ impl Rbac {
         old: Option<&Value>,
         new: &Value,
         may: impl Fn(&Attributes) -> bool,
+        find: impl Fn(&str) -> Option<Arc<Value>>,
     ) -> Result<(), ApiError> {
         if r.group != GROUP || old.is_some_and(|old| same_grant(old, new)) {
             return Ok(());
@@ -36,11 +40,12 @@ impl Rbac {
             ..Place::default()
         };
         let given = if r.kind.ends_with("Binding") {
-            let (plural, name, rules) = self.bound(new, namespace)?;
-            if may(&Attributes::object("bind", place(plural, name))) {
+            let (kind, name) = bound(new);
+            if may(&Attributes::object("bind", place(&kind.plural, name))) {
                 return Ok(());
             }
-            rules
+            let role = find(&kind.key(Some(namespace), name));
+            Rule::all_of(&*role.ok_or_else(|| ApiError::not_found(kind, name))?)
         } else {
             if may(&Attributes::object("escalate", place(&r.plural, name_of(new)))) {
                 return Ok(());
@@ -63,23 +68,13 @@ impl Rbac {
         );
         Err(ApiError::forbidden(r, name_of(new), &why))
     }
+}
 
-    /// The role that a binding names: its plural, its name, its rules.
-    fn bound<'a>(
-        &self,
-        binding: &'a Value,
-        namespace: &str,
-    ) -> Result<(&'static str, &'a str, Vec<Rule>), ApiError> {
-        let role = &binding["roleRef"];
-        let name = role["name"].as_str().unwrap_or_default();
-        let (kind, scope) = match role["kind"].as_str() {
-            Some("Role") => (&crate::kinds::ROLES, namespace),
-            _ => (&crate::kinds::CLUSTER_ROLES, ""),
-        };
-        let rules = self.read(|policy| policy.role(scope, name));
-        let rules = rules.ok_or_else(|| ApiError::not_found(kind, name))?;
-        Ok((if scope.is_empty() { "clusterroles" } else { "roles" }, name, rules.to_vec()))
-    }
+/// The kind and the name of the role that a binding names.
+fn bound(binding: &Value) -> (&'static Resource, &str) {
+    let role = &binding["roleRef"];
+    let kind = if role["kind"] == "Role" { &kinds::ROLES } else { &kinds::CLUSTER_ROLES };
+    (kind, role["name"].as_str().unwrap_or_default())
 }
 
 /// Whether a change leaves what is given, and to whom, as it was.

@@ -90,11 +90,6 @@ impl Policy {
         }
     }
 
-    /// The rules of a role, if it is there; `namespace` is empty for a ClusterRole.
-    pub(super) fn role(&self, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
-        self.roles.get(&(namespace.to_owned(), name.to_owned())).cloned()
-    }
-
     /// The rules that a user has in a namespace, and everywhere; and the roles that bindings name in vain.
     pub(super) fn rules_of(&self, user: &User, namespace: &str) -> (Vec<Arc<[Rule]>>, Vec<Key>) {
         let (mut found, mut absent) = (Vec::new(), Vec::new());
@@ -140,7 +135,12 @@ impl Binding {
     fn of(object: &Value, namespace: &str) -> Self {
         let subjects = object["subjects"].as_array().into_iter().flatten();
         let role = &object["roleRef"];
-        let place = if role["kind"] == "Role" { namespace } else { "" };
+        let place = match role["kind"].as_str() {
+            // No namespace has this name: the cluster has no Roles.
+            Some("Role") if namespace.is_empty() => "-",
+            Some("Role") => namespace,
+            _ => "",
+        };
         let name = role["name"].as_str().unwrap_or_default();
         Self {
             subjects: subjects.filter_map(|s| Subject::of(s, namespace)).collect(),
@@ -213,6 +213,15 @@ mod tests {
         assert!(policy.allows(&ann, &asks("other")).is_err() && policy.allows(&ann, &asks("shop")).is_ok());
         policy.remove(&kinds::ROLE_BINDINGS, &binding(Some("shop"), "ClusterRole", json!([])));
         assert!(policy.allows(&ann, &asks("shop")).is_err() && policy.named.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_wide_binding_reaches_no_role_of_a_namespace() {
+        let mut policy = Policy::default();
+        policy.put(&kinds::CLUSTER_ROLES, &reader(None));
+        let subjects = json!([{"kind": "User", "name": "ann"}]);
+        policy.put(&kinds::CLUSTER_ROLE_BINDINGS, &binding(None, "Role", subjects));
+        assert!(policy.allows(&User::known("ann", vec![]), &asks("")).is_err());
     }
 
     #[test]

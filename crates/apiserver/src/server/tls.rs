@@ -1,0 +1,165 @@
+//! What the server shows and whom it trusts, read again when its files change.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use super::authority::{Authority, SERVER_DAYS};
+use super::{ServerConfig, ServerError};
+use crate::auth::end_of;
+
+/// How often the files are looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
+/// A certificate that the server made is made anew when this much of its time is left.
+const LEFT: SignedDuration = SignedDuration::from_hours(24 * SERVER_DAYS as i64 / 3);
+
+/// The certificates in use.
+pub(super) struct Tls {
+    sources: Sources,
+    current: RwLock<Current>,
+}
+
+/// Where they come from.
+struct Sources {
+    dir: PathBuf,
+    addresses: Vec<SocketAddr>,
+    sans: Vec<String>,
+    /// The certificate chain and its key, if the operator has given them.
+    given: Option<(PathBuf, PathBuf)>,
+    client_ca: Option<PathBuf>,
+    authority: Authority,
+}
+
+struct Current {
+    acceptor: TlsAcceptor,
+    files: Vec<State>,
+    renew_at: Option<Timestamp>,
+}
+
+/// What tells that a file changed: its time, its size, its inode.
+type State = Option<(i64, i64, u64, u64)>;
+
+impl Tls {
+    pub(super) fn open(config: &ServerConfig, addresses: &[SocketAddr]) -> Result<Self, ServerError> {
+        let sources = Sources {
+            dir: config.data_dir.clone(),
+            addresses: addresses.to_vec(),
+            sans: config.tls_sans.clone(),
+            given: config.tls_cert_file.clone().zip(config.tls_private_key_file.clone()),
+            client_ca: config.client_ca_file.clone(),
+            authority: Authority::open(&config.data_dir)?,
+        };
+        let current = RwLock::new(sources.load()?);
+        Ok(Self { sources, current })
+    }
+
+    /// What a client of this server must trust: the authority, and the given chain.
+    pub(super) fn trust_pem(&self) -> String {
+        let given = self.sources.given.as_ref().and_then(|(chain, _)| std::fs::read_to_string(chain).ok());
+        format!("{}{}", self.sources.authority.pem, given.unwrap_or_default())
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).acceptor.clone()
+    }
+
+    /// Loads anew what changed or is about to end; what was good stays in use when the new is not.
+    pub(super) fn refresh(&self) {
+        let files = self.sources.files();
+        let due = {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            let changed = current.files != files;
+            current.files = files;
+            changed || current.renew_at.is_some_and(|at| at <= Timestamp::now())
+        };
+        if !due {
+            return;
+        }
+        match self.sources.load() {
+            Ok(fresh) => {
+                tracing::info!("certificates loaded anew");
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+            }
+            Err(error) => tracing::warn!(%error, "the old certificates stay in use"),
+        }
+    }
+}
+
+impl Sources {
+    fn load(&self) -> Result<Current, ServerError> {
+        let files = self.files();
+        let failed = |cause: String| ServerError::Certificate { path: self.dir.clone(), cause };
+        let (chain, key, renew_at) = self.shown()?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| failed(e.to_string()))?
+            .with_client_cert_verifier(self.verifier()?)
+            .with_single_cert(chain, key)
+            .map_err(|e| failed(e.to_string()))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Current { acceptor: TlsAcceptor::from(Arc::new(config)), files, renew_at })
+    }
+
+    /// What the given files are like now.
+    fn files(&self) -> Vec<State> {
+        let pair = self.given.as_ref().map(|(chain, key)| [chain, key]);
+        pair.into_iter().flatten().chain(&self.client_ca).map(|path| state(path)).collect()
+    }
+
+    /// The certificate to show, its key, and when to make it anew.
+    fn shown(&self) -> Result<Shown, ServerError> {
+        let Some((chain, key)) = &self.given else {
+            let failed =
+                |e: rcgen::Error| ServerError::Certificate { path: self.dir.clone(), cause: e.to_string() };
+            let signed = self.authority.server(&self.addresses, &self.sans).map_err(failed)?;
+            let renew_at = end_of(&signed.certificate).and_then(|end| end.checked_sub(LEFT).ok());
+            return Ok((vec![signed.certificate.clone()], signed.private_key(), renew_at));
+        };
+        let private = PrivateKeyDer::from_pem_file(key)
+            .map_err(|e| ServerError::Certificate { path: key.clone(), cause: e.to_string() })?;
+        Ok((certificates(chain)?, private, None))
+    }
+
+    /// Trusts clients of the authority, and of the given one.
+    fn verifier(&self) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, ServerError> {
+        let failed = |cause: String| ServerError::Certificate { path: self.dir.clone(), cause };
+        let mut trusted = vec![self.authority.certificate().map_err(failed)?];
+        if let Some(path) = &self.client_ca {
+            trusted.extend(certificates(path)?);
+        }
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in trusted {
+            roots.add(certificate).map_err(|e| failed(e.to_string()))?;
+        }
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| failed(e.to_string()))
+    }
+}
+
+type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Option<Timestamp>);
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError> {
+    let failed = |cause: String| ServerError::Certificate { path: path.to_owned(), cause };
+    let all = CertificateDer::pem_file_iter(path).map_err(|e| failed(e.to_string()))?;
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|e| failed(e.to_string()))?;
+    if all.is_empty() { Err(failed("it has no certificate".to_owned())) } else { Ok(all) }
+}
+
+fn state(path: &Path) -> State {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.mtime(), metadata.mtime_nsec(), metadata.size(), metadata.ino()))
+}

@@ -1,0 +1,88 @@
+//! The arguments of `weft apiserver`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::args::cidr;
+use crate::etcd_args::EtcdArgs;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct ApiserverArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ApiserverCommand>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiserverCommand {
+    /// Make a kubeconfig for a user, by a client certificate that the server's authority signs
+    #[command(
+        after_help = "Examples:\n  weft apiserver kubeconfig --data-dir /var/lib/weft --user ann --group dev > ann.kubeconfig\n  weft apiserver kubeconfig --data-dir /var/lib/weft --user system:node:node1 --group system:nodes --out node1.kubeconfig"
+    )]
+    Kubeconfig(KubeconfigArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KubeconfigArgs {
+    /// The server's data folder
+    #[arg(long)]
+    pub(crate) data_dir: PathBuf,
+    /// The user's name
+    #[arg(long)]
+    pub(crate) user: String,
+    /// A group that the user is in; may be given again
+    #[arg(long)]
+    pub(crate) group: Vec<String>,
+    /// The server's URL [default: as in admin.kubeconfig]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// How long the certificate is good, in days
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) days: u32,
+    /// Write it here, readable by its owner only [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the objects and certificates are
+    #[arg(long, required = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Listen here; may be given again
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Another name or address for the certificate; may be given again
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub(crate) tls_san: Vec<String>,
+    /// The server's URL in admin.kubeconfig [default: the first listen address]
+    #[arg(long, value_name = "URL")]
+    pub(crate) advertise_url: Option<String>,
+    /// Where nodes get their pod CIDRs from; again for the other family
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
+    /// Prefix length of a node's pod CIDR [default: 24, 64 for IPv6]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) node_cidr_mask_size: Option<u8>,
+    /// Run the controllers too
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) controllers: bool,
+    /// Bearer tokens of further users: lines of token,user,uid[,"group1,group2"]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) etcd: EtcdArgs,
+    /// Show this certificate chain instead of one of the server's own authority
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// The key of --tls-cert-file
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// Trust clients with certificates of these authorities too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+}
