@@ -147,3 +147,84 @@ spec:
     server.run(&["apply", "-f", "-"], &crd.replace("[sloop, 1]", "[sloop, yawl]"));
     assert!(refused("{kind: yawl}").contains("kind is immutable"));
 }
+
+/// Objects whose tables have columns of their own.
+const COLUMNS: &str = r#"
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 80, protocol: TCP}]
+endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]
+---
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: l}
+spec: {holderIdentity: me}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: p}
+spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: np}
+spec: {podSelector: {matchLabels: {app: web}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: i}
+spec:
+  ingressClassName: weft
+  tls: [{hosts: [a.example.com]}]
+  rules: [{host: a.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: h}
+spec:
+  minReplicas: 1
+  maxReplicas: 5
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: r}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: User, name: anna, apiGroup: rbac.authorization.k8s.io}]
+"#;
+
+#[test]
+fn tables_have_the_columns_of_their_kind() {
+    let server = Running::start();
+    server.run(&["apply", "-f", "-"], COLUMNS);
+    let cases = [
+        ("endpointslices", "web-1 IPv4 80 10.0.0.1,10.0.0.2"),
+        ("lease", "l me"),
+        ("pdb", "p 1 N/A 0"),
+        ("netpol", "np app=web"),
+        ("ing", "i weft a.example.com 80, 443"),
+        ("hpa", "h Deployment/web cpu: <unknown>/80% 1 5 0"),
+        ("rolebindings", "r Role/reader"),
+    ];
+    for (kind, wanted) in cases {
+        let table = server.run(&["get", kind], "");
+        let row = table.lines().last().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(row.starts_with(wanted), "{kind}: {table}");
+    }
+    let wide = server.run(&["get", "rolebindings", "-o", "wide"], "");
+    assert!(wide.contains("SERVICEACCOUNTS") && wide.contains("anna"), "{wide}");
+    let sorted = server.run(&["get", "ns", "--sort-by=.metadata.name", "--no-headers"], "");
+    let names: Vec<&str> = sorted.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert!(names.is_sorted() && names.len() > 3, "{sorted}");
+    for kind in ["endpointslice/web-1", "pdb/p", "netpol/np", "ing/i", "hpa/h", "rolebinding/r"] {
+        assert!(server.run(&["describe", kind], "").contains("Name:"), "{kind}");
+    }
+}

@@ -1,6 +1,12 @@
 //! Tables: what `kubectl get` prints is made by the server.
 
 mod cells;
+mod cluster;
+mod network;
+mod path;
+mod pod;
+mod values;
+mod workloads;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -29,6 +35,8 @@ pub(super) struct Column {
     name: String,
     kind: String,
     wide: bool,
+    /// What it shows, in words.
+    about: String,
 }
 
 /// The table of some objects.
@@ -45,7 +53,7 @@ pub(super) fn render(
     if columns {
         let definition = |c: Column| {
             let format = if c.name == "Name" { "name" } else { "" };
-            json!({"name": c.name, "type": c.kind, "format": format, "description": "",
+            json!({"name": c.name, "type": c.kind, "format": format, "description": c.about,
                 "priority": i32::from(c.wide)})
         };
         table["columnDefinitions"] = cells::columns(r).into_iter().map(definition).collect();
