@@ -197,9 +197,9 @@ fn a_full_disk_under_the_api_server_stops_writes_and_nothing_else() {
     labs.expect(0, &["lab", "status", "--name", "f", "--wait"]);
 
     let mut kept = Vec::new();
-    let refused = (0..50).find_map(|n| {
+    let refused = (0..100).find_map(|n| {
         let name = format!("big{n}");
-        let manifest = big_config_map(&labs, &name, 500_000);
+        let manifest = big_config_map(&labs, &name, 200_000);
         let output = labs.run(&["lab", "apply", "--name", "f", "-f", &manifest]);
         if output.status.success() {
             kept.push(name);
@@ -207,7 +207,7 @@ fn a_full_disk_under_the_api_server_stops_writes_and_nothing_else() {
         }
         Some((manifest, output))
     });
-    let (manifest, output) = refused.expect("the disk is full before 25 MB");
+    let (manifest, output) = refused.expect("the disk is full before 20 MB");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!((output.status.code(), text.lines().count()), (Some(3), 1), "{text}");
     assert!(text.contains("No space left") && text.contains("make room in") && text.contains(&api), "{text}");
