@@ -28,9 +28,10 @@ mod server;
 mod storage;
 mod strategy;
 
-pub use auth::{AuthError, TokenError};
+pub use auth::{AuditConfig, AuthError, TokenError};
 pub use controllers::{Controllers, ControllersConfig, LeaseTimes, spawn as spawn_controllers};
 pub use error::{ApiError, FieldError};
+pub use http::Limits;
 pub use http::{decode_protobuf, read_request};
 pub use options::{DeleteOptions, Part, Propagation, WriteOptions};
 pub use patch::Patch;

@@ -90,6 +90,12 @@ impl Registry {
         Ok(self.get_stored(r, ns, name).await?.parse())
     }
 
+    /// One object as this server has it, which on a shared store may be a little behind.
+    pub(crate) fn peek(&self, r: &Resource, ns: Option<&str>, name: &str) -> Option<Arc<Value>> {
+        let found = self.store.shared.read().get(&r.key(ns, name)).cloned();
+        found.map(|object| object.parse())
+    }
+
     /// As [`Registry::get`], as it is stored.
     pub(crate) async fn get_stored(
         &self,

@@ -85,4 +85,19 @@ pub(crate) struct ServeArgs {
     /// Trust clients with certificates of these authorities too
     #[arg(long, value_name = "FILE")]
     pub(crate) client_ca_file: Option<PathBuf>,
+    /// Tell of every write here, a line of JSON each; - is standard output [default: audit.log in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// Put the audit log away when it has this size, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub(crate) audit_log_maxsize: u64,
+    /// Keep this many audit logs that were put away
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) audit_log_maxbackup: usize,
+    /// Answer at most this many requests that read at once
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub(crate) max_requests_inflight: usize,
+    /// Answer at most this many requests that write at once
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) max_mutating_requests_inflight: usize,
 }

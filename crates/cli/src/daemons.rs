@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 use weft_agent::AgentConfig;
-use weft_apiserver::{Identity, ServerConfig};
+use weft_apiserver::{AuditConfig, Identity, Limits, ServerConfig};
 
 use crate::apiserver_args::{ApiserverArgs, ApiserverCommand, KubeconfigArgs, ServeArgs};
 use crate::args::AgentArgs;
@@ -49,9 +49,20 @@ fn kubeconfig(options: KubeconfigArgs) -> anyhow::Result<u8> {
 
 fn serve(options: ServeArgs) -> anyhow::Result<u8> {
     log();
+    let data_dir = options.data_dir.context("--data-dir is missing")?;
+    let audit = AuditConfig {
+        path: options.audit_log_path.unwrap_or_else(|| data_dir.join("audit.log")),
+        max_size: options.audit_log_maxsize << 20,
+        max_backups: options.audit_log_maxbackup,
+    };
+    let limits = Limits {
+        requests: options.max_requests_inflight,
+        mutating_requests: options.max_mutating_requests_inflight,
+        ..Limits::default()
+    };
     let config = ServerConfig {
         etcd: options.etcd.config(),
-        data_dir: options.data_dir.context("--data-dir is missing")?,
+        data_dir,
         listen: options.listen,
         tls_sans: options.tls_san,
         advertise_url: options.advertise_url,
@@ -62,6 +73,8 @@ fn serve(options: ServeArgs) -> anyhow::Result<u8> {
         tls_cert_file: options.tls_cert_file,
         tls_private_key_file: options.tls_private_key_file,
         client_ca_file: options.client_ca_file,
+        audit: Some(audit),
+        limits,
     };
     runtime()?.block_on(weft_apiserver::run(config))?;
     Ok(exit::DONE)

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::guard::Write;
 use super::node::LEASES;
 use crate::error::ApiError;
+use crate::resource::Resource;
 use crate::strategy::{name_of, namespace_of};
 
 /// Labels under the kubernetes.io and k8s.io domains that a kubelet sets of itself.
@@ -120,11 +121,31 @@ fn may_set(label: &str) -> bool {
     LABELS.contains(&label) || under("kubelet.kubernetes.io") || under("node.kubernetes.io")
 }
 
+/// Whether a node may have a token of a ServiceAccount: one bound to a pod of its own.
+pub(super) fn check_token(
+    node: &str,
+    r: &Resource,
+    name: &str,
+    bound: &Value,
+    pod: Option<&Value>,
+) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::forbidden(r, name, why));
+    if bound["kind"] != "Pod" {
+        return refuse("node requested token not bound to a pod");
+    }
+    if bound["uid"].as_str().is_none_or(str::is_empty) {
+        return refuse("node requested token with a pod binding without a uid");
+    }
+    match pod {
+        Some(pod) if pod["spec"]["nodeName"] == node => Ok(()),
+        _ => refuse("node requested token bound to a pod scheduled on a different node"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kinds;
-    use crate::resource::Resource;
     use serde_json::json;
 
     fn node(name: &str, labels: Value, taints: Value) -> Value {
@@ -181,5 +202,18 @@ mod tests {
         let lease = |name: &str| json!({"metadata": {"name": name, "namespace": "kube-node-lease"}});
         assert!(says(&kinds::LEASES, None, Some(&lease("a"))).is_ok());
         assert!(says(&kinds::LEASES, None, Some(&lease("b"))).is_err());
+    }
+
+    #[test]
+    fn tokens_are_bound_to_its_pods() {
+        let bound = json!({"kind": "Pod", "name": "p", "uid": "1"});
+        let pod = json!({"spec": {"nodeName": "a"}});
+        let ask = |bound: &Value, pod: Option<&Value>| {
+            check_token("a", &kinds::SERVICE_ACCOUNTS, "s", bound, pod).is_ok()
+        };
+        assert!(ask(&bound, Some(&pod)));
+        assert!(!ask(&bound, None) && !ask(&json!({}), Some(&pod)));
+        assert!(!ask(&bound, Some(&json!({"spec": {"nodeName": "b"}}))));
+        assert!(!ask(&json!({"kind": "Pod", "name": "p"}), Some(&pod)));
     }
 }

@@ -182,6 +182,12 @@ fn resource(r: &Resource) -> Vec<Value> {
         eviction["version"] = json!("v1");
         all.push(eviction);
     }
+    if r.group.is_empty() && r.plural == "serviceaccounts" {
+        let mut token = sub("token", "TokenRequest", &["create"]);
+        token["group"] = json!("authentication.k8s.io");
+        token["version"] = json!("v1");
+        all.push(token);
+    }
     if r.group.is_empty() && r.plural == "namespaces" {
         all.push(sub("finalize", "Namespace", &["update"]));
     }

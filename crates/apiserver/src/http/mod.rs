@@ -18,10 +18,12 @@ mod reviews;
 mod scale;
 mod selector;
 mod table;
+mod token;
 mod watch;
 mod write;
 mod yaml;
 
+mod limits;
 mod list;
 
 use std::net::IpAddr;
@@ -31,10 +33,12 @@ use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 
-use crate::auth::{Auth, Certificate, Guard, User};
+use crate::auth::{Attributes, Audit, Auth, Certificate, Guard, Line, User};
 use crate::error::ApiError;
 use crate::registry::Registry;
 use crate::resource::Resource;
+pub use limits::Limits;
+pub(crate) use limits::{Counts, InFlight};
 use options::ListOptions;
 use path::{Path, Target};
 pub use protobuf::parse as decode_protobuf;
@@ -46,6 +50,8 @@ pub(crate) use reply::Reply;
 pub(crate) struct App {
     pub(crate) objects: Registry,
     pub(crate) auth: Arc<Auth>,
+    pub(crate) audit: Audit,
+    pub(crate) in_flight: InFlight,
     /// Turns true when the server ends, so that watches end too.
     pub(crate) ending: signal::Receiver<bool>,
 }
@@ -69,34 +75,77 @@ struct Call {
 
 /// Answers one request; an error becomes a `Status`.
 pub(crate) async fn answer(app: Arc<App>, client: Arc<Client>, request: Request<Incoming>) -> Reply {
+    let received = jiff::Timestamp::now();
     let (parts, body) = request.into_parts();
-    let outcome = route(app, &client, &parts, body).await;
+    let mut seen = None;
+    let outcome = route(&app, &client, &parts, body, &mut seen).await;
     let reply = outcome.unwrap_or_else(|error| {
         if error.code >= 500 {
             tracing::warn!(client = %client.address, method = %parts.method, path = %parts.uri.path(), %error, "request failed");
         }
         reply::error(&error)
     });
+    if let Some(Seen { user, acting, asked, version }) = &seen
+        && Line::wanted(asked)
+    {
+        let (parts, address, code) = (&parts, client.address, reply.status());
+        app.audit.tell(&Line { parts, address, user, acting, asked, version, code, received }).await;
+    }
     let query = Query::parse(parts.uri.query().unwrap_or_default()).unwrap_or_default();
     if query.flag("pretty") && !query.flag("watch") { reply::pretty(reply).await } else { reply }
 }
 
+/// What is known of a request when it is decided on.
+struct Seen {
+    /// Who has shown who it is.
+    user: User,
+    /// As whom it acts.
+    acting: User,
+    asked: Attributes,
+    version: String,
+}
+
 async fn route(
-    app: Arc<App>,
+    app: &Arc<App>,
     client: &Client,
     parts: &http::request::Parts,
     body: Incoming,
+    seen: &mut Option<Seen>,
 ) -> Result<Reply, ApiError> {
     let path = path::parse(parts.uri.path());
     let open = matches!(path, Ok(Path::Health | Path::Version));
     let user = app.auth.authenticate(client.certificate.as_ref(), &parts.headers, open)?;
-    let user = app.auth.acting(user, &parts.headers)?;
+    let acting = app.auth.acting(user.clone(), &parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let asked = asked::of(parts, path.as_ref().ok(), &query);
-    app.auth.require(&user, &asked)?;
-    let registry = app.objects.guarded(Guard::new(app.auth.clone(), user.clone()));
-    let call = Call { app, registry, user, query, headers: parts.headers.clone() };
-    let target = match path? {
+    let version = match &path {
+        Ok(Path::Object(target)) => target.version.clone(),
+        _ => String::new(),
+    };
+    let Seen { acting, asked, .. } = seen.insert(Seen { user, acting, asked, version });
+    app.auth.require(acting, asked)?;
+    let registry = app.objects.guarded(Guard::new(app.auth.clone(), acting.clone()));
+    let call =
+        Call { app: app.clone(), registry, user: acting.clone(), query, headers: parts.headers.clone() };
+    if asked.verb == "watch" {
+        let place = app.in_flight.watch(acting)?;
+        let reply = handle(call, path?, parts, body).await?;
+        return Ok(match place {
+            Some(place) => place.hold(reply),
+            None => reply,
+        });
+    }
+    let _place = app.in_flight.enter(acting, Line::wanted(asked))?;
+    app.in_flight.in_time(handle(call, path?, parts, body)).await
+}
+
+async fn handle(
+    call: Call,
+    path: Path,
+    parts: &http::request::Parts,
+    body: Incoming,
+) -> Result<Reply, ApiError> {
+    let target = match path {
         Path::Object(target) => target,
         other => {
             return match parts.method {
@@ -143,6 +192,9 @@ async fn dispatch(
         }
         (&Method::POST, Some(name), Some("binding")) if r.plural == "pods" => {
             write::bind(&call, r, target, name, body).await
+        }
+        (&Method::POST, Some(name), Some("token")) if r.plural == "serviceaccounts" => {
+            token::answer(&call, r, target, name, body).await
         }
         (&Method::POST, Some(name), Some("eviction")) if r.plural == "pods" => {
             delete::evict(&call, r, target, name, body).await

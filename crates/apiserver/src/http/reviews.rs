@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::path::Target;
 use super::{Call, Reply, body, reply};
-use crate::auth::{Attributes, Place, User, Wanted};
+use crate::auth::{Attributes, ISSUER, Place, User, Wanted};
 use crate::error::{ApiError, FieldError};
 use crate::resource::Resource;
 use crate::strategy;
@@ -128,8 +128,10 @@ fn token(call: &Call, r: &Resource, spec: &Value) -> Result<Value, ApiError> {
     if token.is_empty() {
         return Err(ApiError::bad_request(format!("token is required for {} in authentication", r.kind)));
     }
-    Ok(match call.app.auth.user_of_token(token) {
-        Some(user) => json!({"authenticated": true, "user": user.info()}),
+    let asked = texts(&spec["audiences"]);
+    let audiences = if asked.is_empty() { vec![ISSUER.to_owned()] } else { asked };
+    Ok(match call.app.auth.user_of_token(token, &audiences) {
+        Some((user, of)) => json!({"authenticated": true, "user": user.info(), "audiences": of}),
         None => json!({"user": {}, "error": "invalid bearer token"}),
     })
 }

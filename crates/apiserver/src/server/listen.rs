@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::tls::Tls;
+use super::unread::Unread;
 use crate::auth::Certificate;
-use crate::http::{App, Client, answer};
+use crate::http::{App, Client, Counts, answer};
 
 /// Connections at once on one address; more wait in the kernel's queue.
 const CONNECTIONS: usize = 2048;
@@ -22,12 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Time for a request's headers, and for the next request on a connection. Clients drop idle connections
 /// after 90 s; a server that does so earlier would meet requests that are on their way.
 const IDLE: Duration = Duration::from_secs(100);
+/// Streams that a client has reset before they were answered, at once; more, and it is cut off.
+const RESETS: usize = 20;
 /// A silent HTTP/2 client is asked whether it is there, and dropped when it does not answer.
 const PING: Duration = Duration::from_secs(30);
 
 /// Accepts until the server ends, then waits for the open connections.
 pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, app: Arc<App>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let addresses = Counts::default();
     let mut connections = tokio::task::JoinSet::new();
     let mut ending = app.ending.clone();
     loop {
@@ -38,12 +42,17 @@ pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, app: Arc<App>) 
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(own) = addresses.enter(peer.ip(), app.in_flight.limits.connections_per_address)
+                else {
+                    tracing::debug!(%peer, "refused: the address has too many connections");
+                    continue;
+                };
                 let (tls, app) = (tls.clone(), app.clone());
                 connections.spawn(async move {
                     if let Err(error) = connection(stream, peer.ip(), tls, app).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
-                    drop(place);
+                    drop((place, own));
                 });
             }
             // Too many open files, for one; the listener itself stays good.
@@ -65,6 +74,7 @@ async fn connection(
     app: Arc<App>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
+    let stream = Unread::new(stream, app.in_flight.limits.unread_time);
     let stream = tokio::time::timeout(PATIENCE, tls.acceptor().accept(stream)).await??;
     let mut ending = app.ending.clone();
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -81,6 +91,7 @@ async fn connection(
         .keep_alive_interval(PING)
         .keep_alive_timeout(PATIENCE)
         .max_concurrent_streams(256)
+        .max_pending_accept_reset_streams(RESETS)
         .max_header_list_size(64 * 1024);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

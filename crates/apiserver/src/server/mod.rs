@@ -5,6 +5,7 @@ mod credentials;
 mod identity;
 mod listen;
 mod tls;
+mod unread;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -16,9 +17,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::auth::{Auth, AuthError};
+use crate::auth::{Audit, AuditConfig, Auth, AuthError};
 use crate::controllers::{self, ControllersConfig};
-use crate::http::App;
+use crate::http::{App, InFlight, Limits};
 use crate::registry::{Registry, RegistryConfig};
 use crate::storage::{EtcdConfig, StorageError};
 pub use credentials::write_private;
@@ -55,6 +56,10 @@ pub struct ServerConfig {
     pub tls_private_key_file: Option<PathBuf>,
     /// Certificates of authorities whose clients are trusted too.
     pub client_ca_file: Option<PathBuf>,
+    /// Where writes are told of; None is `audit.log` in the data directory.
+    pub audit: Option<AuditConfig>,
+    /// Bounds on what clients may ask for.
+    pub limits: Limits,
 }
 
 /// The server could not run.
@@ -107,6 +112,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     tls: Arc<Tls>,
     auth: Arc<Auth>,
+    audit: Audit,
     root_ca: String,
 }
 
@@ -131,12 +137,14 @@ impl Server {
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
         credentials::write_kubeconfig(&config.data_dir, &url, &tls.trust_pem(), &token)?;
-        let auth = Auth::open(registry.clone(), token, config.token_auth_file.as_deref()).await?;
+        let auth =
+            Auth::open(registry.clone(), &config.data_dir, token, config.token_auth_file.as_deref()).await?;
         for address in &addresses {
             tracing::info!(%address, data_dir = %config.data_dir.display(), "listening");
         }
         let root_ca = tls.trust_pem();
-        Ok(Self { registry, config, listeners, tls: Arc::new(tls), auth: Arc::new(auth), root_ca })
+        let audit = open_audit(&config)?;
+        Ok(Self { registry, config, listeners, tls: Arc::new(tls), auth: Arc::new(auth), audit, root_ca })
     }
 
     /// The addresses it listens on.
@@ -174,7 +182,13 @@ impl Server {
         let mut followers = tokio::task::JoinSet::new();
         self.auth.follow(&mut followers);
         followers.spawn(refresh(self.tls.clone(), self.auth.clone()));
-        let app = Arc::new(App { objects: self.registry, auth: self.auth, ending: watched });
+        let app = Arc::new(App {
+            objects: self.registry,
+            auth: self.auth,
+            audit: self.audit,
+            in_flight: InFlight::new(self.config.limits.clone()),
+            ending: watched,
+        });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -210,6 +224,14 @@ fn advertised(url: Option<&str>, listen: &[SocketAddr]) -> Vec<SocketAddr> {
     });
     let all = named.map_or_else(|| listen.to_vec(), |named| vec![named]);
     all.into_iter().filter(|a| !a.ip().is_loopback() && !a.ip().is_unspecified()).collect()
+}
+
+fn open_audit(config: &ServerConfig) -> Result<Audit, ServerError> {
+    let path = || config.data_dir.join("audit.log");
+    let usual = || AuditConfig { path: path(), max_size: 100 << 20, max_backups: 3 };
+    let audit = config.audit.clone().unwrap_or_else(usual);
+    let path = audit.path.clone();
+    Audit::open(audit).map_err(|source| ServerError::File { op: "open the audit log", path, source })
 }
 
 /// Looks now and then at the files that decide who is trusted.

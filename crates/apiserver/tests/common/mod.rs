@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use weft_apiserver::{Registry, Server, ServerConfig};
+use weft_apiserver::{Limits, Registry, Server, ServerConfig};
 
 /// A running server; ends when it is dropped.
 pub struct Running {
@@ -36,6 +36,8 @@ pub fn config(dir: PathBuf) -> ServerConfig {
         tls_cert_file: None,
         tls_private_key_file: None,
         client_ca_file: None,
+        audit: None,
+        limits: Limits::default(),
     }
 }
 

@@ -17,15 +17,21 @@ use super::Running;
 pub type Answer = (u16, String);
 
 pub async fn connect(server: &Running) -> TlsStream<TcpStream> {
+    connect_with(server, &[]).await
+}
+
+/// A connection that offers these protocols.
+pub async fn connect_with(server: &Running, protocols: &[&[u8]]) -> TlsStream<TcpStream> {
     let ca = CertificateDer::from_pem_file(server.dir.path().join("data/ca.crt")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     let stream = TcpStream::connect(server.address).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
