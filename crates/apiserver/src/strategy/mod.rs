@@ -9,6 +9,8 @@ mod names;
 mod propagation;
 mod quantity;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use serde_json::{Map, Value, json};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::pod;
 use crate::strategy::field::{Errors, Path};
-use crate::strategy::value::{default, int, text, unset};
+use crate::strategy::value::{default, inner, int, text, unset};
 use crate::strategy::{format, meta};
 
 pub(super) use apps::{
@@ -20,7 +20,7 @@ pub(super) use batch::{check_cron_job, check_job, complete_job, cron_job_default
 /// Completes the template of pods in a spec.
 fn template_defaults(spec: &mut Value) {
     default(spec, "template", json!({}));
-    let template = &mut spec["template"];
+    let Some(template) = inner(spec, "template") else { return };
     default(template, "metadata", json!({}));
     default(template, "spec", json!({}));
     if let Some(meta) = template["metadata"].as_object_mut() {
