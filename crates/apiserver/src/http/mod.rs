@@ -174,10 +174,12 @@ async fn dispatch(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     match (method, target.name.as_deref(), target.part.as_deref()) {
+        (_, _, Some(part)) if !has_part(r, part) => Err(ApiError::no_such_path()),
         (&Method::GET | &Method::HEAD, None, _) if call.query.flag("watch") => {
             watch::answer(&call, r, target).await
         }
         (&Method::GET | &Method::HEAD, None, _) => list::answer(&call, r, target).await,
+        (&Method::POST, None, _) if r.namespaced && target.namespace.is_none() => Err(not_allowed()),
         (&Method::POST, None, _) => write::create(&call, r, target, body).await,
         (&Method::DELETE, None, _) => delete::collection(&call, r, target, body).await,
         (&Method::GET | &Method::HEAD, Some(name), None | Some("status")) => {
@@ -223,6 +225,17 @@ pub fn read_request(path: &str, query: &str) -> Result<(), ApiError> {
         options::Start::parse(&query).map(drop)
     } else {
         ListOptions::parse(&query).map(drop)
+    }
+}
+
+/// Whether a kind has a subresource.
+fn has_part(r: &Resource, part: &str) -> bool {
+    match part {
+        "status" => r.status,
+        "scale" => r.scale.is_some(),
+        "binding" | "eviction" => r.plural == "pods" && r.group.is_empty(),
+        "finalize" => r.plural == "namespaces" && r.group.is_empty(),
+        _ => false,
     }
 }
 

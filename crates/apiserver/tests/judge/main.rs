@@ -15,6 +15,7 @@ mod case;
 mod compare;
 mod differences;
 mod normal;
+mod open;
 mod side;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use weft_judge::{Kubernetes, Parts, Target};
 
 use case::Case;
 use differences::Differences;
+use open::Open;
 
 /// Both servers.
 #[derive(Clone)]
@@ -52,14 +54,21 @@ fn main() -> ExitCode {
     let servers = Servers { weft: weft.target(), kubernetes: kubernetes.target().clone() };
 
     let differences = Arc::new(Mutex::new(Differences::read()));
+    let open = Arc::new(Mutex::new(Open::read()));
     let whole = arguments.filter.is_none() && arguments.skip.is_empty();
     arguments.test_threads.get_or_insert(4);
     let trial = |(index, case): (usize, Case)| {
-        let (servers, differences) = (servers.clone(), differences.clone());
-        Trial::test(case.name.clone(), move || judge(&case, index, &servers, &differences))
+        let (servers, differences, open) = (servers.clone(), differences.clone(), open.clone());
+        Trial::test(case.name.clone(), move || {
+            let judged = judge(&case, index, &servers, &differences);
+            open.lock().unwrap().settle(&case.name, judged)
+        })
     };
     let trials = cases.into_iter().enumerate().map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
+    if whole {
+        open.lock().unwrap().write_if_asked();
+    }
     let unseen = differences.lock().unwrap().unseen();
     if whole && !unseen.is_empty() {
         eprintln!("differences.yaml lists what does not differ any more:\n{}", unseen.join("\n"));
