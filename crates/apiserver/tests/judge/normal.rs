@@ -51,6 +51,9 @@ fn tidy(value: &mut Value, managed: bool) {
             if map.get("kind").is_some_and(|kind| kind == "Table") {
                 table(map);
             }
+            if map.get("kind").is_some_and(|kind| kind == "APIResourceList") {
+                resources(map);
+            }
             match map.get_mut("managedFields") {
                 Some(Value::Array(entries)) if managed => owners(entries),
                 _ => drop(map.remove("managedFields")),
@@ -120,6 +123,19 @@ fn table(map: &mut Map<String, Value>) {
             }
         }
     }
+}
+
+/// Discovery has no order: resources go by their names, and verbs by the alphabet.
+fn resources(map: &mut Map<String, Value>) {
+    let Some(Value::Array(list)) = map.get_mut("resources").map(Value::take) else { return };
+    let mut named = Map::new();
+    for mut resource in list {
+        if let Some(verbs) = resource.get_mut("verbs").and_then(Value::as_array_mut) {
+            verbs.sort_by_key(Value::to_string);
+        }
+        named.insert(resource["name"].as_str().unwrap_or_default().to_owned(), resource);
+    }
+    map.insert("resources".into(), named.into());
 }
 
 fn is_age(text: &str) -> bool {
