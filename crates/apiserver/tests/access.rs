@@ -213,6 +213,7 @@ fn a_node_writes_what_is_its_own() {
     let label = json!({"metadata": {"labels": {"node-restriction.kubernetes.io/x": "1"}}});
     let lease = json!({"metadata": {"name": "n1"}});
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "other"}});
     let none = Value::Null;
     for (method, path, body, code) in [
         ("PATCH", "/api/v1/nodes/n1/status", &conditions, 200),
@@ -232,7 +233,7 @@ fn a_node_writes_what_is_its_own() {
         ("GET", "/api/v1/namespaces/default/secrets/mine", &none, 200),
         ("GET", "/api/v1/namespaces/default/secrets/theirs", &none, 403),
         ("DELETE", &format!("{pods}/other"), &none, 403),
-        ("POST", &format!("{pods}/other/eviction"), &none, 403),
+        ("POST", &format!("{pods}/other/eviction"), &eviction, 403),
         ("DELETE", &format!("{pods}/own?gracePeriodSeconds=0"), &none, 200),
         ("GET", "/api/v1/namespaces/default/secrets/mine", &none, 403),
         ("DELETE", "/api/v1/nodes/n1", &none, 403),
