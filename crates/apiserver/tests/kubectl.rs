@@ -196,7 +196,7 @@ fn mistakes_are_explained() {
 #[test]
 fn unknown_and_repeated_fields() {
     let server = Running::start();
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, imagee: b}], nodeNam: c}";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: i, imagee: b}], nodeNam: c}";
     let strict = server.output(&["apply", "-f", "-"], pod);
     let error = String::from_utf8(strict.stderr).unwrap();
     assert!(!strict.status.success());
@@ -215,7 +215,7 @@ fn unknown_and_repeated_fields() {
     let patch = ["patch", "pod", "a", "--type=merge", "-p", r#"{"metadata":{"labelz":{}}}"#];
     let warned = server.output(&patch, "");
     assert!(String::from_utf8(warned.stderr).unwrap().contains("unknown field \"metadata.labelz\""));
-    let typed = server.output(&["create", "-f", "-"], &pod.replace("imagee: b", "image: 1"));
+    let typed = server.output(&["create", "-f", "-"], &pod.replace("image: i, imagee: b", "image: 1"));
     let error = String::from_utf8(typed.stderr).unwrap();
     assert!(
         error.contains(
