@@ -14,6 +14,7 @@ mod path;
 mod prune;
 mod rules;
 mod strict;
+mod structural;
 mod unique;
 mod validate;
 
@@ -24,6 +25,7 @@ use serde_json::Value;
 use crate::error::FieldError;
 use node::{Id, Node};
 pub(crate) use strict::parse as parse_strictly;
+pub(crate) use structural::check as check_structural;
 
 /// Fields in one list of unknown or duplicate ones; kube-apiserver stops there too.
 const MAX_REPORTED: usize = 100;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::now;
 use crate::error::FieldError;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 /// Completes a definition and its status.
 pub(super) fn settle(object: &mut Value, errors: &mut Vec<FieldError>) {
@@ -51,11 +51,25 @@ pub(super) fn settle(object: &mut Value, errors: &mut Vec<FieldError>) {
             "each needs a name that is a DNS label",
         ));
     }
+    schemas(&versions, errors);
     if !errors.is_empty() {
         return;
     }
     let (stored, known) = (stored["name"].clone(), object["status"]["storedVersions"].clone());
     complete(object, &kind, stored, known);
+}
+
+/// The schemas of all versions; a schema that they share is told once, where Kubernetes tells it.
+fn schemas(versions: &[Value], errors: &mut Vec<FieldError>) {
+    let of = |v: &Value| v["schema"]["openAPIV3Schema"].clone();
+    let first = versions.first().map(of).unwrap_or_default();
+    if first.is_object() && versions.iter().all(|v| of(v) == first) {
+        return errors.extend(schema::check_structural(&first, "spec.validation.openAPIV3Schema"));
+    }
+    for (index, version) in versions.iter().enumerate() {
+        let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
+        errors.extend(schema::check_structural(&of(version), &path));
+    }
 }
 
 fn complete(object: &mut Value, kind: &str, stored: Value, known: Value) {
