@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::Running;
 use common::raw::send;
 use serde_json::{Value, json};
@@ -74,6 +76,23 @@ fn objects_go_in_change_and_lose_what_is_dropped() {
     assert_eq!(output, "kubectl/Apply");
     let shown = server.run(&["get", "deploy/web", "--show-managed-fields", "-o", "yaml"], "");
     assert!(shown.contains(r#"k:{"containerPort":80,"protocol":"TCP"}:"#), "{shown}");
+}
+
+#[test]
+fn a_whole_application_goes_in_and_comes_again() {
+    let server = Running::start();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/shop");
+    let apply = ["apply", "--server-side", "-f", folder, "-o", "name"];
+    // The namespace is in the first file, and kubectl sends the files in order.
+    let first = server.run(&apply, "");
+    let kinds: BTreeSet<&str> = first.lines().filter_map(|name| Some(name.split_once('/')?.0)).collect();
+    let kinds = kinds.into_iter().collect::<Vec<_>>().join(",");
+    let path = "jsonpath={.items[*].metadata.resourceVersion}";
+    let versions = || server.run(&["get", "-A", "-o", path, &kinds], "");
+    let before = versions();
+    assert!(first.lines().count() > 5 && !before.is_empty(), "{first}");
+    assert_eq!(server.run(&apply, ""), first);
+    assert_eq!(versions(), before, "nothing to write the second time");
 }
 
 #[test]

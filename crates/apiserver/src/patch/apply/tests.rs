@@ -237,7 +237,51 @@ mod properties {
         difference.changed.is_empty() && difference.removed.is_empty()
     }
 
+    fn fields_of(object: &Value) -> FieldSet {
+        owned_part(&kinds::DEPLOYMENTS, object, "")
+    }
+
+    /// Any value of the fields that have rules of their own, and of one that has none.
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            Just(json!([])),
+            Just(json!({})),
+            (0..3u8).prop_map(|n| json!(n)),
+            "[ab]".prop_map(|s| json!(s)),
+        ];
+        let name = proptest::sample::select(vec![
+            "name",
+            "containers",
+            "ports",
+            "containerPort",
+            "finalizers",
+            "metadata",
+            "spec",
+            "selector",
+            "x",
+        ]);
+        leaf.prop_recursive(5, 40, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(|list| json!(list)),
+                proptest::collection::vec((name.clone(), inner), 0..4)
+                    .prop_map(|fields| fields.into_iter().collect()),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn hostile_objects_are_applied_once_and_for_all(live in anything(), config in anything()) {
+            let (mut live, mut config) = (deployment(live), deployment(config));
+            live["metadata"]["managedFields"] = json!([{"manager": "two", "operation": "Apply", "apiVersion": "apps/v1",
+                "fieldsType": "FieldsV1", "fieldsV1": fields_of(&live).to_json()}]);
+            config["metadata"]["finalizers"] = json!(["a"]);
+            if let Ok(once) = applied(&live, "two", config.clone(), true) {
+                prop_assert_eq!(&applied(&once, "two", config, true).unwrap(), &once);
+            }
+        }
+
         #[test]
         fn twice_is_once(a in configuration("a"), b in configuration("b")) {
             let live = start("one", a);
