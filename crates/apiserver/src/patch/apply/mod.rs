@@ -17,6 +17,7 @@ mod tests;
 mod track;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -26,7 +27,9 @@ use shape::Shape;
 pub(crate) use track::{retain, track};
 
 use crate::error::ApiError;
+use crate::kinds;
 use crate::resource::Resource;
+use crate::schema::Schema;
 
 /// Fields that nobody owns, since the server fills them in.
 const UNOWNED: &[&str] = &["apiVersion", "kind"];
@@ -94,17 +97,19 @@ pub(crate) fn apply(
     Ok(Applied { object, managed })
 }
 
-/// Applies a configuration by force in a manager's name and returns the object with its managers: what
-/// the server does with it before defaults and checks.
-pub fn apply_by_force(r: &Resource, live: &Value, config: &Value, manager: &str) -> Result<Value, ApiError> {
+/// Applies a configuration by force and returns the object with its managers: what the server does with it
+/// before defaults and checks. For a Deployment, or with a schema for a custom kind.
+pub fn apply_by_force(schema: Option<&Value>, live: &Value, config: &Value) -> Result<Value, ApiError> {
+    let schema = schema.map(|schema| Arc::new(Schema::custom(schema)));
+    let r = Resource { schema, ..kinds::DEPLOYMENTS.clone() };
     let manager = Manager {
-        name: manager.to_owned(),
+        name: "manager".to_owned(),
         operation: Operation::Apply,
         subresource: String::new(),
         api_version: r.api_version(),
     };
     let config = Configuration { object: config.clone(), manager, force: true };
-    let Applied { mut object, managed } = apply(r, live, &config, "2026-01-01T00:00:00Z")?;
+    let Applied { mut object, managed } = apply(&r, live, &config, "2026-01-01T00:00:00Z")?;
     retain(&mut object, managed.to_json());
     Ok(object)
 }

@@ -1,7 +1,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kinds;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -132,7 +131,7 @@ fn a_list_of_doubles_is_refused() {
 #[test]
 fn a_custom_kinds_schema_says_how_it_merges() {
     let mut r = kinds::DEPLOYMENTS.clone();
-    r.schema = Some(std::sync::Arc::new(crate::schema::Schema::custom(
+    r.schema = Some(Arc::new(Schema::custom(
         &json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "tags": {"type": "array", "x-kubernetes-list-type": "set"},
         "plain": {"type": "array"},
@@ -278,7 +277,15 @@ mod properties {
                 "fieldsType": "FieldsV1", "fieldsV1": fields_of(&live).to_json()}]);
             config["metadata"]["finalizers"] = json!(["a"]);
             if let Ok(once) = applied(&live, "two", config.clone(), true) {
-                prop_assert_eq!(&applied(&once, "two", config, true).unwrap(), &once);
+                prop_assert_eq!(&applied(&once, "two", config.clone(), true).unwrap(), &once);
+            }
+            let schema = json!({"properties": {"spec": {"properties": {
+                "containers": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                    "items": {"properties": {"name": {"default": "a"}}}},
+                "finalizers": {"x-kubernetes-list-type": "set"},
+                "ports": {"additionalProperties": {}}, "selector": {"x-kubernetes-map-type": "atomic"}}}}});
+            if let Ok(once) = apply_by_force(Some(&schema), &live, &config) {
+                prop_assert_eq!(&apply_by_force(Some(&schema), &once, &config).unwrap(), &once);
             }
         }
 
