@@ -13,7 +13,9 @@ use weft_apiserver::{Part, Patch, Registry, RegistryConfig, kinds};
 /// The role and the directory of a process that this test starts.
 const ROLE: &str = "WEFT_TEST_ROLE";
 const DIR: &str = "WEFT_TEST_DIR";
-const ROUNDS: u64 = 30;
+/// How often the writer is killed; `WEFT_KILLS=1000` for the long form.
+const KILLS: &str = "WEFT_KILLS";
+const ROUNDS: u64 = 50;
 const WRITERS: usize = 8;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -84,8 +86,9 @@ fn every_acknowledged_write_survives_kill_9() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
-    let mut last_rv = 0;
-    for round in 0..ROUNDS {
+    let mut mirror = Mirror::default();
+    let rounds = std::env::var(KILLS).map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
         let mut child = start("writer", "every_acknowledged_write_survives_kill_9", dir.path());
         // Another number of writes each round, so that the kill meets another moment.
         let writes = 1 + round * 37 % 211;
@@ -101,9 +104,34 @@ fn every_acknowledged_write_survives_kill_9() {
         lines.map_while(Result::ok).for_each(|line| {
             note(&line, &mut acknowledged);
         });
-        let rv = block_on(verify(dir.path(), &acknowledged));
-        assert!(rv > last_rv, "resourceVersions never go back");
-        last_rv = rv;
+        block_on(verify(dir.path(), &acknowledged, &mut mirror));
+    }
+    println!("{rounds} kills, {} events, no gap", mirror.events);
+}
+
+/// A client that watches on after each kill from where it was.
+#[derive(Default)]
+struct Mirror {
+    objects: BTreeMap<String, Value>,
+    rv: u64,
+    events: u64,
+}
+
+impl Mirror {
+    fn resume(&mut self, registry: &Registry) {
+        let (objects, rv) = registry.list(&kinds::CONFIG_MAPS, None);
+        assert!(rv >= self.rv, "resourceVersions never go back");
+        let mut watch = registry.watch(&kinds::CONFIG_MAPS, None, self.rv).expect("the history is there");
+        while let Some(event) = watch.try_next().unwrap() {
+            let object = (*event.object.parse()).clone();
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            let known = self.objects.insert(name, object);
+            assert_eq!(known, event.previous.as_ref().map(|o| (*o.parse()).clone()), "a gap");
+            self.events += 1;
+        }
+        let listed: Vec<Value> = objects.iter().map(|o| (**o).clone()).collect();
+        assert_eq!(self.objects.values().cloned().collect::<Vec<_>>(), listed);
+        self.rv = rv;
     }
 }
 
@@ -116,7 +144,7 @@ fn note(line: &str, acknowledged: &mut BTreeMap<String, u64>) -> bool {
     true
 }
 
-async fn verify(dir: &Path, acknowledged: &BTreeMap<String, u64>) -> u64 {
+async fn verify(dir: &Path, acknowledged: &BTreeMap<String, u64>, mirror: &mut Mirror) {
     let registry = open(dir).await;
     for (name, least) in acknowledged {
         let object = registry.get(&kinds::CONFIG_MAPS, Some("default"), name).await.unwrap();
@@ -124,7 +152,38 @@ async fn verify(dir: &Path, acknowledged: &BTreeMap<String, u64>) -> u64 {
         assert!(n >= *least, "{name}: {least} was acknowledged, {n} is there");
         assert_eq!(object["data"]["a"], object["data"]["z"], "{name} is half there");
     }
-    registry.list(&kinds::CONFIG_MAPS, None).1
+    mirror.resume(&registry);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_told_in_one_line() {
+    let refused = |dir: &Path| {
+        let error = block_on(Registry::open(dir, RegistryConfig::default())).err().expect("refused");
+        let text = error.to_string();
+        let path = dir.join("objects.redb");
+        assert!(text.contains(path.to_str().unwrap()) && !text.contains('\n'), "{text}");
+        text
+    };
+    let damaged = |bytes: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("objects.redb"), bytes).unwrap();
+        let text = refused(dir.path());
+        assert!(text.contains("weft apiserver restore"), "{} bytes: {text}", bytes.len());
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let registry = block_on(open(dir.path()));
+    for n in 0..200 {
+        block_on(registry.create(&kinds::CONFIG_MAPS, Some("default"), map(&format!("m{n}"), n))).unwrap();
+    }
+    assert!(refused(dir.path()).contains("another weft apiserver uses it; stop that one first"));
+    drop(registry);
+    // Open again means that the last writer's thread has closed it.
+    drop(block_on(open(dir.path())));
+    let whole = std::fs::read(dir.path().join("objects.redb")).unwrap();
+    for length in [1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+        damaged(&whole[..length]);
+    }
+    damaged("this is another file, of a hundred bytes and more. ".repeat(100).as_bytes());
 }
 
 /// In a mount namespace of its own with a small tmpfs on `dir`.

@@ -48,7 +48,8 @@ impl File {
     }
 
     fn failed(&self, op: &'static str, cause: impl Into<redb::Error>) -> StorageError {
-        StorageError { path: self.path.display().to_string(), op, cause: cause.into().to_string() }
+        let cause = damaged(&cause.into().to_string());
+        StorageError { path: self.path.display().to_string(), op, cause }
     }
 
     /// Brings a new or older file to our layout; returns the layout's version.
@@ -84,7 +85,11 @@ impl File {
 
     /// Reads everything.
     pub(super) fn load(&self) -> Result<Loaded, StorageError> {
-        let failed = |cause| StorageError { path: self.path.display().to_string(), op: "be read", cause };
+        let failed = |why: String| StorageError {
+            path: self.path.display().to_string(),
+            op: "be read",
+            cause: damaged(&why),
+        };
         let (mut loaded, undo) = self.read_all().map_err(|e| self.failed("be read", e))?.map_err(failed)?;
         loaded.events = history::events(undo, &loaded.objects);
         Ok(loaded)
@@ -128,7 +133,12 @@ impl File {
         rv: u64,
         forget: &[Arc<Event>],
     ) -> Result<(), StorageError> {
-        self.write_all(events, rv, forget).map_err(|e| self.failed("be written", e))
+        let failed = |e: redb::Error| StorageError {
+            path: self.path.display().to_string(),
+            op: "be written",
+            cause: e.to_string(),
+        };
+        self.write_all(events, rv, forget).map_err(failed)
     }
 
     fn write_all(&self, events: &[Arc<Event>], rv: u64, forget: &[Arc<Event>]) -> Result<(), redb::Error> {
@@ -180,8 +190,13 @@ fn advice(error: &DatabaseError) -> String {
         DatabaseError::UpgradeRequired(version) => format!(
             "it was written by version {version} of the database's own layout, which this program does not read; use the program that wrote it"
         ),
-        other => format!("{other}; if it is damaged, move it away and use weft apiserver restore"),
+        other => damaged(&other.to_string()),
     }
+}
+
+/// What to do about a file whose contents make no sense.
+fn damaged(why: &str) -> String {
+    format!("{why}; if it is damaged, move it away and use weft apiserver restore")
 }
 
 /// Makes the file with mode 0600 if it is not there: it holds Secrets.
