@@ -88,7 +88,7 @@ fn bad_requests_get_a_status_and_the_server_lives() {
             ("POST", MAPS.into(), json, br#"{"metadata": {"name": "a", "labels": 1}}"#, 400),
             ("POST", MAPS.into(), json, br#"{"metadata": {"name": "a", "namespace": "b"}}"#, 400),
             ("POST", PODS.into(), json, br#"{"metadata": {"name": "a"}, "spec": 1}"#, 400),
-            ("POST", "/api/v1/pods".into(), json, b"{}", 400),
+            ("POST", "/api/v1/pods".into(), json, b"{}", 405),
             ("PUT", MAPS.into(), json, b"{}", 405),
             ("PATCH", format!("{MAPS}/none"), "application/apply-patch+cbor", b"{}", 415),
             ("PATCH", format!("{MAPS}/none"), "application/json-patch+json", b"{}", 400),

@@ -175,9 +175,9 @@ pub(crate) async fn a_write_is_seen_by_the_next_read(bed: &Bed) {
 
 pub(crate) async fn what_is_too_large_or_too_deep_is_refused(bed: &Bed) {
     let registry = bed.open().await;
-    let mut large = map("large", 0);
-    large["data"]["fill"] = json!("x".repeat(4 * 1024 * 1024));
-    let error = registry.create(&kinds::CONFIG_MAPS, NS, large).await.unwrap_err();
+    let fill = "x".repeat(4 * 1024 * 1024);
+    let large = json!({"metadata": {"name": "large"}, "revision": 1, "data": {"fill": fill}});
+    let error = registry.create(&kinds::CONTROLLER_REVISIONS, NS, large).await.unwrap_err();
     assert_eq!((error.code, &*error.reason), (413, "RequestEntityTooLarge"));
     let mut deep = json!(1);
     for _ in 0..200 {
