@@ -81,8 +81,13 @@ pub(crate) async fn wait_ready(state: &LabState, info: &LabInfo) -> anyhow::Resu
     }
 }
 
-/// Writes the kubeconfig by which a node's agent is that node to the API server, and nothing else.
-pub(crate) fn identify_node(state: &LabState, node: &str) -> anyhow::Result<()> {
+/// Writes the kubeconfig by which a node's agent is that node to the API server, and nothing else. In a
+/// cluster that was given the lab cannot sign certificates: its agents act by the given kubeconfig.
+pub(crate) fn identify_node(state: &LabState, info: &LabInfo, node: &str) -> anyhow::Result<()> {
+    if info.config.kubeconfig.is_some() {
+        let given = fs::read(state.kubeconfig_inside())?;
+        return Ok(write_atomically(&state.kubeconfig_of_node(node), &given)?);
+    }
     let identity =
         Identity { user: format!("system:node:{node}"), groups: vec!["system:nodes".into()], days: None };
     let inside = format!("https://{API_ADDRESS}:{API_PORT}");

@@ -131,7 +131,7 @@ fn start_agent(
     for dir in [state.cni_data_dir(&name), state.agent_dir(&name)] {
         make_dir(&dir)?;
     }
-    apiserver::identify_node(state, &name)?;
+    apiserver::identify_node(state, info, &name)?;
     let (state, config) = (state.clone(), info.config.clone());
     children.start(&format!("the agent of {name}"), Some(node.netns.clone()), move || {
         let mut command = Command::new(executable()?);
