@@ -234,6 +234,7 @@ fn has_part(r: &Resource, part: &str) -> bool {
         "status" => r.status,
         "scale" => r.scale.is_some(),
         "binding" | "eviction" => r.plural == "pods" && r.group.is_empty(),
+        "token" => r.plural == "serviceaccounts" && r.group.is_empty(),
         "finalize" => r.plural == "namespaces" && r.group.is_empty(),
         _ => false,
     }

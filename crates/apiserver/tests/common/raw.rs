@@ -22,6 +22,11 @@ pub async fn connect(server: &Running) -> TlsStream<TcpStream> {
 
 /// A connection that offers these protocols.
 pub async fn connect_with(server: &Running, protocols: &[&[u8]]) -> TlsStream<TcpStream> {
+    try_connect(server, protocols).await.unwrap()
+}
+
+/// A connection that the server may refuse.
+pub async fn try_connect(server: &Running, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
     let ca = CertificateDer::from_pem_file(server.dir.path().join("data/ca.crt")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca).unwrap();
@@ -32,9 +37,9 @@ pub async fn connect_with(server: &Running, protocols: &[&[u8]]) -> TlsStream<Tc
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
-    let stream = TcpStream::connect(server.address).await.unwrap();
+    let stream = TcpStream::connect(server.address).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 /// Sends bytes and reads until the server closes.
