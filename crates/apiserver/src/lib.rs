@@ -39,4 +39,4 @@ pub use patch::apply::apply_by_force;
 pub use registry::{Registry, RegistryConfig};
 pub use resource::{Resource, Scale};
 pub use server::{Identity, Server, ServerConfig, ServerError, kubeconfig, run, write_private};
-pub use storage::{EtcdConfig, Event, EventKind, Object, StorageError, Watch};
+pub use storage::{Backup, EtcdConfig, Event, EventKind, Object, Place, StorageError, Watch};

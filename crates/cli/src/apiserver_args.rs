@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::args::cidr;
 use crate::etcd_args::EtcdArgs;
+use crate::objects::ObjectsCommand;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -24,6 +25,8 @@ pub(crate) enum ApiserverCommand {
         after_help = "Examples:\n  weft apiserver kubeconfig --data-dir /var/lib/weft --user ann --group dev > ann.kubeconfig\n  weft apiserver kubeconfig --data-dir /var/lib/weft --user system:node:node1 --group system:nodes --out node1.kubeconfig"
     )]
     Kubeconfig(KubeconfigArgs),
+    #[command(flatten)]
+    Objects(ObjectsCommand),
 }
 
 #[derive(Debug, Args)]

@@ -303,6 +303,10 @@ mod tests {
             "weft apiserver --data-dir d --listen 10.168.0.1:6443 --tls-san 127.0.0.1 --cluster-cidr 10.244.0.0/16 --node-cidr-mask-size 24",
             "weft apiserver --data-dir d --etcd-servers http://10.0.0.1:2379,http://10.0.0.2:2379 --etcd-prefix /lab",
             "weft apiserver kubeconfig --data-dir d --user system:node:a --group system:nodes --group x --out f",
+            "weft apiserver backup f --data-dir d",
+            "weft apiserver backup f --etcd-servers http://10.0.0.1:2379",
+            "weft apiserver restore f --data-dir d",
+            "weft apiserver copy --from d --to http://10.0.0.1:2379 --etcd-prefix /lab",
             "weft lab-daemon --state /run/weft/lab/weft",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

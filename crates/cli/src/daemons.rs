@@ -10,7 +10,7 @@ use weft_apiserver::{AuditConfig, Identity, Limits, ServerConfig};
 
 use crate::apiserver_args::{ApiserverArgs, ApiserverCommand, KubeconfigArgs, ServeArgs};
 use crate::args::AgentArgs;
-use crate::exit;
+use crate::{exit, objects};
 
 /// Names the filter of what is logged, as `RUST_LOG` elsewhere.
 const LOG: &str = "WEFT_LOG";
@@ -33,6 +33,7 @@ pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
 pub(crate) fn apiserver(options: ApiserverArgs) -> anyhow::Result<u8> {
     match options.command {
         Some(ApiserverCommand::Kubeconfig(options)) => kubeconfig(options),
+        Some(ApiserverCommand::Objects(command)) => objects::run(command),
         None => serve(options.serve),
     }
 }

@@ -27,16 +27,18 @@ pub(crate) struct EtcdArgs {
 
 impl EtcdArgs {
     /// The etcd, if one is named.
-    pub(crate) fn config(self) -> Option<EtcdConfig> {
-        if self.etcd_servers.is_empty() {
-            return None;
+    pub(crate) fn config(&self) -> Option<EtcdConfig> {
+        (!self.etcd_servers.is_empty()).then(|| self.at(self.etcd_servers.clone()))
+    }
+
+    /// An etcd at these URLs.
+    pub(crate) fn at(&self, servers: Vec<String>) -> EtcdConfig {
+        EtcdConfig {
+            servers,
+            prefix: self.etcd_prefix.clone(),
+            ca_file: self.etcd_cafile.clone(),
+            cert_file: self.etcd_certfile.clone(),
+            key_file: self.etcd_keyfile.clone(),
         }
-        Some(EtcdConfig {
-            servers: self.etcd_servers,
-            prefix: self.etcd_prefix,
-            ca_file: self.etcd_cafile,
-            cert_file: self.etcd_certfile,
-            key_file: self.etcd_keyfile,
-        })
     }
 }

@@ -8,6 +8,7 @@ mod docs;
 mod etcd_args;
 mod exit;
 mod lab;
+mod objects;
 mod output;
 mod trace;
 

@@ -11,6 +11,7 @@ mod log;
 mod object;
 mod state;
 mod store;
+mod transfer;
 mod view;
 mod watch;
 
@@ -20,5 +21,6 @@ pub use log::{Event, EventKind};
 pub use object::Object;
 pub(crate) use state::Slice;
 pub(crate) use store::Store;
+pub use transfer::{Backup, Place};
 pub(crate) use view::{Change, View};
 pub use watch::Watch;

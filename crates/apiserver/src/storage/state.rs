@@ -9,10 +9,13 @@ use tokio::sync::watch;
 use super::log::{Event, EventKind, Log};
 use super::object::Object;
 
+/// Objects by their keys.
+pub(crate) type Objects = BTreeMap<Arc<str>, Arc<Object>>;
+
 /// What a backend holds when it is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
+    pub(crate) objects: Objects,
     /// The newest resourceVersion.
     pub(crate) rv: u64,
     /// For each kind's prefix the resourceVersion up to which its events are not held.
@@ -26,7 +29,7 @@ pub(crate) struct Loaded {
 /// Objects and history as of one resourceVersion.
 #[derive(Default)]
 pub(crate) struct State {
-    objects: BTreeMap<Arc<str>, Arc<Object>>,
+    objects: Objects,
     /// The keys of the pods on each node.
     pods: HashMap<Box<str>, BTreeSet<Arc<str>>>,
     pub(crate) rv: u64,

@@ -6,6 +6,7 @@ mod etcd;
 mod leader;
 mod mirror;
 mod shared;
+mod transfer;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -10,7 +10,7 @@ use super::history;
 use crate::storage::error::StorageError;
 use crate::storage::log::{Event, EventKind};
 use crate::storage::object::Object;
-use crate::storage::state::{Loaded, kind_of};
+use crate::storage::state::{Loaded, Objects, kind_of};
 
 const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -20,6 +20,8 @@ const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
 const FORMAT: u64 = 2;
 /// Names, in META, the resourceVersion up to which a kind's history is not held.
 const FLOOR: &str = "floor/";
+/// Names, in META, the same for kinds that have no such entry.
+const ALL: &str = "floor";
 /// In the first layout: the resourceVersion of a kind's last change.
 const TIP: &str = "tip/";
 /// Bytes of the file held in memory; reads come from the objects themselves.
@@ -119,6 +121,7 @@ impl File {
             match key.value().strip_prefix(FLOOR) {
                 Some(prefix) => drop(loaded.floors.insert(prefix.to_owned(), value.value())),
                 None if key.value() == "rv" => loaded.rv = value.value(),
+                None if key.value() == ALL => loaded.floor = value.value(),
                 None => {}
             }
         }
@@ -139,6 +142,24 @@ impl File {
             cause: e.to_string(),
         };
         self.write_all(events, rv, forget).map_err(failed)
+    }
+
+    /// Fills a new file and closes it; nothing that happened before is known.
+    pub(super) fn fill(self, objects: &Objects, rv: u64) -> Result<(), StorageError> {
+        let write = || -> Result<(), redb::Error> {
+            let txn = self.db.begin_write()?;
+            {
+                let mut table = txn.open_table(OBJECTS)?;
+                for (key, object) in objects {
+                    table.insert(&**key, object.json().as_bytes())?;
+                }
+                let mut meta = txn.open_table(META)?;
+                meta.insert("rv", rv)?;
+                meta.insert(ALL, rv)?;
+            }
+            Ok(txn.commit()?)
+        };
+        write().map_err(|e| self.failed("be written", e))
     }
 
     fn write_all(&self, events: &[Arc<Event>], rv: u64, forget: &[Arc<Event>]) -> Result<(), redb::Error> {

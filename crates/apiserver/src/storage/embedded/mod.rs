@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backend::Backend;
 use super::error::StorageError;
-use super::state::{Shared, State};
+use super::state::{Loaded, Objects, Shared, State};
 use super::view::{Answer, Decide};
 use crate::error::ApiError;
 use file::File;
@@ -24,6 +24,8 @@ use writer::{Job, Writer};
 /// Writes that may wait; more callers wait for a place.
 const QUEUE: usize = 4096;
 const FILE: &str = "objects.redb";
+/// A file that is being filled; it has its name when it is whole.
+const PART: &str = "objects.redb.part";
 
 /// The queue of the thread that writes, which ends with it.
 pub(crate) struct Embedded {
@@ -49,6 +51,33 @@ impl Embedded {
         std::thread::Builder::new().name("store".into()).spawn(move || writer.run(jobs)).map_err(failed)?;
         Ok((Self { queue, shared: shared.clone() }, shared))
     }
+}
+
+/// Everything in the file of a data directory that no server uses.
+pub(super) fn read(dir: &Path) -> Result<Loaded, StorageError> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        let cause = "there is no such file; is it the right --data-dir?".to_owned();
+        return Err(StorageError { path: path.display().to_string(), op: "be read", cause });
+    }
+    File::open(&path)?.load()
+}
+
+/// Fills the file of a data directory that has none.
+pub(super) fn fill(dir: &Path, objects: &Objects, rv: u64) -> Result<(), StorageError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = dir.join(FILE);
+    let failed = |cause: String| StorageError { path: path.display().to_string(), op: "be written", cause };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| failed(e.to_string()))?;
+    if path.exists() {
+        return Err(failed("there are objects already; move that file away first".to_owned()));
+    }
+    let part = dir.join(PART);
+    // Of a restore that was cut short.
+    let _ = std::fs::remove_file(&part);
+    File::open(&part)?.fill(objects, rv)?;
+    let named = std::fs::rename(&part, &path).and_then(|()| std::fs::File::open(dir)?.sync_all());
+    named.map_err(|e| failed(e.to_string()))
 }
 
 impl Backend for Embedded {

@@ -39,6 +39,14 @@ impl Keys {
         format!("{}/base", self.prefix).into_bytes()
     }
 
+    /// What is said of a restore that did not end.
+    pub(super) fn half(&self) -> String {
+        format!(
+            "a restore into it was cut short: remove all keys with etcdctl del --prefix {}/, and restore again",
+            self.prefix
+        )
+    }
+
     /// The place of an object, or the start of many.
     pub(super) fn object(&self, key: &str) -> Vec<u8> {
         format!("{}/objects/{key}", self.prefix).into_bytes()

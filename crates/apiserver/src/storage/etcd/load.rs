@@ -37,9 +37,14 @@ pub(super) struct Snapshot {
 
 /// Reads all objects and the history before them.
 pub(super) async fn load(client: &Client, keys: &Keys) -> Result<Snapshot, LoadError> {
-    let base = client.range(Keys::one(keys.base())).await?.kvs.pop();
-    let base = keys::read_base(&base.unwrap_or_default().value).map_err(LoadError::Content)?;
+    let restored = client.range(Keys::one(keys.base())).await?.kvs.pop();
+    let text = restored.as_ref().map_or(&[][..], |base| &base.value);
+    let base = keys::read_base(text).map_err(LoadError::Content)?;
     let (mut loaded, header, tip) = objects(client, keys, base).await?;
+    // A restore writes the tip last.
+    if restored.is_some() && tip == 0 {
+        return Err(LoadError::Content(keys.half()));
+    }
     let now = revision(header.revision);
     loaded.rv = now + base;
     let (floor, events) = history(client, keys, base, tip, now).await?;

@@ -7,6 +7,7 @@
 
 mod client;
 mod feed;
+mod fill;
 mod keys;
 mod load;
 mod messages;
@@ -29,6 +30,7 @@ use crate::error::ApiError;
 use client::Client;
 pub use client::EtcdConfig;
 use feed::{Feed, Position};
+pub(super) use fill::{fill, read};
 use keys::Keys;
 use load::LoadError;
 use reader::Reader;
