@@ -75,32 +75,32 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) controllers: bool,
     /// Bearer tokens of further users: lines of token,user,uid[,"group1,group2"]
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Security", long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) etcd: EtcdArgs,
     /// Show this certificate chain instead of one of the server's own authority
-    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    #[arg(help_heading = "Security", long, value_name = "FILE", requires = "tls_private_key_file")]
     pub(crate) tls_cert_file: Option<PathBuf>,
     /// The key of --tls-cert-file
-    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    #[arg(help_heading = "Security", long, value_name = "FILE", requires = "tls_cert_file")]
     pub(crate) tls_private_key_file: Option<PathBuf>,
     /// Trust clients with certificates of these authorities too
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Security", long, value_name = "FILE")]
     pub(crate) client_ca_file: Option<PathBuf>,
     /// Tell of every write here, a line of JSON each; - is standard output [default: audit.log in the data folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Audit", long, value_name = "FILE")]
     pub(crate) audit_log_path: Option<PathBuf>,
     /// Put the audit log away when it has this size, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    #[arg(help_heading = "Audit", long, value_name = "MIB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub(crate) audit_log_maxsize: u64,
     /// Keep this many audit logs that were put away
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(help_heading = "Audit", long, value_name = "N", default_value_t = 3)]
     pub(crate) audit_log_maxbackup: usize,
     /// Answer at most this many requests that read at once
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(help_heading = "Limits", long, value_name = "N", default_value_t = 400)]
     pub(crate) max_requests_inflight: usize,
     /// Answer at most this many requests that write at once
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(help_heading = "Limits", long, value_name = "N", default_value_t = 200)]
     pub(crate) max_mutating_requests_inflight: usize,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -16,8 +17,9 @@ use super::unread::Unread;
 use crate::auth::Certificate;
 use crate::http::{App, Client, Counts, answer};
 
-/// Connections at once on one address; more wait in the kernel's queue.
-const CONNECTIONS: usize = 2048;
+/// Connections at once on one address; more wait in the kernel's queue. Enough for every node of a cluster of
+/// 5,000, each with a few clients.
+const CONNECTIONS: usize = 16 * 1024;
 /// Time for a TLS handshake, and for the answer to a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time for a request's headers, and for the next request on a connection. Clients drop idle connections
@@ -27,6 +29,15 @@ const IDLE: Duration = Duration::from_secs(100);
 const RESETS: usize = 20;
 /// A silent HTTP/2 client is asked whether it is there, and dropped when it does not answer.
 const PING: Duration = Duration::from_secs(30);
+
+/// Lets this process have as many open files as it may: the usual 1,024 would be too few connections.
+pub(super) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
+}
 
 /// Accepts until the server ends, then waits for the open connections.
 pub(super) async fn accept(listener: TcpListener, tls: Arc<Tls>, app: Arc<App>) {

@@ -247,6 +247,7 @@ async fn refresh(tls: Arc<Tls>, auth: Arc<Auth>) {
 pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
     let mut term = signal(SignalKind::terminate()).map_err(ServerError::Signals)?;
     let mut int = signal(SignalKind::interrupt()).map_err(ServerError::Signals)?;
+    listen::raise_descriptor_limit();
     let server = Server::prepare(config, passed_sockets()).await?;
     server
         .serve(async move {
