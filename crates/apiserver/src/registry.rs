@@ -274,7 +274,7 @@ impl Registry {
 
     /// Deletes an object, or marks it as being deleted where finalizers, a pod's grace or a
     /// namespace's contents hold it. The answer is the object as it is then; it is gone when
-    /// `metadata.deletionTimestamp` is not set in it.
+    /// `metadata.deletionTimestamp` is not set in it, or is and nothing holds it.
     pub async fn delete(
         &self,
         r: &Resource,
@@ -303,6 +303,7 @@ impl Registry {
             match strategy::mark_deleted(&r, &old, &options) {
                 None => Ok(Change::Delete(key.clone(), (*old).clone())),
                 Some(marked) if marked == *old => Ok(Change::Nothing(old)),
+                Some(marked) if strategy::may_vanish(&r, &marked) => Ok(Change::Delete(key.clone(), marked)),
                 Some(marked) => Ok(Change::Put(key.clone(), marked)),
             }
         })

@@ -90,7 +90,7 @@ fn a_node_is_cordoned_tainted_and_drained() {
     server.run(&["create", "-f", "-"], "apiVersion: v1\nkind: Node\nmetadata: {name: n1}");
     server.run(&["taint", "node", "n1", "a=b:NoSchedule", "c=d:NoSchedule"], "");
     server.run(&["taint", "node", "n1", "a-"], "");
-    assert_eq!(get(&server, "node/n1", "{.spec.taints[*].key}"), "c");
+    assert_eq!(get(&server, "node/n1", "{.spec.taints[*].key}"), "c node.kubernetes.io/not-ready");
     server.run(&["cordon", "n1"], "");
     assert_eq!(get(&server, "node/n1", "{.spec.unschedulable}"), "true");
     server.run(&["uncordon", "n1"], "");

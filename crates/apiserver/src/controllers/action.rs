@@ -12,6 +12,7 @@ use crate::options::Propagation;
 use crate::patch::Patch;
 use crate::registry::{DeleteOptions, Part, Registry};
 use crate::resource::Resource;
+use crate::strategy;
 
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +132,9 @@ pub(super) async fn delete(
     options: DeleteOptions,
 ) -> Result<Outcome, ApiError> {
     match registry.delete(resource, key.scope(), &key.name, options).await {
-        Ok(left) if object::terminating(&left) => Ok(Outcome::Put(left)),
+        Ok(left) if object::terminating(&left) && !strategy::may_vanish(resource, &left) => {
+            Ok(Outcome::Put(left))
+        }
         Ok(last) => Ok(Outcome::Gone(last)),
         Err(e) if e.reason == "NotFound" => Ok(Outcome::Unknown),
         Err(e) => Err(e),

@@ -14,8 +14,15 @@ use crate::storage::Slice;
 use crate::strategy;
 
 /// Kinds of which a deletion answers with the object even when it is gone.
-const ANSWERED: &[&str] =
-    &["pods", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "serviceaccounts"];
+const ANSWERED: &[&str] = &[
+    "pods",
+    "services",
+    "persistentvolumes",
+    "persistentvolumeclaims",
+    "resourcequotas",
+    "serviceaccounts",
+    "storageclasses",
+];
 
 /// DELETE of one object.
 pub(super) async fn one(

@@ -61,7 +61,7 @@ pub(super) fn render(
     let row = |object: &&Value| {
         let mut row = json!({"cells": cells::row(r, object, now)});
         match wish.include.as_str() {
-            "None" => {}
+            "None" => row["object"] = Value::Null,
             "Object" => row["object"] = (*object).clone(),
             _ => {
                 row["object"] = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",

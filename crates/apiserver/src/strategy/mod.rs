@@ -187,15 +187,14 @@ fn settle_status(r: &Resource, old: &Value, obj: &mut Value) -> Result<(), ApiEr
     if !shapes.is_empty() {
         return Err(ApiError::invalid(r, name_of(obj), &shapes));
     }
-    if matches!(&*r.kind, "Service" | "Node") {
-        kinds::defaults(r, obj);
-    }
+    kinds::status_defaults(r, old, obj);
     let mut errors = Errors::default();
+    meta::check_changed(r, &old["metadata"], &obj["metadata"], &mut errors);
     if let Some(schema) = &r.schema {
         schema.fill(obj);
         errors.0.extend(schema.check(obj, Some(old)));
     }
-    kinds::check_status(r, obj, &mut errors);
+    kinds::check_status(r, old, obj, &mut errors);
     if errors.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, name_of(obj), &errors.0)) }
 }
 
@@ -249,7 +248,7 @@ pub(crate) fn update(
         Part::Finalize => {}
         Part::Whole | Part::Both => settle(r, Some(old), new, part, view, context)?,
     }
-    if part != Part::Status && kinds::has_generation(r) && new_content(old) != new_content(new) {
+    if part == Part::Whole && kinds::has_generation(r) && new_content(old) != new_content(new) {
         new["metadata"]["generation"] = json!(before["generation"].as_i64().unwrap_or(0) + 1);
     }
     Ok(())
@@ -259,9 +258,12 @@ pub(crate) fn update(
 fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
     if matches!(part, Part::Status | Part::Finalize) {
         let field = if part == Part::Status { "status" } else { "spec" };
-        let changed = new[field].take();
+        let (changed, given) = (new[field].take(), new["metadata"].take());
         *new = old.clone();
         put(new, field, &changed);
+        if part == Part::Status {
+            kinds::metadata_of_status(r).iter().for_each(|f| put(&mut new["metadata"], f, &given[*f]));
+        }
         return;
     }
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"]
@@ -324,12 +326,17 @@ pub(crate) fn mark_deleted(r: &Resource, old: &Value, options: &DeleteOptions) -
     let grace = grace_seconds(r, old, options);
     let mut marked = old.clone();
     propagation::set_finalizers(&mut marked["metadata"], options.propagation);
-    if grace == 0 && !held(r, &marked) {
+    let graceful = r.kind == "Pod" && r.group.is_empty();
+    if grace == 0 && !held(r, &marked) && !graceful {
         return None;
     }
     let meta = &mut marked["metadata"];
+    let first = meta["deletionTimestamp"].is_null();
     let shorter = meta["deletionGracePeriodSeconds"].as_i64().is_none_or(|before| grace < before);
-    if meta["deletionTimestamp"].is_null() || shorter {
+    if first && let Some(generation) = meta["generation"].as_i64() {
+        meta["generation"] = json!(generation + 1);
+    }
+    if first || shorter {
         let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
         meta["deletionTimestamp"] = json!(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         meta["deletionGracePeriodSeconds"] = json!(grace);
@@ -357,6 +364,7 @@ fn grace_seconds(r: &Resource, old: &Value, options: &DeleteOptions) -> i64 {
 /// Puts the node into a pod that has none.
 pub(crate) fn bind(r: &Resource, pod: &mut Value, node: &str) -> Result<(), ApiError> {
     let name = name_of(pod).to_owned();
+    let r = &Resource { plural: "pods/binding".into(), ..r.clone() };
     if !pod["metadata"]["deletionTimestamp"].is_null() {
         return Err(ApiError::conflict(
             r,

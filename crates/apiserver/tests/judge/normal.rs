@@ -118,8 +118,11 @@ fn table(map: &mut Map<String, Value>) {
     }
     for row in map.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
         for cell in row.get_mut("cells").and_then(Value::as_array_mut).into_iter().flatten() {
-            if cell.as_str().is_some_and(is_age) {
+            let Some(text) = cell.as_str() else { continue };
+            if is_age(text) {
                 *cell = "AGE".into();
+            } else if let Some((key, _)) = text.split_once('=').filter(|(_, value)| is_uuid(value)) {
+                *cell = format!("{key}=UID").into();
             }
         }
     }

@@ -15,8 +15,11 @@ const MOST_HINTS: usize = 8;
 
 /// Completes an EndpointSlice.
 pub(super) fn slice_defaults(slice: &mut Value) {
-    default(slice, "endpoints", Value::Null);
-    default(slice, "ports", Value::Null);
+    for field in ["endpoints", "ports"] {
+        if unset(&slice[field]) {
+            slice[field] = Value::Null;
+        }
+    }
     for port in items(slice, "ports") {
         default(port, "name", "");
         default(port, "protocol", "TCP");

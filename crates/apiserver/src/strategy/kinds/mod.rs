@@ -84,7 +84,7 @@ pub(super) fn first_status(r: &Resource, object: &mut Value) {
         ("policy", "PodDisruptionBudget") => json!({"disruptionsAllowed": 0, "currentHealthy": 0,
             "desiredHealthy": 0, "expectedPods": 0}),
         ("autoscaling", _) if r.version == "v1" => json!({"currentReplicas": 0, "desiredReplicas": 0}),
-        ("autoscaling", _) => json!({"desiredReplicas": 0, "currentMetrics": null}),
+        ("autoscaling", _) => json!({"desiredReplicas": 0}),
         _ if r.status && r.schema.is_none() => json!({}),
         _ => {
             if r.status {
@@ -108,6 +108,18 @@ pub(super) fn allocate(
         ("", "Service") => service::allocate(object, old, view, &context.service_cidrs)
             .map_err(|errors| ApiError::invalid(r, super::name_of(object), &errors)),
         ("", "Pod") if old.is_none() => pod::admit(object, view),
+        ("", "Pod") => {
+            pod::admit_update(object);
+            Ok(())
+        }
+        ("", "Node") if old.is_none() => {
+            node::admit(object);
+            Ok(())
+        }
+        ("apps", "DaemonSet") => {
+            workload::count_templates(object, old);
+            Ok(())
+        }
         ("batch", "Job") if old.is_none() => {
             workload::complete_job(object);
             Ok(())
@@ -154,12 +166,34 @@ pub(super) fn check(r: &Resource, old: Option<&Value>, object: &Value, part: Par
 }
 
 /// Checks a status that was written alone.
-pub(super) fn check_status(r: &Resource, object: &Value, errors: &mut Errors) {
+pub(super) fn check_status(r: &Resource, old: &Value, object: &Value, errors: &mut Errors) {
     match (&*r.group, &*r.kind) {
+        ("", "Pod") => pod::check_status(object, old, errors),
         ("", "Service") => service::check_status(object, errors),
         ("", "Node") => node::check_status(object, errors),
         ("networking.k8s.io", "Ingress") => ingress::check_status(object, errors),
         _ => {}
+    }
+}
+
+/// Completes a status that was written alone.
+pub(super) fn status_defaults(r: &Resource, old: &Value, object: &mut Value) {
+    match (&*r.group, &*r.kind) {
+        ("", "Pod") => pod::status_defaults(object, old),
+        ("", "Service" | "Node") => defaults(r, object),
+        _ => {}
+    }
+}
+
+/// The metadata that a write of the status changes too: only newer kinds keep all of it.
+pub(super) fn metadata_of_status(r: &Resource) -> &'static [&'static str] {
+    match (&*r.group, &*r.kind) {
+        _ if r.schema.is_some() => &[],
+        ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
+        | ("networking.k8s.io", "ServiceCIDR") => &[],
+        ("", "Pod") => &["labels", "annotations", "finalizers"],
+        ("apps", "Deployment") => &["annotations", "finalizers", "ownerReferences"],
+        _ => &["labels", "annotations", "finalizers", "ownerReferences"],
     }
 }
 
@@ -170,6 +204,7 @@ pub(super) fn has_generation(r: &Resource) -> bool {
             "apps" => r.kind != "ControllerRevision",
             "batch" | "networking.k8s.io" | "policy" | "scheduling.k8s.io" => true,
             "discovery.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" => true,
+            "autoscaling" => true,
             "" => matches!(&*r.kind, "Pod" | "ReplicationController"),
             _ => false,
         }

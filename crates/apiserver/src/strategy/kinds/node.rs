@@ -36,13 +36,24 @@ pub(super) fn defaults(node: &mut Value) {
     }
 }
 
+/// A new node takes no pods before a controller sees that it is ready.
+pub(super) fn admit(node: &mut Value) {
+    let Some(spec) = inner(node, "spec") else { return };
+    default(spec, "taints", json!([]));
+    let Some(taints) = spec["taints"].as_array_mut() else { return };
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    if !taints.iter().any(|t| t["key"] == taint["key"] && t["effect"] == taint["effect"]) {
+        taints.push(taint);
+    }
+}
+
 /// Checks a node.
 pub(super) fn check(node: &Value, old: Option<&Value>, errors: &mut Errors) {
     taints(&node["spec"]["taints"], &Path::new("metadata.taints"), errors);
     check_status(node, errors);
-    match old {
-        None => pod_cidrs(&node["spec"]["podCIDRs"], errors),
-        Some(old) => changed(&old["spec"], &node["spec"], errors),
+    pod_cidrs(&node["spec"]["podCIDRs"], errors);
+    if let Some(old) = old {
+        changed(&old["spec"], &node["spec"], errors);
     }
     let addresses = list(&node["status"]["addresses"]);
     for (index, address) in addresses.iter().enumerate().filter(|_| old.is_some()) {
@@ -79,12 +90,11 @@ fn pod_cidrs(cidrs: &Value, errors: &mut Errors) {
 fn changed(before: &Value, spec: &Value, errors: &mut Errors) {
     if !unset(&before["podCIDRs"]) && !same(&before["podCIDRs"], &spec["podCIDRs"]) {
         errors.forbidden(&Path::new("spec.podCIDRs"), CIDRS_STAY);
-    } else if unset(&before["podCIDRs"]) {
-        pod_cidrs(&spec["podCIDRs"], errors);
     }
     if !unset(&before["providerID"]) && !same(&before["providerID"], &spec["providerID"]) {
-        let rule = "node updates may not change providerID except from \"\" to valid";
-        errors.forbidden(&Path::new("spec.providerID"), rule);
+        let rule = if unset(&spec["providerID"]) { "cleared" } else { "modified" };
+        let rule = format!("field cannot be {rule} once set");
+        errors.invalid(&Path::new("spec.providerID"), &Value::Null, &rule);
     }
 }
 

@@ -93,6 +93,9 @@ pub(super) fn check_priority_class(class: &Value, old: Option<&Value>, errors: &
 pub(super) fn autoscaler_defaults(scaler: &mut Value) {
     let first = scaler["apiVersion"] == "autoscaling/v1";
     default(scaler, "spec", json!({}));
+    if !first && let Some(status) = inner(scaler, "status").and_then(Value::as_object_mut) {
+        status.entry("currentMetrics").or_insert(Value::Null);
+    }
     let Some(spec) = inner(scaler, "spec") else { return };
     default(spec, "minReplicas", 1);
     if first {

@@ -8,6 +8,7 @@ use super::defaults::quality;
 use crate::error::ApiError;
 use crate::kinds::{PODS, PRIORITY_CLASSES};
 use crate::storage::View;
+use crate::strategy::now;
 use crate::strategy::value::{default, default_filled, inner, int, list, text};
 
 /// How long a pod stays on a node that is lost, in seconds.
@@ -20,13 +21,30 @@ pub(in super::super) fn admit(pod: &mut Value, view: &View<'_>) -> Result<(), Ap
     default_filled(spec, "serviceAccountName", "default");
     let account = spec["serviceAccountName"].clone();
     default_filled(spec, "serviceAccount", account);
+    tolerate_loss(spec);
+    prioritise(spec, &name, view)?;
+    let quality = quality(spec);
+    let gated = !list(&spec["schedulingGates"]).is_empty();
+    pod["status"] = json!({"phase": "Pending", "qosClass": quality});
+    if gated {
+        pod["status"]["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": now(),
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    Ok(())
+}
+
+/// Completes a changed pod.
+pub(in super::super) fn admit_update(pod: &mut Value) {
+    inner(pod, "spec").into_iter().for_each(tolerate_loss);
+}
+
+fn tolerate_loss(spec: &mut Value) {
     for lost in ["not-ready", "unreachable"] {
         tolerate(spec, &format!("node.kubernetes.io/{lost}"));
     }
-    prioritise(spec, &name, view)?;
-    let quality = quality(spec);
-    pod["status"] = json!({"phase": "Pending", "qosClass": quality});
-    Ok(())
 }
 
 fn tolerate(spec: &mut Value, key: &str) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::resources;
 use crate::strategy::value::{
-    default, default_filled, drop_fields, drop_unset, inner, items, list, text, unset,
+    default, default_filled, drop_fields, drop_unset, inner, int, items, list, text, unset,
 };
 
 /// Fields that say nothing when they are false.
@@ -18,6 +18,9 @@ pub(in super::super) fn defaults(pod: &mut Value) {
     default(pod, "spec", json!({}));
     let Some(spec) = inner(pod, "spec") else { return };
     spec_defaults(spec);
+    if int(&spec["terminationGracePeriodSeconds"]) < 0 {
+        spec["terminationGracePeriodSeconds"] = json!(1);
+    }
     default(spec, "enableServiceLinks", true);
     let host = spec["hostNetwork"] == true;
     for field in ["containers", "initContainers"] {

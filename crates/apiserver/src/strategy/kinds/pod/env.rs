@@ -115,7 +115,6 @@ fn pod_field(reference: &Value, at: &Path, errors: &mut Errors) {
         _ => {
             let rule = format!("error converting fieldPath: field label not supported: {path}");
             errors.invalid(&at_path, &json!(path), &rule);
-            errors.not_supported(&at_path, &json!(""), FIELDS);
         }
     }
 }

@@ -7,6 +7,7 @@ mod env;
 mod probes;
 mod scheduling;
 mod security;
+mod status;
 mod update;
 mod volumes;
 
@@ -16,8 +17,9 @@ use crate::strategy::field::{Errors, Path};
 use crate::strategy::value::{int, list, numbered, text, unset};
 use crate::strategy::{format, meta};
 
-pub(super) use admit::admit;
+pub(super) use admit::{admit, admit_update};
 pub(super) use defaults::{defaults, spec_defaults};
+pub(super) use status::{check_status, status_defaults};
 pub(super) use update::check_update;
 
 const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];

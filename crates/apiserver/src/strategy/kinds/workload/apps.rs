@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{amount, at_most_all, int_or_percent, selected, selector, template, template_defaults};
+use super::{
+    amount, at_most_all, int_or_percent, is_selector, selected, selector, template, template_defaults,
+};
 use crate::strategy::field::{Errors, Path};
-use crate::strategy::value::{default, default_filled, inner, int, items, same, text, unset};
+use crate::strategy::value::{default, default_filled, inner, int, items, text, unset};
 use crate::strategy::{format, meta};
 
 /// Completes a Deployment.
@@ -65,6 +67,22 @@ pub(in super::super) fn daemon_set_defaults(object: &mut Value) {
     template_defaults(spec);
 }
 
+/// Counts the templates that a DaemonSet had, in an annotation that tools of old read.
+pub(in super::super) fn count_templates(object: &mut Value, old: Option<&Value>) {
+    const ANNOTATION: &str = "deprecated.daemonset.template.generation";
+    let counted = |object: &Value| text(&object["metadata"]["annotations"][ANNOTATION]).parse::<i64>();
+    let count = match old {
+        None => counted(object).unwrap_or(1).max(1),
+        Some(old) => {
+            let changed = old["spec"]["template"] != object["spec"]["template"];
+            counted(old).unwrap_or(1) + i64::from(changed)
+        }
+    };
+    let meta = &mut object["metadata"];
+    default(meta, "annotations", json!({}));
+    meta["annotations"][ANNOTATION] = json!(count.to_string());
+}
+
 /// Completes a StatefulSet.
 pub(in super::super) fn stateful_set_defaults(object: &mut Value) {
     default(object, "spec", json!({}));
@@ -83,6 +101,7 @@ pub(in super::super) fn stateful_set_defaults(object: &mut Value) {
             && let Some(rolling) = inner(strategy, "rollingUpdate")
         {
             default(rolling, "partition", 0);
+            default(rolling, "maxUnavailable", 1);
         }
     }
     default(spec, "persistentVolumeClaimRetentionPolicy", json!({}));
@@ -103,9 +122,10 @@ pub(in super::super) fn stateful_set_defaults(object: &mut Value) {
 pub(in super::super) fn check_deployment(object: &Value, old: Option<&Value>, errors: &mut Errors) {
     let (spec, at) = (&object["spec"], Path::new("spec"));
     errors.not_negative(&at.field("replicas"), &spec["replicas"]);
-    selector(spec, "empty selector is invalid for deployment", &at, errors);
-    selected(spec, &at, errors);
-    template(spec, Some("ReplicaSet"), &at, errors);
+    if selector(spec, "deployment", "invalid label selector", &at, errors) {
+        selected(spec, &at, errors);
+        template(spec, Some("ReplicaSet"), &at, errors);
+    }
     strategy(&spec["strategy"], &at.field("strategy"), errors);
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         errors.not_negative(&at.field(field), &spec[field]);
@@ -151,9 +171,10 @@ pub(in super::super) fn check_replica_set(object: &Value, old: Option<&Value>, e
     let (spec, at) = (&object["spec"], Path::new("spec"));
     errors.not_negative(&at.field("replicas"), &spec["replicas"]);
     errors.not_negative(&at.field("minReadySeconds"), &spec["minReadySeconds"]);
-    selector(spec, "empty selector is invalid for deployment", &at, errors);
-    selected(spec, &at, errors);
-    template(spec, Some("ReplicaSet"), &at, errors);
+    if selector(spec, "deployment", "invalid label selector", &at, errors) {
+        selected(spec, &at, errors);
+        template(spec, Some("ReplicaSet"), &at, errors);
+    }
     keeps_selector(spec, old, errors);
 }
 
@@ -180,16 +201,13 @@ pub(in super::super) fn check_daemon_set(object: &Value, old: Option<&Value>, er
     let (spec, at) = (&object["spec"], Path::new("spec"));
     keeps_selector(spec, old, errors);
     meta::selector(&spec["selector"], &at.field("selector"), errors);
-    if spec["selector"].is_null() {
-        let at = at.field("template.metadata.labels");
-        let labels = &spec["template"]["metadata"]["labels"];
-        errors.invalid(&at, labels, "`selector` does not match template `labels`");
-    } else {
+    if is_selector(&spec["selector"]) {
         selected(spec, &at, errors);
-        if unset(&spec["selector"]["matchLabels"]) && unset(&spec["selector"]["matchExpressions"]) {
-            let rule = "empty selector is invalid for daemonset";
-            errors.invalid(&at.field("selector"), &spec["selector"], rule);
-        }
+    }
+    let selector = &spec["selector"];
+    let empty = unset(&selector["matchLabels"]) && unset(&selector["matchExpressions"]);
+    if !selector.is_null() && empty {
+        errors.invalid(&at.field("selector"), selector, "empty selector is invalid for daemonset");
     }
     template(spec, Some("DaemonSet"), &at, errors);
     errors.not_negative(&at.field("minReadySeconds"), &spec["minReadySeconds"]);
@@ -247,12 +265,13 @@ pub(in super::super) fn check_stateful_set(object: &Value, old: Option<&Value>, 
     if old.is_none() && !name.is_empty() {
         errors.all(&at.field("serviceName"), &spec["serviceName"], format::dns_label(name));
     }
-    selector(spec, "empty selector is invalid for statefulset", &at, errors);
-    selected(spec, &at, errors);
-    template(&with_claims(spec), Some("StatefulSet"), &at, errors);
-    if old.is_some_and(|old| !same(&frozen(&old["spec"]), &frozen(spec))) {
-        let rule = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-        errors.forbidden(&at, rule);
+    if selector(spec, "statefulset", "", &at, errors) {
+        selected(spec, &at, errors);
+        template(&with_claims(spec), Some("StatefulSet"), &at, errors);
+    }
+    let Some(old) = old else { return };
+    for field in ["selector", "volumeClaimTemplates", "serviceName", "podManagementPolicy"] {
+        errors.immutable(&at.field(field), &old["spec"][field], &spec[field]);
     }
 }
 
@@ -294,20 +313,5 @@ fn with_claims(spec: &Value) -> Value {
     let claim = |n: &Value| json!({"name": n, "persistentVolumeClaim": {"claimName": n}});
     volumes.extend(names.iter().map(claim));
     pod["volumes"] = json!(volumes);
-    spec
-}
-
-fn frozen(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    let free = [
-        "replicas",
-        "ordinals",
-        "template",
-        "updateStrategy",
-        "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy",
-        "minReadySeconds",
-    ];
-    crate::strategy::value::drop_fields(&mut spec, &free);
     spec
 }

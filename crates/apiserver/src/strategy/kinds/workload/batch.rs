@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{selected, template, template_defaults};
+use super::{is_selector, selected, template, template_defaults};
 use crate::strategy::field::{Errors, Path};
 use crate::strategy::value::{default, default_filled, inner, int, text, unset};
 use crate::strategy::{format, meta};
@@ -75,6 +75,8 @@ pub(in super::super) fn complete_job(job: &mut Value) {
         default(selector, "matchLabels", json!({}));
         default(&mut selector["matchLabels"], "batch.kubernetes.io/controller-uid", uid);
     }
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    inner(job, "metadata").into_iter().for_each(|meta| default_filled(meta, "labels", labels.clone()));
 }
 
 /// Checks a Job.
@@ -89,7 +91,9 @@ pub(in super::super) fn check_job(object: &Value, old: Option<&Value>, errors: &
     } else {
         meta::selector(&spec["selector"], &at.field("selector"), errors);
     }
-    selected(spec, &at, errors);
+    if is_selector(&spec["selector"]) {
+        selected(spec, &at, errors);
+    }
     match old {
         Some(old) => changed(&old["spec"], spec, &at, errors),
         None => pod_names(object, errors),

@@ -12,8 +12,8 @@ use crate::strategy::{format, meta};
 
 pub(super) use apps::{
     check_daemon_set, check_deployment, check_replica_set, check_replication_controller, check_stateful_set,
-    daemon_set_defaults, deployment_defaults, replica_set_defaults, replication_controller_defaults,
-    stateful_set_defaults,
+    count_templates, daemon_set_defaults, deployment_defaults, replica_set_defaults,
+    replication_controller_defaults, stateful_set_defaults,
 };
 pub(super) use batch::{check_cron_job, check_job, complete_job, cron_job_defaults, job_defaults};
 
@@ -29,23 +29,36 @@ fn template_defaults(spec: &mut Value) {
     pod::spec_defaults(&mut template["spec"]);
 }
 
-/// Checks a selector that must be there, and that it selects the template's pods.
-fn selector(spec: &Value, empty: &str, at: &Path, errors: &mut Errors) {
+/// Whether a label selector keeps to the rules; one that is missing does.
+fn is_selector(selector: &Value) -> bool {
+    let mut errors = Errors::default();
+    meta::selector(selector, &Path::new(""), &mut errors);
+    errors.0.is_empty()
+}
+
+/// Checks a selector that must be there; says whether it can be asked what it selects.
+fn selector(spec: &Value, of: &str, broken: &str, at: &Path, errors: &mut Errors) -> bool {
     let selector = &spec["selector"];
     if selector.is_null() {
         errors.required(&at.field("selector"), "");
     } else {
         meta::selector(selector, &at.field("selector"), errors);
         if unset(&selector["matchLabels"]) && unset(&selector["matchExpressions"]) {
-            errors.invalid(&at.field("selector"), selector, empty);
+            let rule = format!("empty selector is invalid for {of}");
+            errors.invalid(&at.field("selector"), selector, &rule);
         }
     }
+    let good = is_selector(selector);
+    if !good {
+        errors.invalid(&at.field("selector"), selector, broken);
+    }
+    good
 }
 
+/// Checks that a good selector selects the template's pods; one that is missing selects none.
 fn selected(spec: &Value, at: &Path, errors: &mut Errors) {
     let (selector, labels) = (&spec["selector"], &spec["template"]["metadata"]["labels"]);
-    let empty = unset(&selector["matchLabels"]) && unset(&selector["matchExpressions"]);
-    if !empty && !meta::selects(selector, labels) {
+    if selector.is_null() || !meta::selects(selector, labels) {
         let at = at.field("template").field("metadata").field("labels");
         errors.invalid(&at, labels, "`selector` does not match template `labels`");
     }
