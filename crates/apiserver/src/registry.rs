@@ -15,7 +15,7 @@ use crate::ownership;
 use crate::patch::{self, Patch};
 use crate::resource::Resource;
 use crate::served::Kinds;
-use crate::storage::{Change, EtcdConfig, Object, StorageError, Store, View, Watch};
+use crate::storage::{Backup, Change, EtcdConfig, Object, StorageError, Store, View, Watch};
 use crate::strategy::{self, Context};
 
 /// What a registry is told once.
@@ -66,7 +66,7 @@ impl Registry {
             match registry.create(&kinds::NAMESPACES, None, namespace).await {
                 Err(e) if e.reason != "AlreadyExists" => {
                     let path = place.to_owned();
-                    return Err(StorageError { path, op: "be prepared", cause: e.message });
+                    return Err(StorageError::Store { path, op: "be prepared", cause: e.message });
                 }
                 _ => {}
             }
@@ -78,6 +78,13 @@ impl Registry {
     /// store; returns the resourceVersion of the newest.
     pub(crate) async fn current(&self) -> Result<u64, ApiError> {
         self.store.current().await
+    }
+
+    /// All objects at one resourceVersion.
+    pub(crate) async fn backup(&self) -> Result<Backup, ApiError> {
+        self.current().await?;
+        let state = self.store.shared.read();
+        Ok(Backup::new(state.rv, state.objects().clone()))
     }
 
     /// The same objects, written within a user's rights.

@@ -71,6 +71,29 @@ fn who_shows_nothing_sees_only_what_is_public() {
 }
 
 #[test]
+fn all_objects_at_once_are_for_who_may_do_everything() {
+    let server = server();
+    let role = |name: &str, rules: Value| {
+        let role = json!({"metadata": {"name": name}, "rules": rules});
+        let roles = "/apis/rbac.authorization.k8s.io/v1";
+        assert_eq!(block_on(post(&server, &format!("{roles}/clusterroles"), &role)).0, 201);
+        let binding = json!({"metadata": {"name": name}, "subjects": [{"kind": "User", "name": "ann"}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
+        assert_eq!(block_on(post(&server, &format!("{roles}/clusterrolebindings"), &binding)).0, 201);
+    };
+    assert_eq!(with_headers(&server, "", "GET", "/weft/backup", &Value::Null).0, 401);
+    assert_eq!(get(&server, "ann", "/weft/backup"), 403);
+    role("paths", json!([{"nonResourceURLs": ["*"], "verbs": ["*"]}]));
+    eventually("she may ask for any path", || get(&server, "ann", "/metrics") == 404);
+    assert_eq!(get(&server, "ann", "/weft/backup"), 403, "which Secrets are not");
+    role("all", json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]));
+    eventually("she may do everything", || get(&server, "ann", "/weft/backup") == 200);
+    let (_, text) = as_user(&server, "ann", "GET", "/weft/backup", &Value::Null);
+    assert!(text.as_str().unwrap().contains(r#""weftBackup":1"#));
+    assert_eq!(as_user(&server, "ann", "POST", "/weft/backup", &json!({})).0, 405);
+}
+
+#[test]
 fn roles_give_and_their_loss_takes() {
     let server = server();
     let pods = "/api/v1/namespaces/default/pods";

@@ -11,6 +11,14 @@ pub(crate) struct EtcdArgs {
     /// Keep the objects in this etcd instead of a file; several URLs with commas
     #[arg(long, value_name = "URLS", value_delimiter = ',')]
     pub(crate) etcd_servers: Vec<String>,
+    #[command(flatten)]
+    access: EtcdAccess,
+}
+
+/// How any etcd is used.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "etcd")]
+pub(crate) struct EtcdAccess {
     /// Start of the keys in etcd
     #[arg(long, value_name = "KEY", default_value = "/weft")]
     pub(crate) etcd_prefix: String,
@@ -28,9 +36,11 @@ pub(crate) struct EtcdArgs {
 impl EtcdArgs {
     /// The etcd, if one is named.
     pub(crate) fn config(&self) -> Option<EtcdConfig> {
-        (!self.etcd_servers.is_empty()).then(|| self.at(self.etcd_servers.clone()))
+        (!self.etcd_servers.is_empty()).then(|| self.access.at(self.etcd_servers.clone()))
     }
+}
 
+impl EtcdAccess {
     /// An etcd at these URLs.
     pub(crate) fn at(&self, servers: Vec<String>) -> EtcdConfig {
         EtcdConfig {

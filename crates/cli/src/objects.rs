@@ -1,19 +1,23 @@
 //! `weft apiserver backup|restore|copy`.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use weft_apiserver::{Backup, EtcdConfig, Place};
+use weft_apiserver::{Backup, EtcdConfig, Place, StorageError};
+use weft_store::Api;
 
-use crate::etcd_args::EtcdArgs;
+use crate::etcd_args::{EtcdAccess, EtcdArgs};
 use crate::{daemons, exit};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ObjectsCommand {
     /// Write all objects to a new file
     #[command(
-        after_help = "The server may run when its objects are in etcd; it must be stopped when they are in its data directory.\nThe file holds Secrets: only its owner can read it.\n\nExamples:\n  weft apiserver backup objects.weft --data-dir /var/lib/weft\n  weft apiserver backup objects.weft --etcd-servers http://10.0.0.1:2379"
+        after_help = "The server may run or not. The file holds Secrets: only its owner can read it. What else is in the data directory (certificates, keys, tokens) is not in it.\n\nExamples:\n  weft apiserver backup objects.weft --data-dir /var/lib/weft\n  weft apiserver backup objects.weft --etcd-servers http://10.0.0.1:2379\nFrom afar, as a cluster-admin:\n  kubectl get --raw /weft/backup > objects.weft"
     )]
     Backup(FileArgs),
     /// Fill an empty data directory or etcd from a backup
@@ -21,7 +25,7 @@ pub(crate) enum ObjectsCommand {
         after_help = "Clients that watched list again: resourceVersions go on far beyond the backup's.\n\nExample:\n  weft apiserver restore objects.weft --data-dir /var/lib/weft"
     )]
     Restore(FileArgs),
-    /// Move all objects to another, empty, place
+    /// Copy all objects to another, empty, place
     #[command(
         after_help = "Stop the servers first: what they write meanwhile stays behind.\n\nExample:\n  weft apiserver copy --from /var/lib/weft --to http://10.0.0.1:2379,http://10.0.0.2:2379"
     )]
@@ -32,7 +36,7 @@ pub(crate) enum ObjectsCommand {
 pub(crate) struct FileArgs {
     /// The backup
     file: PathBuf,
-    /// The data directory with the objects
+    /// The data directory of the server
     #[arg(
         long,
         value_name = "DIR",
@@ -53,22 +57,18 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "DIR|URLS")]
     to: String,
     #[command(flatten)]
-    etcd: EtcdArgs,
+    etcd: EtcdAccess,
 }
 
 /// Does it and says how much it was.
 pub(crate) fn run(command: ObjectsCommand) -> anyhow::Result<u8> {
     daemons::runtime()?.block_on(async {
-        let (backup, done) = match command {
-            ObjectsCommand::Backup(options) => {
-                let backup = Backup::of(&place(options.data_dir, options.etcd.config())?).await?;
-                backup.save(&options.file)?;
-                (backup, "saved")
-            }
+        let (count, done) = match command {
+            ObjectsCommand::Backup(options) => (save(options).await?, "saved"),
             ObjectsCommand::Restore(options) => {
                 let backup = Backup::load(&options.file)?;
                 backup.fill(&place(options.data_dir, options.etcd.config())?).await?;
-                (backup, "restored")
+                (backup.len(), "restored")
             }
             ObjectsCommand::Copy(options) => {
                 let side = |text: String| match text.starts_with("http") {
@@ -77,10 +77,10 @@ pub(crate) fn run(command: ObjectsCommand) -> anyhow::Result<u8> {
                 };
                 let backup = Backup::of(&side(options.from)).await?;
                 backup.fill(&side(options.to)).await?;
-                (backup, "copied")
+                (backup.len(), "copied")
             }
         };
-        println!("{} objects {done}", backup.len());
+        println!("{count} objects {done}");
         Ok(exit::DONE)
     })
 }
@@ -88,4 +88,36 @@ pub(crate) fn run(command: ObjectsCommand) -> anyhow::Result<u8> {
 fn place(dir: Option<PathBuf>, etcd: Option<EtcdConfig>) -> anyhow::Result<Place> {
     let etcd = etcd.map(Place::Etcd);
     etcd.or(dir.map(Place::Dir)).context("give --data-dir or --etcd-servers")
+}
+
+async fn save(options: FileArgs) -> anyhow::Result<usize> {
+    let place = place(options.data_dir, options.etcd.config())?;
+    match (Backup::of(&place).await, &place) {
+        (Err(StorageError::InUse { .. }), Place::Dir(dir)) => ask(dir, &options.file).await,
+        (backup, _) => {
+            let backup = backup?;
+            backup.save(&options.file)?;
+            Ok(backup.len())
+        }
+    }
+}
+
+/// Has the server that runs on a data directory tell its objects.
+async fn ask(dir: &Path, path: &Path) -> anyhow::Result<usize> {
+    let api = Api::from_kubeconfig(&dir.join("admin.kubeconfig")).await?;
+    let mut answer = api.download("/weft/backup").await?;
+    let failed = || format!("the backup {} could not be written", path.display());
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.with_context(failed)?;
+    let whole = async {
+        while let Some(piece) = answer.next().await? {
+            file.write_all(&piece).with_context(failed)?;
+        }
+        file.sync_all().with_context(failed)?;
+        anyhow::Ok(Backup::load(path)?.len())
+    };
+    whole.await.inspect_err(|_| {
+        // Half a backup helps nobody.
+        let _ = std::fs::remove_file(path);
+    })
 }

@@ -139,6 +139,13 @@ impl Api {
         self.exchange(Method::DELETE, path, Some(("application/json", options))).await
     }
 
+    /// Asks for an answer of any length, which is read in pieces.
+    pub async fn download(&self, path: &str) -> Result<Download, Error> {
+        let response = self.send(Method::GET, path, None).await?;
+        let request = format!("GET {path}");
+        Ok(Download { request, body: response.into_body(), patience: self.inner.patience.answer })
+    }
+
     /// Watches a collection for what comes after `resource_version`, bookmarks included.
     pub async fn watch(&self, path: &str, resource_version: &str) -> Result<Watch, Error> {
         let Patience { answer, watch, .. } = self.inner.patience;
@@ -211,22 +218,40 @@ async fn connect(path: &Path, patience: Patience) -> Result<Client, Error> {
     Client::try_from(config).map_err(|e| refuse(causes(&e)))
 }
 
-async fn collect(request: &str, mut body: Body, patience: Duration) -> Result<Bytes, Error> {
-    let mut all = BytesMut::new();
-    loop {
-        let frame = match timeout(patience, body.frame()).await {
-            Err(_) => return Err(silent(request, patience)),
-            Ok(None) => return Ok(all.freeze()),
-            Ok(Some(frame)) => frame.map_err(|e| unreachable(request, causes(&e)))?,
-        };
-        if let Ok(data) = frame.into_data() {
-            if all.len() + data.len() > ANSWER_LIMIT {
-                let reason = format!("it is longer than {} MiB", ANSWER_LIMIT >> 20);
-                return Err(Error::Malformed { request: request.to_owned(), reason });
+/// An answer that is being read.
+pub struct Download {
+    request: String,
+    body: Body,
+    patience: Duration,
+}
+
+impl Download {
+    /// The next piece; None at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let frame = match timeout(self.patience, self.body.frame()).await {
+                Err(_) => return Err(silent(&self.request, self.patience)),
+                Ok(None) => return Ok(None),
+                Ok(Some(frame)) => frame.map_err(|e| unreachable(&self.request, causes(&e)))?,
+            };
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
             }
-            all.extend_from_slice(&data);
         }
     }
+}
+
+async fn collect(request: &str, body: Body, patience: Duration) -> Result<Bytes, Error> {
+    let mut answer = Download { request: request.to_owned(), body, patience };
+    let mut all = BytesMut::new();
+    while let Some(data) = answer.next().await? {
+        if all.len() + data.len() > ANSWER_LIMIT {
+            let reason = format!("it is longer than {} MiB", ANSWER_LIMIT >> 20);
+            return Err(Error::Malformed { request: request.to_owned(), reason });
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

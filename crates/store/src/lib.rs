@@ -17,7 +17,7 @@ mod reflector;
 mod store;
 mod watch;
 
-pub use api::{Api, Patience};
+pub use api::{Api, Download, Patience};
 pub use decode::{decode_node, decode_pod};
 pub use error::{Error, Refusal};
 pub use heart::{HEARTBEAT, renew_node_lease};

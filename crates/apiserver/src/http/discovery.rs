@@ -60,7 +60,7 @@ pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
         Path::OpenApiV3(which) => return openapi::v3(call, &kinds, which.as_ref()),
         Path::Health => return Ok(reply::text("ok")),
         Path::Version => version(),
-        Path::Object(_) => return Err(ApiError::no_such_path()),
+        Path::Object(_) | Path::Backup => return Err(ApiError::no_such_path()),
     };
     Ok(reply::json(200, &value))
 }

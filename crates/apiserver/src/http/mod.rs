@@ -2,6 +2,7 @@
 
 mod accept;
 mod asked;
+mod backup;
 mod body;
 mod continuation;
 mod delete;
@@ -149,6 +150,7 @@ async fn handle(
         Path::Object(target) => target,
         other => {
             return match parts.method {
+                Method::GET if other == Path::Backup => backup::answer(&call).await,
                 Method::GET | Method::HEAD => discovery::answer(&call, &other),
                 _ => Err(not_allowed()),
             };

@@ -18,6 +18,8 @@ pub(super) enum Path {
     /// `/api/V` (empty group) or `/apis/G/V`
     Kinds(String, String),
     OpenApiV2,
+    /// `/weft/backup`
+    Backup,
     /// `/openapi/v3`, or the document of one group and version.
     OpenApiV3(Option<(String, String)>),
     Object(Target),
@@ -51,6 +53,7 @@ pub(super) fn parse(path: &str) -> Result<Path, ApiError> {
         [] => Path::Root,
         ["healthz" | "readyz" | "livez", ..] => Path::Health,
         ["version"] => Path::Version,
+        ["weft", "backup"] => Path::Backup,
         ["openapi", "v2"] => Path::OpenApiV2,
         ["openapi", "v3"] => Path::OpenApiV3(None),
         ["openapi", "v3", "api", v] => Path::OpenApiV3(Some(both("", v))),

@@ -1,13 +1,32 @@
 //! Why the store cannot be used.
 
-/// The data directory's file, or etcd, cannot be read or written.
+/// The objects cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the store {path} could not {op}: {cause}")]
-pub struct StorageError {
-    /// The file, or the servers.
-    pub path: String,
-    /// What was attempted.
-    pub op: &'static str,
-    /// What the file system, the database or etcd said, and what to do.
-    pub cause: String,
+pub enum StorageError {
+    /// The data directory's file, or etcd.
+    #[error("the store {path} could not {op}: {cause}")]
+    Store {
+        /// The file, or the servers.
+        path: String,
+        /// What was attempted.
+        op: &'static str,
+        /// What the file system, the database or etcd said, and what to do.
+        cause: String,
+    },
+    /// The data directory's file has its server already.
+    #[error("the store {path} could not be opened: another weft apiserver uses it; stop that one first")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// A backup.
+    #[error("the backup {path} could not {op}: {cause}")]
+    Backup {
+        /// The file.
+        path: String,
+        /// What was attempted.
+        op: &'static str,
+        /// What the file system said, or what is wrong with it.
+        cause: String,
+    },
 }

@@ -86,6 +86,11 @@ impl State {
         self.objects.get(key)
     }
 
+    /// All objects.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     /// All objects whose key starts with the prefix, in the order of their keys.
     pub(crate) fn range<'a>(
         &'a self,

@@ -4,7 +4,8 @@
 //! one line for each object with its key.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::iter;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use super::{EtcdConfig, embedded, etcd};
 
 /// Version of the backup's format.
 const VERSION: u64 = 1;
+/// Characters of a backup that are handed on at once, about.
+const PART: usize = 64 * 1024;
 /// What a restored store is ahead of its backup, so that no resourceVersion that was given out after the
 /// backup is given out again for something else.
 const AHEAD: u64 = 1_000_000_000;
@@ -32,13 +35,17 @@ pub enum Place {
 }
 
 /// All objects at one resourceVersion.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Backup {
     rv: u64,
     objects: Objects,
 }
 
 impl Backup {
+    pub(crate) fn new(rv: u64, objects: Objects) -> Self {
+        Self { rv, objects }
+    }
+
     /// Reads everything from a place.
     pub async fn of(place: &Place) -> Result<Self, StorageError> {
         let loaded = match place {
@@ -70,32 +77,41 @@ impl Backup {
 
     /// Writes a file that only its owner can read, since it holds Secrets; one that is there is kept.
     pub fn save(&self, path: &Path) -> Result<(), StorageError> {
-        let failed = |e: io::Error| StorageError {
+        let failed = |e: io::Error| StorageError::Backup {
             path: path.display().to_string(),
             op: "be written",
             cause: e.to_string(),
         };
-        let file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        let written = self.write(BufWriter::new(&file)).and_then(|()| file.sync_all());
-        written.map_err(|e| {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let mut parts = self.clone().into_parts();
+        let written = parts.try_for_each(|part| file.write_all(part.as_bytes()));
+        written.and_then(|()| file.sync_all()).map_err(|e| {
             // Half a backup helps nobody.
             let _ = std::fs::remove_file(path);
             failed(e)
         })
     }
 
-    fn write(&self, mut out: impl Write) -> io::Result<()> {
+    /// The file's text, in parts.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = String> + Send + 'static {
         let head = json!({"weftBackup": VERSION, "resourceVersion": self.rv, "objects": self.objects.len()});
-        writeln!(out, "{head}")?;
-        for (key, object) in &self.objects {
-            writeln!(out, "{{\"key\":{},\"object\":{}}}", json!(&**key), object.json())?;
-        }
-        out.flush()
+        let mut head = Some(format!("{head}\n"));
+        let mut objects = self.objects.into_iter();
+        iter::from_fn(move || {
+            let mut part = head.take().unwrap_or_default();
+            while part.len() < PART
+                && let Some((key, object)) = objects.next()
+            {
+                part.push_str(&format!("{{\"key\":{},\"object\":{}}}\n", json!(&*key), object.json()));
+            }
+            (!part.is_empty()).then_some(part)
+        })
     }
 
     /// Reads a file that [`Backup::save`] wrote.
     pub fn load(path: &Path) -> Result<Self, StorageError> {
-        let failed = |cause: String| StorageError { path: path.display().to_string(), op: "be read", cause };
+        let name = || path.display().to_string();
+        let failed = |cause: String| StorageError::Backup { path: name(), op: "be read", cause };
         let file = File::open(path).map_err(|e| failed(e.to_string()))?;
         Self::read(BufReader::new(file)).map_err(failed)
     }
@@ -146,8 +162,7 @@ mod tests {
             (Arc::from(key), Arc::new(object))
         };
         let backup = Backup { rv: 9, objects: (1..=3).map(object).collect() };
-        let mut text = Vec::new();
-        backup.write(&mut text).unwrap();
+        let text = backup.clone().into_parts().collect::<String>().into_bytes();
         assert_eq!(Backup::read(&*text).unwrap(), backup);
         let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
         let bad = [&lines[..3].concat(), &text[..text.len() - 4], b"", b"{}", b"x", b"{\"weftBackup\":2}"];

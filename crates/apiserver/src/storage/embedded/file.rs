@@ -36,9 +36,13 @@ pub(super) struct File {
 impl File {
     /// Opens the file, or makes it (readable by its owner only).
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
-        let error = |cause: String| StorageError { path: path.display().to_string(), op: "be opened", cause };
+        let name = || path.display().to_string();
+        let error = |cause: String| StorageError::Store { path: name(), op: "be opened", cause };
         private(path).map_err(|e| error(e.to_string()))?;
-        let db = Database::builder().set_cache_size(CACHE).create(path).map_err(|e| error(advice(&e)))?;
+        let db = Database::builder().set_cache_size(CACHE).create(path).map_err(|e| match e {
+            DatabaseError::DatabaseAlreadyOpen => StorageError::InUse { path: name() },
+            other => error(advice(&other)),
+        })?;
         let file = Self { path: path.to_owned(), db };
         let format = file.upgrade().map_err(|e| file.failed("be opened", e))?;
         if format > FORMAT {
@@ -51,7 +55,7 @@ impl File {
 
     fn failed(&self, op: &'static str, cause: impl Into<redb::Error>) -> StorageError {
         let cause = damaged(&cause.into().to_string());
-        StorageError { path: self.path.display().to_string(), op, cause }
+        StorageError::Store { path: self.path.display().to_string(), op, cause }
     }
 
     /// Brings a new or older file to our layout; returns the layout's version.
@@ -87,7 +91,7 @@ impl File {
 
     /// Reads everything.
     pub(super) fn load(&self) -> Result<Loaded, StorageError> {
-        let failed = |why: String| StorageError {
+        let failed = |why: String| StorageError::Store {
             path: self.path.display().to_string(),
             op: "be read",
             cause: damaged(&why),
@@ -136,7 +140,7 @@ impl File {
         rv: u64,
         forget: &[Arc<Event>],
     ) -> Result<(), StorageError> {
-        let failed = |e: redb::Error| StorageError {
+        let failed = |e: redb::Error| StorageError::Store {
             path: self.path.display().to_string(),
             op: "be written",
             cause: e.to_string(),
@@ -205,9 +209,6 @@ fn object(key: &str, bytes: &[u8]) -> Result<Object, String> {
 /// What the database says about a file that it cannot open, and what to do.
 fn advice(error: &DatabaseError) -> String {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            "another weft apiserver uses it; stop that one first".to_owned()
-        }
         DatabaseError::UpgradeRequired(version) => format!(
             "it was written by version {version} of the database's own layout, which this program does not read; use the program that wrote it"
         ),

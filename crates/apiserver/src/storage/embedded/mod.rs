@@ -43,7 +43,7 @@ impl Embedded {
         let shared = Arc::new(Shared::new(state));
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = Writer { path, file: Some(file), shared: shared.clone(), forget };
-        let failed = |e: std::io::Error| StorageError {
+        let failed = |e: std::io::Error| StorageError::Store {
             path: dir.display().to_string(),
             op: "start its writer",
             cause: e.to_string(),
@@ -58,7 +58,7 @@ pub(super) fn read(dir: &Path) -> Result<Loaded, StorageError> {
     let path = dir.join(FILE);
     if !path.exists() {
         let cause = "there is no such file; is it the right --data-dir?".to_owned();
-        return Err(StorageError { path: path.display().to_string(), op: "be read", cause });
+        return Err(StorageError::Store { path: path.display().to_string(), op: "be read", cause });
     }
     File::open(&path)?.load()
 }
@@ -67,7 +67,8 @@ pub(super) fn read(dir: &Path) -> Result<Loaded, StorageError> {
 pub(super) fn fill(dir: &Path, objects: &Objects, rv: u64) -> Result<(), StorageError> {
     use std::os::unix::fs::DirBuilderExt;
     let path = dir.join(FILE);
-    let failed = |cause: String| StorageError { path: path.display().to_string(), op: "be written", cause };
+    let failed =
+        |cause: String| StorageError::Store { path: path.display().to_string(), op: "be written", cause };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| failed(e.to_string()))?;
     if path.exists() {
         return Err(failed("there are objects already; move that file away first".to_owned()));

@@ -58,7 +58,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(config: &EtcdConfig) -> Result<Self, StorageError> {
         let names = config.servers.join(",");
-        let failed = |cause: String| StorageError { path: names.clone(), op: "be reached", cause };
+        let failed = |cause: String| StorageError::Store { path: names.clone(), op: "be reached", cause };
         let tls = tls(config).map_err(failed)?;
         let channel = |url: &String| {
             let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| format!("{url}: {e}"))?;

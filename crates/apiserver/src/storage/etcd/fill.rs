@@ -17,7 +17,7 @@ const BYTES: usize = 1024 * 1024;
 /// Everything that is there, at one revision; servers may go on.
 pub(crate) async fn read(config: &EtcdConfig) -> Result<Loaded, StorageError> {
     let client = Client::new(config)?;
-    let failed = |e: load::LoadError| StorageError {
+    let failed = |e: load::LoadError| StorageError::Store {
         path: client.names().to_owned(),
         op: "be read",
         cause: e.to_string(),
@@ -30,7 +30,7 @@ pub(crate) async fn fill(config: &EtcdConfig, objects: &Objects, rv: u64) -> Res
     let client = Client::new(config)?;
     let keys = Keys::new(&config.prefix);
     let path = client.names().to_owned();
-    let failed = |cause: String| StorageError { path: path.clone(), op: "be written", cause };
+    let failed = |cause: String| StorageError::Store { path: path.clone(), op: "be written", cause };
     let refused = |status: Status| failed(status.message().to_owned());
     let (key, range_end) = keys.all();
     let first = RangeRequest { key, range_end, limit: 1, revision: 0 };

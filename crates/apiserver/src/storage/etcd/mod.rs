@@ -132,7 +132,7 @@ async fn start(client: &Client, keys: &Keys) -> Result<load::Snapshot, StorageEr
             Ok(snapshot) => return Ok(snapshot),
             Err(error) => {
                 let cause = error.to_string();
-                return Err(StorageError { path: client.names().to_owned(), op: "be read", cause });
+                return Err(StorageError::Store { path: client.names().to_owned(), op: "be read", cause });
             }
         }
     }
