@@ -12,11 +12,14 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Completes a role.
 pub(super) fn role_defaults(role: &mut Value) {
-    default(role, "rules", Value::Null);
+    if unset(&role["rules"]) {
+        role["rules"] = Value::Null;
+    }
 }
 
 /// Completes a binding.
 pub(super) fn binding_defaults(binding: &mut Value) {
+    default(binding, "roleRef", json!({}));
     if let Some(role) = inner(binding, "roleRef") {
         default_filled(role, "apiGroup", GROUP);
     }
@@ -43,7 +46,11 @@ pub(super) fn check_role(role: &Value, namespaced: bool, errors: &mut Errors) {
         errors.required(&at, rule);
     }
     for (index, selector) in numbered(&aggregation["clusterRoleSelectors"]) {
+        let found = errors.0.len();
         meta::selector(selector, &at.at(index), errors);
+        if errors.0.len() > found {
+            errors.invalid(&at.at(index), selector, "invalid label selector.");
+        }
     }
 }
 
@@ -90,7 +97,7 @@ pub(super) fn check_binding(binding: &Value, old: Option<&Value>, namespaced: bo
     }
     if old.is_some_and(|old| !same(&old["roleRef"], role)) {
         let value = json!({"APIGroup": role["apiGroup"], "Kind": role["kind"], "Name": role["name"]});
-        errors.invalid(&at, &value, "cannot change roleRef");
+        errors.invalid(&at, &value, "field is immutable");
     }
 }
 

@@ -11,6 +11,8 @@ use crate::strategy::{format, meta};
 
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Checks a Service that has its defaults and addresses.
@@ -20,6 +22,7 @@ pub(in super::super) fn check(service: &Value, old: Option<&Value>, errors: &mut
     if let Some(before) = before {
         changed(before, spec, errors);
     }
+    topology(&service["metadata"]["annotations"], errors);
     let kind = text(&spec["type"]);
     if unset(&spec["ports"]) && !headless(spec) && kind != "ExternalName" {
         errors.required(&at.field("ports"), "");
@@ -34,6 +37,15 @@ pub(in super::super) fn check(service: &Value, old: Option<&Value>, errors: &mut
     node_ports(spec, kind, &at, errors);
     balancer(service, before, kind, errors);
     policies(spec, &at, errors);
+}
+
+/// The two names of one annotation must say the same.
+fn topology(annotations: &Value, errors: &mut Errors) {
+    let (mode, hints) = (&annotations[TOPOLOGY_MODE], &annotations[TOPOLOGY_HINTS]);
+    if !mode.is_null() && !hints.is_null() && mode != hints {
+        let rule = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
+        errors.invalid(&Path::new("metadata.annotations").key(TOPOLOGY_MODE), mode, &rule);
+    }
 }
 
 fn by_type(spec: &Value, kind: &str, at: &Path, errors: &mut Errors) {

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::error::FieldError;
 use crate::storage::View;
 use crate::strategy::field::Errors;
-use crate::strategy::value::{default, default_filled, drop_unset, int, items, list, same, text, unset};
+use crate::strategy::value::{
+    default, default_filled, drop_fields, drop_unset, int, items, list, same, text, unset,
+};
 
 pub(super) use check::{check, port_or_name};
 
@@ -47,8 +49,9 @@ pub(super) fn defaults(service: &mut Value) {
     if externally_accessible(spec) {
         default_filled(spec, "externalTrafficPolicy", "Cluster");
     }
-    if matches!(text(&spec["type"]), "ClusterIP" | "NodePort" | "LoadBalancer") {
-        default(spec, "internalTrafficPolicy", "Cluster");
+    match text(&spec["type"]) {
+        "ClusterIP" | "NodePort" | "LoadBalancer" => default(spec, "internalTrafficPolicy", "Cluster"),
+        _ => drop_fields(spec, &["internalTrafficPolicy"]),
     }
     if spec["type"] == "LoadBalancer" {
         default(spec, "allocateLoadBalancerNodePorts", true);
@@ -113,8 +116,10 @@ pub(super) fn allocate(
     families::settle(before, spec, cidrs)?;
     addresses::allocate(before, spec, &taken, cidrs).map_err(|e| vec![e])?;
     ports::allocate(before, spec, &taken)?;
-    if let Some(before) = before {
-        drop_by_type(before, spec);
+    let Some(before) = before else { return Ok(()) };
+    drop_by_type(before, spec);
+    if spec["type"] != "LoadBalancer" {
+        service["status"]["loadBalancer"] = json!({});
     }
     Ok(())
 }
@@ -128,7 +133,11 @@ fn keep_allocated(before: &Value, spec: &mut Value) {
             }
         }
     }
-    if needs_node_port(before) && needs_node_port(spec) {
+    let gives = |spec: &Value| {
+        spec["type"] == "NodePort"
+            || (spec["type"] == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false)
+    };
+    if gives(before) && gives(spec) {
         let used = |spec: &Value| -> Vec<i64> {
             list(&spec["ports"]).iter().map(|p| int(&p["nodePort"])).filter(|n| *n != 0).collect()
         };
@@ -195,7 +204,7 @@ fn drop_by_type(before: &Value, spec: &mut Value) {
     leaves(balanced(before), balanced(spec), "allocateLoadBalancerNodePorts");
     leaves(balanced(before), balanced(spec), "loadBalancerClass");
     leaves(externally_accessible(before), externally_accessible(spec), "externalTrafficPolicy");
-    crate::strategy::value::drop_fields(spec, &gone);
+    drop_fields(spec, &gone);
 }
 
 /// Checks the status that a load balancer's controller wrote.
