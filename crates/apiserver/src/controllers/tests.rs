@@ -250,6 +250,20 @@ async fn a_service_has_slices_and_endpoints_and_takes_them_along() {
 }
 
 #[tokio::test]
+async fn the_slice_of_a_service_without_pods_is_made_once() {
+    let bench = bench(1).await;
+    let spec = json!({"selector": {"app": "x"}, "ports": [{"port": 80}]});
+    bench.create(&kinds::SERVICES, "web", spec).await;
+    let slice = |b: &Bench| b.list(&kinds::ENDPOINT_SLICES).first().map(|s| object::uid(s).to_owned());
+    bench.until("a slice", |b| slice(b).is_some()).await;
+    let first = slice(&bench);
+    // What is made later is seen after the slice was.
+    bench.create(&kinds::DEPLOYMENTS, "later", labelled(&json!({"replicas": 1}))).await;
+    bench.until("a bound pod", |b| b.bound() == 1).await;
+    assert_eq!(slice(&bench), first);
+}
+
+#[tokio::test]
 async fn what_an_unknown_kind_owns_is_left_alone() {
     let bench = bench(1).await;
     let owned = |name: &str, api: &str, kind: &str| {

@@ -83,7 +83,9 @@ fn write(service: &Value, own: &[&Value], mut groups: Groups) -> Vec<Action> {
     let (labels, mut actions) = (labels(service), Vec::new());
     let mut of_group: BTreeMap<(Family, String), Vec<&Value>> = BTreeMap::new();
     for slice in own {
-        let group = Family::of_slice(slice).map(|family| (family, slice["ports"].to_string()));
+        // No ports are stored as null.
+        let ports = if slice["ports"].is_null() { "[]".to_owned() } else { slice["ports"].to_string() };
+        let group = Family::of_slice(slice).map(|family| (family, ports));
         match group.filter(|group| groups.contains_key(group)) {
             Some(group) => of_group.entry(group).or_default().push(slice),
             None => actions.push(delete(slice)),
