@@ -9,6 +9,10 @@ pub enum Part {
     Status,
     /// A namespace's `spec.finalizers` alone.
     Finalize,
+    /// A pod's ephemeral containers alone.
+    Ephemeral,
+    /// What a pod's containers take, alone.
+    Resize,
     /// Spec and status in one write; for the server's own parts.
     Both,
 }

@@ -177,6 +177,9 @@ fn resource(r: &Resource) -> Vec<Value> {
     }
     if r.group.is_empty() && r.plural == "pods" {
         all.push(sub("binding", "Binding", &["create"]));
+        for part in ["ephemeralcontainers", "resize"] {
+            all.push(sub(part, "Pod", &["get", "patch", "update"]));
+        }
         let mut eviction = sub("eviction", "Eviction", &["create"]);
         eviction["group"] = json!("policy");
         eviction["version"] = json!("v1");

@@ -184,7 +184,11 @@ async fn dispatch(
         (&Method::POST, None, _) if r.namespaced && target.namespace.is_none() => Err(not_allowed()),
         (&Method::POST, None, _) => write::create(&call, r, target, body).await,
         (&Method::DELETE, None, _) => delete::collection(&call, r, target, body).await,
-        (&Method::GET | &Method::HEAD, Some(name), None | Some("status")) => {
+        (
+            &Method::GET | &Method::HEAD,
+            Some(name),
+            None | Some("status" | "ephemeralcontainers" | "resize"),
+        ) => {
             // A watch of one object by its own path is a list with a field selector.
             if call.query.flag("watch") {
                 return watch::answer(&call, r, target).await;
@@ -235,7 +239,7 @@ fn has_part(r: &Resource, part: &str) -> bool {
     match part {
         "status" => r.status,
         "scale" => r.scale.is_some(),
-        "binding" | "eviction" => r.plural == "pods" && r.group.is_empty(),
+        "binding" | "eviction" | "ephemeralcontainers" | "resize" => r.plural == "pods" && r.group.is_empty(),
         "token" => r.plural == "serviceaccounts" && r.group.is_empty(),
         "finalize" => r.plural == "namespaces" && r.group.is_empty(),
         _ => false,

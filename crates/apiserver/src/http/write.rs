@@ -22,9 +22,15 @@ pub(super) fn part_of(r: &Resource, part: Option<&str>) -> Result<Part, ApiError
     match part {
         None => Ok(Part::Whole),
         Some("status") if r.status => Ok(Part::Status),
+        Some("ephemeralcontainers") if is_pod(r) => Ok(Part::Ephemeral),
+        Some("resize") if is_pod(r) => Ok(Part::Resize),
         Some("finalize") if r.plural == "namespaces" && r.group.is_empty() => Ok(Part::Finalize),
         Some(_) => Err(ApiError::no_such_path()),
     }
+}
+
+fn is_pod(r: &Resource) -> bool {
+    r.plural == "pods" && r.group.is_empty()
 }
 
 /// POST to a collection.
@@ -90,6 +96,8 @@ fn subresource(part: Part) -> &'static str {
     match part {
         Part::Status => "status",
         Part::Finalize => "finalize",
+        Part::Ephemeral => "ephemeralcontainers",
+        Part::Resize => "resize",
         Part::Whole | Part::Both => "",
     }
 }

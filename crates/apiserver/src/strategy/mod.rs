@@ -246,9 +246,10 @@ pub(crate) fn update(
     match part {
         Part::Status => settle_status(r, old, new)?,
         Part::Finalize => {}
-        Part::Whole | Part::Both => settle(r, Some(old), new, part, view, context)?,
+        _ => settle(r, Some(old), new, part, view, context)?,
     }
-    if part == Part::Whole && kinds::has_generation(r) && new_content(old) != new_content(new) {
+    let counts = matches!(part, Part::Whole | Part::Ephemeral | Part::Resize);
+    if counts && kinds::has_generation(r) && new_content(old) != new_content(new) {
         new["metadata"]["generation"] = json!(before["generation"].as_i64().unwrap_or(0) + 1);
     }
     Ok(())
@@ -264,6 +265,10 @@ fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
         if part == Part::Status {
             kinds::metadata_of_status(r).iter().for_each(|f| put(&mut new["metadata"], f, &given[*f]));
         }
+        return;
+    }
+    if matches!(part, Part::Ephemeral | Part::Resize) {
+        *new = kinds::pod_part(old, new, part);
         return;
     }
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"]

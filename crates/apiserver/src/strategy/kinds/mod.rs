@@ -12,6 +12,8 @@ mod service;
 mod small;
 mod workload;
 
+pub(super) use pod::take_part as pod_part;
+
 use serde_json::{Value, json};
 
 use super::Context;
@@ -133,8 +135,12 @@ pub(super) fn check(r: &Resource, old: Option<&Value>, object: &Value, part: Par
     match (&*r.group, &*r.kind) {
         ("", "Pod") => {
             pod::check(object, old.is_none(), errors);
-            if let Some(old) = old {
-                pod::check_update(old, object, part == Part::Both, errors);
+            match old {
+                None => {}
+                Some(old) if matches!(part, Part::Ephemeral | Part::Resize) => {
+                    pod::check_part(old, object, part, errors);
+                }
+                Some(old) => pod::check_update(old, object, part == Part::Both, errors),
             }
         }
         ("", "Service") => service::check(object, old, errors),

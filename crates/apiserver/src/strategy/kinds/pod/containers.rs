@@ -12,6 +12,18 @@ use crate::strategy::value::{int, list, numbered, text, unset};
 
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const RESTARTS: &[&str] = &["Always", "OnFailure", "Never"];
+/// What nobody should rely on a debugging container for.
+const NOT_EPHEMERAL: &[&str] = &[
+    "ports",
+    "resources",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+];
 const NOT_FOR_INIT: &str = "may not be set for init containers without restartPolicy=Always";
 
 /// Checks all containers of a spec; `volumes` are the names that they may mount.
@@ -31,6 +43,7 @@ pub(super) fn check(spec: &Value, volumes: &HashSet<String>, at: &Path, errors: 
         errors.maybe_one_of(&at.field("restartPolicy"), &container["restartPolicy"], RESTARTS);
     }
     host_ports(list(&spec["containers"]), &at_main, errors);
+    ephemeral(spec, volumes, at, errors);
     for (index, container) in numbered(&spec["initContainers"]) {
         let at = at.field("initContainers").at(index);
         common(container, volumes, &at, errors);
@@ -45,6 +58,47 @@ pub(super) fn check(spec: &Value, volumes: &HashSet<String>, at: &Path, errors: 
             let fields = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
             let given = fields.iter().filter(|f| !container[**f].is_null());
             given.for_each(|f| errors.forbidden(&at.field(f), NOT_FOR_INIT));
+        }
+    }
+}
+
+/// Checks the containers that were put into a running pod.
+fn ephemeral(spec: &Value, volumes: &HashSet<String>, at: &Path, errors: &mut Errors) {
+    let others: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|f| list(&spec[*f]))
+        .map(|c| text(&c["name"]))
+        .collect();
+    let mut names: HashSet<&str> = others.iter().copied().collect();
+    for (index, container) in numbered(&spec["ephemeralContainers"]) {
+        let at = at.field("ephemeralContainers").at(index);
+        common(container, volumes, &at, errors);
+        if !names.insert(text(&container["name"])) {
+            errors.duplicate(&at.field("name"), &container["name"]);
+        }
+        let target = &container["targetContainerName"];
+        if !unset(target) && !others.contains(&text(target)) {
+            errors.not_found(&at.field("targetContainerName"), target);
+        }
+        for field in NOT_EPHEMERAL.iter().filter(|f| !unset(&container[**f])) {
+            errors.forbidden(&at.field(field), "cannot be set for an Ephemeral Container");
+        }
+        for (index, mount) in numbered(&container["volumeMounts"]) {
+            for field in ["subPath", "subPathExpr"].iter().filter(|f| !unset(&mount[**f])) {
+                let at = at.field("volumeMounts").at(index).field(field);
+                errors.forbidden(&at, "cannot be set for an Ephemeral Container");
+            }
+        }
+    }
+}
+
+fn resize_policy(policies: &Value, at: &Path, errors: &mut Errors) {
+    let all = list(policies);
+    for (index, policy) in all.iter().enumerate() {
+        errors.one_of(at, &policy["resourceName"], &["cpu", "memory"]);
+        errors.one_of(at, &policy["restartPolicy"], &["NotRequired", "RestartContainer"]);
+        if all[..index].iter().any(|p| p["resourceName"] == policy["resourceName"]) {
+            errors.duplicate(&at.at(index), &policy["resourceName"]);
         }
     }
 }
@@ -71,6 +125,7 @@ fn common(container: &Value, volumes: &HashSet<String>, at: &Path, errors: &mut 
         &["Always", "IfNotPresent", "Never"],
     );
     resources::check(&container["resources"], &at.field("resources"), errors);
+    resize_policy(&container["resizePolicy"], &at.field("resizePolicy"), errors);
     security::container(&container["securityContext"], &at.field("securityContext"), errors);
 }
 

@@ -4,6 +4,7 @@ mod admit;
 mod containers;
 mod defaults;
 mod env;
+mod parts;
 mod probes;
 mod scheduling;
 mod security;
@@ -19,6 +20,8 @@ use crate::strategy::{format, meta};
 
 pub(super) use admit::{admit, admit_update};
 pub(super) use defaults::{defaults, spec_defaults};
+pub(super) use parts::check as check_part;
+pub(in crate::strategy) use parts::take as take_part;
 pub(super) use status::{check_status, status_defaults};
 pub(super) use update::check_update;
 

@@ -22,8 +22,9 @@ pub(super) fn pod(spec: &Value, at_spec: &Path, errors: &mut Errors) {
     }
     if spec["hostPID"] == true && spec["shareProcessNamespace"] == true {
         let rule = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&at.field("shareProcessNamespace"), &json!(true), rule);
+        errors.invalid(&at_spec.field("shareProcessNamespace"), &json!(true), rule);
     }
+    sysctls(list(&context["sysctls"]), &at.field("sysctls"), errors);
     errors.maybe_one_of(
         &at.field("fsGroupChangePolicy"),
         &context["fsGroupChangePolicy"],
@@ -36,6 +37,27 @@ pub(super) fn pod(spec: &Value, at_spec: &Path, errors: &mut Errors) {
             if spec[field] == true {
                 errors.forbidden(&at_spec.field(shown), "when `hostUsers` is false");
             }
+        }
+    }
+}
+
+fn sysctls(all: &[Value], at: &Path, errors: &mut Errors) {
+    const RULE: &str = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+    let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let part = |p: &str| {
+        let bytes = p.as_bytes();
+        bytes.first().is_some_and(|b| edge(*b))
+            && bytes.last().is_some_and(|b| edge(*b))
+            && bytes.iter().all(|b| edge(*b) || matches!(b, b'-' | b'_'))
+    };
+    for (index, sysctl) in all.iter().enumerate() {
+        let (at, name) = (at.at(index).field("name"), text(&sysctl["name"]));
+        if name.is_empty() {
+            errors.required(&at, "");
+        } else if name.len() > 253 || !name.split(['.', '/']).all(part) {
+            errors.invalid(&at, &json!(name), RULE);
+        } else if all[..index].iter().any(|s| s["name"] == name) {
+            errors.duplicate(&at, &json!(name));
         }
     }
 }

@@ -63,11 +63,7 @@ fn tolerations(before: &Value, spec: &Value, at: &Path, errors: &mut Errors) {
 /// A pod's spec without what may change.
 fn frozen(spec: &Value, gated: bool, binds: bool) -> Value {
     let mut spec = spec.clone();
-    // What subresources change, this update took from the pod as it was.
-    drop_fields(
-        &mut spec,
-        &["activeDeadlineSeconds", "tolerations", "schedulingGates", "ephemeralContainers"],
-    );
+    drop_fields(&mut spec, &["activeDeadlineSeconds", "tolerations", "schedulingGates"]);
     if gated {
         drop_fields(&mut spec, &["nodeSelector"]);
         spec.get_mut("affinity").into_iter().for_each(|a| drop_fields(a, &["nodeAffinity"]));
