@@ -284,9 +284,22 @@ async fn a_restart_writes_nothing() {
     bench.create(&kinds::STATEFUL_SETS, "db", labelled(&json!({"replicas": 2}))).await;
     bench.create(&kinds::DAEMON_SETS, "log", labelled(&json!({}))).await;
     bench.create(&kinds::JOBS, "once", job(&json!({}))).await;
+    for (name, app) in [("web", "x"), ("nobody", "none")] {
+        let spec = json!({"selector": {"app": app}, "ports": [{"port": 80}]});
+        bench.create(&kinds::SERVICES, name, spec).await;
+    }
+    let budget = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}});
+    bench.create(&kinds::POD_DISRUPTION_BUDGETS, "few", budget).await;
     bench
         .until_run("all reported", |b| {
-            b.list(&kinds::DEPLOYMENTS)[0]["status"]["readyReplicas"] == 3
+            let empty = |slice: &Arc<Value>| slice["endpoints"].is_null();
+            let ready = |slice: &Arc<Value>| {
+                object::list(&slice["endpoints"]).filter(|e| e["conditions"]["ready"] == true).count()
+            };
+            b.list(&kinds::ENDPOINT_SLICES).iter().any(empty)
+                && b.list(&kinds::ENDPOINT_SLICES).iter().any(|slice| ready(slice) == 8)
+                && b.list(&kinds::POD_DISRUPTION_BUDGETS)[0]["status"]["disruptionsAllowed"] == 7
+                && b.list(&kinds::DEPLOYMENTS)[0]["status"]["readyReplicas"] == 3
                 && b.list(&kinds::STATEFUL_SETS)[0]["status"]["readyReplicas"] == 2
                 && b.list(&kinds::DAEMON_SETS)[0]["status"]["numberReady"] == 2
                 && b.list(&kinds::JOBS)[0]["status"]["ready"] == 1
@@ -296,13 +309,18 @@ async fn a_restart_writes_nothing() {
     let config = ControllersConfig::new(vec!["10.244.0.0/16".parse().unwrap()], None);
     bench._controllers = spawn(bench.registry.clone(), config.clone());
     let versions = |b: &Bench| -> BTreeMap<String, u64> {
-        let kinds =
-            [&kinds::PODS, &kinds::REPLICA_SETS, &kinds::DEPLOYMENTS, &kinds::STATEFUL_SETS, &kinds::JOBS];
-        kinds
-            .into_iter()
-            .flat_map(|kind| b.list(kind))
-            .map(|o| (object::name(&o).to_owned(), object::version(&o)))
-            .collect()
+        let kinds = [
+            &kinds::PODS,
+            &kinds::REPLICA_SETS,
+            &kinds::DEPLOYMENTS,
+            &kinds::STATEFUL_SETS,
+            &kinds::JOBS,
+            &kinds::ENDPOINT_SLICES,
+            &kinds::POD_DISRUPTION_BUDGETS,
+        ];
+        let named =
+            |kind: &Resource, o: &Value| (format!("{}/{}", kind.plural, object::name(o)), object::version(o));
+        kinds.into_iter().flat_map(|kind| b.list(kind).into_iter().map(move |o| named(kind, &o))).collect()
     };
     let before = versions(&bench);
     bench._controllers = spawn(bench.registry.clone(), config);

@@ -86,10 +86,11 @@ pub(super) fn text(text: &'static str) -> Reply {
 
 pub(super) fn error(error: &ApiError) -> Reply {
     let mut reply = json(error.code, &error.to_status());
-    // A client tries again by itself when it is told so; an error with other details is for its user.
+    // A client tries again by itself, and in silence, when it is told so: where its user must know (503, or
+    // an error with other details) it is not.
     let seconds = match error.details.get("retryAfterSeconds").and_then(Value::as_u64) {
         Some(seconds) => Some(seconds),
-        None => (matches!(error.code, 429 | 503) && error.details.is_null()).then_some(1),
+        None => (error.code == 429 && error.details.is_null()).then_some(1),
     };
     if let Some(seconds) = seconds {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
