@@ -20,6 +20,8 @@ pub struct ApiError {
     pub details: Box<Value>,
     /// For an expired list: the `continue` with which it may go on, though from another state.
     pub remainder: Option<String>,
+    /// Whether the message alone is the answer.
+    pub page: bool,
 }
 
 /// One bad field of an object.
@@ -101,12 +103,21 @@ impl ApiError {
     /// Any error with a code, a reason and a message.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         let details = Box::new(Value::Null);
-        Self { code, reason: Cow::Borrowed(reason), message: message.into(), details, remainder: None }
+        Self {
+            code,
+            reason: Cow::Borrowed(reason),
+            message: message.into(),
+            details,
+            remainder: None,
+            page: false,
+        }
     }
 
     fn on(mut self, r: &Resource, name: &str) -> Self {
         let mut details = Map::new();
-        details.insert("name".into(), json!(name));
+        if !name.is_empty() {
+            details.insert("name".into(), json!(name));
+        }
         if !r.group.is_empty() {
             details.insert("group".into(), json!(r.group));
         }
@@ -192,6 +203,16 @@ impl ApiError {
         error
     }
 
+    /// 404: a path outside of all that is served; told as plain text.
+    pub fn no_such_page() -> Self {
+        Self { page: true, ..Self::new(404, "NotFound", "404 page not found\n") }
+    }
+
+    /// 500 without a reason, as kube-apiserver tells what its parts did not foresee.
+    pub fn unforeseen(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     /// 504: a resourceVersion that this store has not reached.
     pub fn too_large_version(asked: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
@@ -220,8 +241,11 @@ impl ApiError {
     pub fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if let Some(remainder) = &self.remainder {
             status["metadata"]["continue"] = json!(remainder);
         }

@@ -22,7 +22,7 @@ impl Registry {
         let mut chosen = budgets.iter().filter(|b| label_selector::matches(&b["spec"]["selector"], labels));
         let (first, second) = (chosen.next(), chosen.next());
         let (Some(budget), false) = (first, exempt(&pod)) else {
-            return self.delete(&kinds::PODS, ns, name, options).await.map(drop);
+            return self.disrupt(ns, name, options).await;
         };
         if second.is_some() {
             return Err(ApiError::internal(
@@ -31,11 +31,32 @@ impl Registry {
         }
         let budget = strategy::name_of(budget).to_owned();
         self.spend(ns, &budget, &pod, options.dry_run).await?;
-        let deleted = self.delete(&kinds::PODS, ns, name, options.clone()).await;
+        let deleted = self.disrupt(ns, name, options.clone()).await;
         if deleted.is_err() && !options.dry_run {
             self.give_back(ns, &budget, name).await?;
         }
-        deleted.map(drop)
+        deleted
+    }
+
+    /// Deletes a pod, which says first why it goes.
+    async fn disrupt(&self, ns: Option<&str>, name: &str, options: DeleteOptions) -> Result<(), ApiError> {
+        if !options.dry_run {
+            let (uid, version) = (options.uid.clone(), options.resource_version.clone());
+            let tell = move |pod: &mut Value| {
+                let options = DeleteOptions {
+                    uid: uid.clone(),
+                    resource_version: version.clone(),
+                    ..DeleteOptions::default()
+                };
+                strategy::check_preconditions(&kinds::PODS, pod, &options)?;
+                pod["status"]["conditions"] = told(&pod["status"]["conditions"]);
+                Ok(())
+            };
+            self.modify(&kinds::PODS, ns, name, Part::Status, tell).await?;
+        }
+        // The condition has changed the version, which has been checked.
+        let options = DeleteOptions { resource_version: None, ..options };
+        self.delete(&kinds::PODS, ns, name, options).await.map(drop)
     }
 
     /// Takes one disruption from a budget for a pod.
@@ -64,6 +85,19 @@ impl Registry {
         self.modify(&kinds::POD_DISRUPTION_BUDGETS, ns, budget, Part::Status, forget).await?;
         Ok(())
     }
+}
+
+/// A pod's conditions with the one that an eviction sets.
+fn told(conditions: &Value) -> Value {
+    let mut all = conditions.as_array().cloned().unwrap_or_default();
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": strategy::now(),
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
+    match all.iter_mut().find(|c| c["type"] == "DisruptionTarget") {
+        Some(known) if known["status"] == "True" => {}
+        Some(known) => *known = condition,
+        None => all.push(condition),
+    }
+    Value::Array(all)
 }
 
 /// A pod that does not run needs no budget.

@@ -9,6 +9,8 @@ const STATUS: u8 = 2;
 /// In kubectl's category `all`.
 const ALL: u8 = 4;
 const SCALE: u8 = 8;
+/// In kubectl's category `api-extensions`.
+const EXTENDS: u8 = 32;
 /// Answered on creation and never stored.
 const REVIEW: u8 = 16;
 
@@ -31,13 +33,18 @@ const fn kind(
         kind: Cow::Borrowed(kind),
         plural: Cow::Borrowed(plural),
         short_names: Cow::Borrowed(short_names),
-        categories: Cow::Borrowed(if traits & ALL != 0 { "all" } else { "" }),
+        categories: Cow::Borrowed(match traits & (ALL | EXTENDS) {
+            ALL => "all",
+            EXTENDS => "api-extensions",
+            _ => "",
+        }),
         namespaced: traits & NAMESPACED != 0,
         status: traits & STATUS != 0,
         scale: if traits & SCALE != 0 { Some(SCALE_PATHS) } else { None },
         review: traits & REVIEW != 0,
         schema: None,
         columns: None,
+        selectable: Cow::Borrowed(""),
     }
 }
 
@@ -121,16 +128,16 @@ kinds! {
     /// PriorityClasses.
     PRIORITY_CLASSES = kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "pc", 0);
     /// CustomResourceDefinitions.
-    CUSTOM_RESOURCE_DEFINITIONS = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "crd crds", STATUS);
+    CUSTOM_RESOURCE_DEFINITIONS = kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "crd crds", STATUS | EXTENDS);
     /// ValidatingWebhookConfigurations; stored, never called.
-    VALIDATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "", 0);
+    VALIDATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", "", EXTENDS);
     /// MutatingWebhookConfigurations; stored, never called.
-    MUTATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", 0);
+    MUTATING_WEBHOOKS = kind("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", EXTENDS);
     /// ValidatingAdmissionPolicies; stored, never asked.
-    VALIDATING_POLICIES = kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "", STATUS);
+    VALIDATING_POLICIES = kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", "", STATUS | EXTENDS);
     /// ValidatingAdmissionPolicyBindings; stored, never asked.
-    VALIDATING_POLICY_BINDINGS = kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "", 0);
-    /// Events of the events.k8s.io group; kept apart from the core group's.
+    VALIDATING_POLICY_BINDINGS = kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", "", EXTENDS);
+    /// Events of the events.k8s.io group; the same objects as the core group's.
     EVENTS_V1 = kind("events.k8s.io", "v1", "Event", "events", "ev", NAMESPACED);
     /// Who asks.
     SELF_SUBJECT_REVIEWS = kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", "", REVIEW);

@@ -12,6 +12,7 @@ mod auth;
 mod changes;
 mod controllers;
 mod error;
+mod events;
 mod eviction;
 mod http;
 pub mod kinds;

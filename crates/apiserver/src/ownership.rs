@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::changes::{create_in, put};
 use crate::error::ApiError;
+use crate::events;
 use crate::patch::apply::{self, Applied, Configuration, Manager, Operation};
 use crate::registry::{Part, Registry, WriteOptions};
 use crate::resource::Resource;
@@ -31,7 +32,12 @@ impl Registry {
         options: WriteOptions,
     ) -> Result<(Arc<Value>, bool), ApiError> {
         typed(r, &object)?;
+        apply::check(r, &object)?;
         strategy::identify(r, ns, &mut object)?;
+        if events::is_newer(r) {
+            events::to_core(&mut object);
+        }
+        let r = events::kept_as(r);
         check(&mut object, name)?;
         trim(r, part, &mut object);
         let config = Configuration { object, manager: manager(r, &options, Operation::Apply), force };

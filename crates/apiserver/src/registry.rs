@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::auth::Guard;
 use crate::changes::{create_in, put};
 use crate::error::ApiError;
+use crate::events;
 use crate::kinds;
 pub(crate) use crate::options::{DeleteOptions, Part, WriteOptions};
 use crate::ownership;
@@ -148,6 +149,10 @@ impl Registry {
         options: impl Into<WriteOptions>,
     ) -> Result<Arc<Value>, ApiError> {
         strategy::identify(r, ns, &mut obj)?;
+        if events::is_newer(r) {
+            events::to_core(&mut obj);
+        }
+        let r = events::kept_as(r);
         let (r, ns, context, options) =
             (r.clone(), ns.map(str::to_owned), self.context.clone(), options.into());
         self.write(r.clone(), options.dry_run, move |view| {
@@ -192,7 +197,9 @@ impl Registry {
                 strategy::name_of(&obj)
             )));
         }
+        let kind = r.clone();
         let whole = move |old: &mut Value| {
+            strategy::same_uid(&kind, old, &obj)?;
             *old = obj.clone();
             Ok(())
         };
@@ -252,13 +259,20 @@ impl Registry {
         options: impl Into<WriteOptions>,
         mut change: impl FnMut(&mut Value) -> Result<(), ApiError> + Send + 'static,
     ) -> Result<Arc<Value>, ApiError> {
+        let (newer, r) = (events::is_newer(r), events::kept_as(r));
         let (r, name, context, options) = (r.clone(), name.to_owned(), self.context.clone(), options.into());
         let key = r.key(ns, &name);
         self.write(r.clone(), options.dry_run, move |view| {
             let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
             let mut new = (*old).clone();
-            new["apiVersion"] = json!(r.api_version());
-            change(&mut new)?;
+            if newer {
+                events::to_newer(&mut new);
+                change(&mut new)?;
+                events::to_core(&mut new);
+            } else {
+                new["apiVersion"] = json!(r.api_version());
+                change(&mut new)?;
+            }
             let given = new["metadata"]["managedFields"].take();
             strategy::update(&r, &old, &mut new, part, view, &context)?;
             ownership::of_changed(&r, &old, &mut new, &given, &options);
@@ -302,6 +316,7 @@ impl Registry {
         name: &str,
         options: DeleteOptions,
     ) -> Result<Arc<Value>, ApiError> {
+        strategy::may_delete(r, name)?;
         let (r, name) = (r.clone(), name.to_owned());
         let key = r.key(ns, &name);
         self.write(r.clone(), options.dry_run, move |view| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::events;
 use crate::schema::Schema;
 
 /// A kind of object that is served, built in or from a CustomResourceDefinition.
@@ -34,6 +35,8 @@ pub struct Resource {
     pub schema: Option<Arc<Schema>>,
     /// Extra printed columns (custom kinds): the CRD's `additionalPrinterColumns`.
     pub columns: Option<Arc<Value>>,
+    /// Fields that select objects (custom kinds), as paths separated by spaces.
+    pub selectable: Cow<'static, str>,
 }
 
 /// Paths of a `scale` subresource, in dots: `.spec.replicas`.
@@ -78,8 +81,9 @@ impl Resource {
 
     /// Start of the storage keys of all its objects. Versions of a group share their objects.
     pub(crate) fn prefix(&self) -> String {
-        let group = if self.group.is_empty() { "core" } else { &self.group };
-        format!("{group}/{}/", self.plural)
+        let kept = events::kept_as(self);
+        let group = if kept.group.is_empty() { "core" } else { &kept.group };
+        format!("{group}/{}/", kept.plural)
     }
 
     /// Start of the storage keys of its objects in one namespace, or in all.

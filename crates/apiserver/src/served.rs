@@ -52,6 +52,10 @@ fn from_definition(definition: &Value, before: &Kinds) -> Vec<Resource> {
         let words = v.as_array().into_iter().flatten().filter_map(Value::as_str);
         Cow::Owned(words.collect::<Vec<_>>().join(" "))
     };
+    let paths = |v: &Value| {
+        let fields = v.as_array().into_iter().flatten().filter_map(|f| f["jsonPath"].as_str());
+        Cow::Owned(fields.map(|path| path.trim_start_matches('.')).collect::<Vec<_>>().join(" "))
+    };
     let schema = |v: &Value| {
         let source = &v["schema"]["openAPIV3Schema"];
         let name = |v: &Value| v.as_str().unwrap_or_default().to_owned();
@@ -78,6 +82,7 @@ fn from_definition(definition: &Value, before: &Kinds) -> Vec<Resource> {
         review: false,
         schema: Some(schema(v)),
         columns: v.get("additionalPrinterColumns").map(|c| Arc::new(c.clone())),
+        selectable: paths(&v["selectableFields"]),
     };
     versions.map(one).collect()
 }

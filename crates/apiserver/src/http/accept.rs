@@ -35,8 +35,27 @@ pub(super) fn metadata(headers: &HeaderMap) -> Option<String> {
     transform(headers).filter(|t| t.kind.starts_with("PartialObjectMetadata")).map(|t| t.version)
 }
 
-/// Refuses a transformation that is not known.
+/// The media types that this server writes. Any JSON is YAML too.
+const WRITTEN: [&str; 4] = ["application/json", "application/yaml", "application/*", "*/*"];
+
+/// The media types of a client's list, without their parameters; none where it takes anything.
+fn ranges(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let each = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+    each.filter(|range| !range.is_empty())
+}
+
+/// Whether a client wants YAML before JSON.
+pub(super) fn wants_yaml(headers: &HeaderMap) -> bool {
+    ranges(headers).find(|range| WRITTEN.contains(range)) == Some("application/yaml")
+}
+
+/// Refuses what this server cannot write, and a transformation that is not known.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+    if ranges(headers).next().is_some() && !ranges(headers).any(|range| WRITTEN.contains(&range)) {
+        let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml";
+        return Err(ApiError::new(406, "NotAcceptable", message));
+    }
     match transform(headers) {
         Some(t) if !matches!(&*t.kind, "Table" | "PartialObjectMetadata" | "PartialObjectMetadataList") => {
             let message = "only the following media types are accepted: application/json";
@@ -75,5 +94,8 @@ mod tests {
         assert_eq!(of(protobuf), (v1, true));
         assert_eq!(of("application/json, application/json;as=Table"), (None, true));
         assert_eq!(of("application/json;as=Foo"), (None, false));
+        assert_eq!(of("text/html"), (None, false));
+        assert_eq!(of("text/html, application/yaml;q=0.1"), (None, true));
+        assert_eq!(of(""), (None, true));
     }
 }

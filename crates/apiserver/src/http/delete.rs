@@ -69,7 +69,8 @@ pub(super) async fn collection(
     for object in page.objects {
         let object = object.parse();
         match call.registry.delete(r, target.ns(), strategy::name_of(&object), options.clone()).await {
-            Ok(left) => items.push((*left).clone()),
+            // As it was before.
+            Ok(_) => items.push((*object).clone()),
             Err(e) if e.reason == "NotFound" => {}
             Err(e) => return Err(e),
         }
@@ -117,28 +118,45 @@ async fn read(call: &Call, body: Incoming) -> Result<Value, ApiError> {
     }
 }
 
-/// `DeleteOptions` from the body, or from the query.
+/// `DeleteOptions` from the body, or where there is none from the query.
 fn delete_options(call: &Call, r: &Resource, given: &Value) -> Result<DeleteOptions, ApiError> {
+    if let Some(kind) = given["kind"].as_str().filter(|kind| *kind != "DeleteOptions") {
+        let version = given["apiVersion"].as_str().unwrap_or_default();
+        return Err(ApiError::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?} as options of a deletion"
+        )));
+    }
     let text = |v: &Value| v.as_str().map(str::to_owned);
-    let seconds = match call.query.get("gracePeriodSeconds") {
-        Some(text) => {
-            Some(text.parse().map_err(|_| ApiError::bad_request("gracePeriodSeconds is no number"))?)
-        }
-        None => given["gracePeriodSeconds"].as_i64(),
+    let (seconds, dry_run) = if given.is_null() {
+        (call.query.number("gracePeriodSeconds")?, call.dry_run()?)
+    } else {
+        (given["gracePeriodSeconds"].as_i64(), dry_run(call, &given["dryRun"])?)
     };
     Ok(DeleteOptions {
         uid: text(&given["preconditions"]["uid"]),
         resource_version: text(&given["preconditions"]["resourceVersion"]),
-        grace_seconds: seconds,
+        // As Kubernetes has it: less than none is the least.
+        grace_seconds: seconds.map(|s| if s < 0 { 1 } else { s }),
         propagation: propagation(call, r, given)?,
-        dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
+        dry_run,
     })
 }
 
+fn dry_run(call: &Call, given: &Value) -> Result<bool, ApiError> {
+    let stages = given.as_array().map(Vec::as_slice).unwrap_or_default();
+    match stages.iter().all(|stage| stage == "All") {
+        true => Ok(!stages.is_empty()),
+        false => Err(call.bad_option(FieldError::not_supported("dryRun", given, &["All".to_owned()]))),
+    }
+}
+
 fn propagation(call: &Call, r: &Resource, given: &Value) -> Result<Option<Propagation>, ApiError> {
-    let policy = given["propagationPolicy"].as_str().or(call.query.get("propagationPolicy"));
     let asked = call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"));
-    let orphan = given["orphanDependents"].as_bool().or(asked);
+    let (policy, orphan) = if given.is_null() {
+        (call.query.get("propagationPolicy"), asked)
+    } else {
+        (given["propagationPolicy"].as_str(), given["orphanDependents"].as_bool())
+    };
     match (policy, orphan) {
         (Some(policy), Some(_)) => {
             let rule = "orphanDependents and deletionPropagation cannot be both set";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::path::Path;
-use super::{Call, Reply, openapi, reply};
+use super::{Call, Reply, openapi, reply, unknown};
 use crate::error::ApiError;
 use crate::resource::Resource;
 use aggregated::{Form, Group};
@@ -45,16 +45,21 @@ pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
         }
         Path::Group(name) => {
             let all = groups(&kinds);
-            let found = all.iter().find(|(g, _)| g == name).ok_or_else(ApiError::no_such_path)?;
+            let found = all.iter().find(|(g, _)| g == name).ok_or_else(ApiError::no_such_page)?;
             group(&found.0, &found.1, true)
         }
         Path::Kinds(group, version) => {
             let of: Vec<_> = kinds.iter().filter(|r| r.group == *group && r.version == *version).collect();
             if of.is_empty() {
-                return Err(ApiError::no_such_path());
+                return Err(unknown(group));
             }
-            json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": of[0].api_version(),
-                "resources": of.iter().flat_map(|r| resource(r)).collect::<Vec<_>>()})
+            let mut list = json!({"kind": "APIResourceList", "groupVersion": of[0].api_version(),
+                "resources": of.iter().flat_map(|r| resource(r)).collect::<Vec<_>>()});
+            // As Kubernetes has it, the core group's list is too old to say its version.
+            if !group.is_empty() {
+                list["apiVersion"] = json!("v1");
+            }
+            list
         }
         Path::OpenApiV2 => return Ok(openapi::v2(call, &kinds)),
         Path::OpenApiV3(which) => return openapi::v3(call, &kinds, which.as_ref()),

@@ -37,7 +37,11 @@ impl Fields {
             None | Some("Warn") => Directive::Warn,
             Some("Ignore") => Directive::Ignore,
             Some("Strict") => Directive::Strict,
-            Some(other) => return Err(unsupported(other)),
+            Some(other) => {
+                let known = ["Ignore", "Strict", "Warn"].map(str::to_owned);
+                let error = FieldError::not_supported("fieldValidation", &json!(other), &known);
+                return Err(call.bad_option(error));
+            }
         };
         Ok(Self { directive, kind: r.clone(), found: Arc::default() })
     }
@@ -92,6 +96,14 @@ impl Fields {
                 json!({"causes": [{"reason": error.reason, "message": error.message, "field": error.field}]});
             refused
         };
+        let text = |field: &str| before[field].as_str().unwrap_or_default();
+        if text("kind") != self.kind.kind || text("apiVersion") != self.kind.api_version() {
+            let (given, version) = (text("kind"), text("apiVersion"));
+            return Err(fail(&format!(
+                "{given} in version {version:?} cannot be handled as a {}",
+                self.kind.kind
+            )));
+        }
         let strict = self.look(object, &[]).map_err(|e| fail(&e))?;
         strict.map_or(Ok(()), |e| Err(fail(&e)))
     }
@@ -143,11 +155,4 @@ impl Fields {
 /// As Go prints a group and version; the core group's is empty.
 fn group_version(r: &Resource) -> String {
     format!("{}/{}", r.group, r.version)
-}
-
-fn unsupported(given: &str) -> ApiError {
-    let message = format!(
-        "fieldValidation: Unsupported value: {given:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-    );
-    ApiError::new(422, "Invalid", format!("CreateOptions.meta.k8s.io \"\" is invalid: {message}"))
 }

@@ -9,6 +9,7 @@ use super::path::Target;
 use super::selector::Selector;
 use super::{Call, Reply, accept, options, reply, table};
 use crate::error::ApiError;
+use crate::events;
 use crate::pages::Page;
 use crate::resource::Resource;
 use crate::storage::{Object, Slice};
@@ -30,7 +31,11 @@ pub(super) fn as_version<'a>(r: &Resource, object: &'a Value) -> Cow<'a, Value> 
         return Cow::Borrowed(object);
     }
     let mut other = object.clone();
-    other["apiVersion"] = json!(version);
+    if events::is_newer(r) {
+        events::to_newer(&mut other);
+    } else {
+        other["apiVersion"] = json!(version);
+    }
     Cow::Owned(other)
 }
 
@@ -39,7 +44,6 @@ pub(super) async fn one(call: &Call, r: &Resource, target: &Target, name: &str) 
     if target.part.is_some() && !r.status {
         return Err(ApiError::no_such_path());
     }
-    accept::check(&call.headers)?;
     options::not_older(call).await?;
     let object = call.registry.get_stored(r, target.ns(), name).await?;
     if accept::transform(&call.headers).is_none() && object.is_version(&r.api_version()) {
@@ -75,7 +79,6 @@ pub(super) fn object_reply(call: &Call, r: &Resource, code: u16, object: &Value)
 pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
     let selector = selector(call, r, target)?;
     let asked = ListOptions::parse(&call.query)?;
-    accept::check(&call.headers)?;
     let page = page(call, r, target, &selector, &asked).await?;
     // All pages carry the first one's version: who watches from there sees what changed between them.
     let rv = asked.from.as_ref().and_then(|from| from.rv).unwrap_or(page.rv);

@@ -14,10 +14,10 @@ const OWN: &str = "weft";
 /// The options of a write to the object or to one of its subresources.
 pub(super) fn write_options(call: &Call, subresource: &'static str) -> Result<WriteOptions, ApiError> {
     let manager = match call.query.get("fieldManager") {
-        Some(name) => Some(check(name)?.to_owned()),
+        Some(name) => Some(check(call, name)?.to_owned()),
         None => from_agent(call),
     };
-    Ok(WriteOptions { dry_run: call.query.dry_run()?, manager, subresource })
+    Ok(WriteOptions { dry_run: call.dry_run()?, manager, subresource })
 }
 
 /// The options of a server-side apply, which needs a manager, and whether it is forced.
@@ -26,7 +26,7 @@ pub(super) fn apply_options(
     subresource: &'static str,
 ) -> Result<(WriteOptions, bool), ApiError> {
     if call.query.get("fieldManager").is_none() {
-        return Err(invalid(FieldError::required("fieldManager", "is required for apply patch")));
+        return Err(call.bad_option(FieldError::required("fieldManager", "is required for apply patch")));
     }
     Ok((write_options(call, subresource)?, call.query.flag("force")))
 }
@@ -35,17 +35,19 @@ pub(super) fn apply_options(
 pub(super) fn refuse_force(call: &Call) -> Result<(), ApiError> {
     match call.query.get("force") {
         None => Ok(()),
-        Some(_) => Err(invalid(FieldError::forbidden("force", "may not be specified for non-apply patch"))),
+        Some(_) => {
+            Err(call.bad_option(FieldError::forbidden("force", "may not be specified for non-apply patch")))
+        }
     }
 }
 
-fn check(name: &str) -> Result<&str, ApiError> {
+fn check<'a>(call: &Call, name: &'a str) -> Result<&'a str, ApiError> {
     if name.len() > LONGEST {
-        return Err(invalid(FieldError::too_long("fieldManager", LONGEST as u64)));
+        return Err(call.bad_option(FieldError::too_long("fieldManager", LONGEST as u64)));
     }
     if name.chars().any(char::is_control) {
         let rule = "should only contain printable characters";
-        return Err(invalid(FieldError::invalid("fieldManager", &name.into(), rule)));
+        return Err(call.bad_option(FieldError::invalid("fieldManager", &name.into(), rule)));
     }
     Ok(name)
 }
@@ -58,8 +60,4 @@ fn from_agent(call: &Call) -> Option<String> {
         return None;
     }
     Some(if name.is_empty() { "unknown".to_owned() } else { name })
-}
-
-fn invalid(error: FieldError) -> ApiError {
-    ApiError::invalid_options("PatchOptions", &[error])
 }

@@ -8,6 +8,7 @@ mod continuation;
 mod delete;
 mod discovery;
 mod fields;
+mod labels;
 mod manager;
 mod openapi;
 mod options;
@@ -32,10 +33,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
+use serde_json::json;
 use tokio::sync::watch as signal;
 
 use crate::auth::{Attributes, Audit, Auth, Certificate, Guard, Line, User};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldError};
 use crate::registry::Registry;
 use crate::resource::Resource;
 pub use limits::Limits;
@@ -70,8 +72,34 @@ struct Call {
     /// The objects, as this request's user may change them.
     registry: Registry,
     user: User,
+    method: Method,
     query: Query,
     headers: HeaderMap,
+}
+
+impl Call {
+    /// The error about an option of the request, named by what it does.
+    fn bad_option(&self, error: FieldError) -> ApiError {
+        let kind = match self.method {
+            Method::POST => "CreateOptions",
+            Method::PUT => "UpdateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "DeleteOptions",
+        };
+        ApiError::invalid_options(kind, &[error])
+    }
+
+    /// Whether nothing shall be written.
+    fn dry_run(&self) -> Result<bool, ApiError> {
+        match self.query.get("dryRun") {
+            None => Ok(false),
+            Some("All") => Ok(true),
+            Some(other) => {
+                let known = ["All".to_owned()];
+                Err(self.bad_option(FieldError::not_supported("dryRun", &json!([other]), &known)))
+            }
+        }
+    }
 }
 
 /// Answers one request; an error becomes a `Status`.
@@ -93,7 +121,11 @@ pub(crate) async fn answer(app: Arc<App>, client: Arc<Client>, request: Request<
         app.audit.tell(&Line { parts, address, user, acting, asked, version, code, received }).await;
     }
     let query = Query::parse(parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    if query.flag("pretty") && !query.flag("watch") { reply::pretty(reply).await } else { reply }
+    if query.flag("watch") {
+        return reply;
+    }
+    let reply = if query.flag("pretty") { reply::pretty(reply).await } else { reply };
+    if accept::wants_yaml(&parts.headers) { reply::as_yaml(reply) } else { reply }
 }
 
 /// What is known of a request when it is decided on.
@@ -126,8 +158,8 @@ async fn route(
     let Seen { acting, asked, .. } = seen.insert(Seen { user, acting, asked, version });
     app.auth.require(acting, asked)?;
     let registry = app.objects.guarded(Guard::new(app.auth.clone(), acting.clone()));
-    let call =
-        Call { app: app.clone(), registry, user: acting.clone(), query, headers: parts.headers.clone() };
+    let (user, method, headers) = (acting.clone(), parts.method.clone(), parts.headers.clone());
+    let call = Call { app: app.clone(), registry, user, method, query, headers };
     if asked.verb == "watch" {
         let place = app.in_flight.watch(acting)?;
         let reply = handle(call, path?, parts, body).await?;
@@ -147,7 +179,10 @@ async fn handle(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let target = match path {
-        Path::Object(target) => target,
+        Path::Object(target) => {
+            accept::check(&parts.headers)?;
+            target
+        }
         other => {
             return match parts.method {
                 Method::GET if other == Path::Backup => backup::answer(&call).await,
@@ -157,7 +192,7 @@ async fn handle(
         }
     };
     let kind = call.registry.kind(&target.group, &target.version, &target.plural);
-    let kind = kind.ok_or_else(ApiError::no_such_path)?;
+    let Some(kind) = kind else { return Err(unknown(&target.group)) };
     if kind.namespaced != target.namespace.is_some() && (target.name.is_some() || target.namespace.is_some())
     {
         return Err(ApiError::no_such_path());
@@ -176,13 +211,17 @@ async fn dispatch(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     match (method, target.name.as_deref(), target.part.as_deref()) {
-        (_, _, Some(part)) if !has_part(r, part) => Err(ApiError::no_such_path()),
-        (&Method::GET | &Method::HEAD, None, _) if call.query.flag("watch") => {
+        (_, Some(name), Some(part)) if !has_part(r, part) => match r.schema {
+            Some(_) => Err(ApiError::not_found(r, name)),
+            None => Err(ApiError::no_such_path()),
+        },
+        (&Method::GET | &Method::HEAD, None, _) if target.watch || call.query.flag("watch") => {
             watch::answer(&call, r, target).await
         }
         (&Method::GET | &Method::HEAD, None, _) => list::answer(&call, r, target).await,
         (&Method::POST, None, _) if r.namespaced && target.namespace.is_none() => Err(not_allowed()),
         (&Method::POST, None, _) => write::create(&call, r, target, body).await,
+        (&Method::DELETE, None, _) if r.plural == "namespaces" && r.group.is_empty() => Err(not_allowed()),
         (&Method::DELETE, None, _) => delete::collection(&call, r, target, body).await,
         (
             &Method::GET | &Method::HEAD,
@@ -190,7 +229,7 @@ async fn dispatch(
             None | Some("status" | "ephemeralcontainers" | "resize"),
         ) => {
             // A watch of one object by its own path is a list with a field selector.
-            if call.query.flag("watch") {
+            if target.watch || call.query.flag("watch") {
                 return watch::answer(&call, r, target).await;
             }
             list::one(&call, r, target, name).await
@@ -244,6 +283,12 @@ fn has_part(r: &Resource, part: &str) -> bool {
         "finalize" => r.plural == "namespaces" && r.group.is_empty(),
         _ => false,
     }
+}
+
+/// The error for a kind that is not served, in a group that may be.
+fn unknown(group: &str) -> ApiError {
+    let built_in = crate::kinds::BUILT_IN.iter().any(|r| r.group == group);
+    if built_in { ApiError::no_such_path() } else { ApiError::no_such_page() }
 }
 
 fn not_allowed() -> ApiError {

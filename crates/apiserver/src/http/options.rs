@@ -40,7 +40,8 @@ impl ListOptions {
             errors.push(FieldError::forbidden("sendInitialEvents", why));
         }
         refuse(&errors)?;
-        let version = version(rv)?;
+        let version =
+            version(rv).map_err(|why| ApiError::bad_request(format!("invalid resource version: {why}")))?;
         let from = from.map(Continue::parse).transpose()?;
         if from.is_some() && version > 0 {
             return Err(ApiError::bad_request(
@@ -83,7 +84,8 @@ impl Start {
             errors.push(unsupported(wish, &[NOT_OLDER]));
         }
         refuse(&errors)?;
-        let version = version(query.get("resourceVersion").unwrap_or_default())?;
+        let version =
+            version(query.get("resourceVersion").unwrap_or_default()).map_err(ApiError::unforeseen)?;
         Ok(match (initial.map(|_| query.flag("sendInitialEvents")), version) {
             (Some(true), least) => Self::State { least, marked: query.flag("allowWatchBookmarks") },
             (Some(false), 0) => Self::Now,
@@ -118,29 +120,25 @@ fn refuse(errors: &[FieldError]) -> Result<(), ApiError> {
 }
 
 /// A resourceVersion; 0 for none.
-pub(super) fn version(text: &str) -> Result<u64, ApiError> {
+fn version(text: &str) -> Result<u64, String> {
     if text.is_empty() {
         return Ok(0);
     }
     text.parse().map_err(|_| {
         let rule = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-        let message = format!("invalid resource version: resourceVersion: Invalid value: {text:?}: {rule}");
-        ApiError::bad_request(message)
+        format!("resourceVersion: Invalid value: {text:?}: {rule}")
     })
 }
 
 /// The `limit` of a list; 0 is none, as is what is less.
 pub(super) fn limit(query: &Query) -> Result<usize, ApiError> {
-    let Some(text) = query.get("limit") else { return Ok(0) };
-    let number: i64 = text
-        .parse()
-        .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
-    Ok(usize::try_from(number).unwrap_or(0))
+    Ok(usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0))
 }
 
 /// For a read that may not be older than the request's `resourceVersion`: waits until that is reached.
 pub(super) async fn not_older(call: &Call) -> Result<(), ApiError> {
-    let least = version(call.query.get("resourceVersion").unwrap_or_default())?;
+    let asked = call.query.get("resourceVersion").unwrap_or_default();
+    let least = version(asked).map_err(ApiError::unforeseen)?;
     call.registry.reach(least).await
 }
 

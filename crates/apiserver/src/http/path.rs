@@ -35,6 +35,8 @@ pub(super) struct Target {
     pub(super) name: Option<String>,
     /// The subresource.
     pub(super) part: Option<String>,
+    /// Whether the path itself asks for a watch, as `/api/v1/watch/pods` does.
+    pub(super) watch: bool,
 }
 
 impl Target {
@@ -45,8 +47,9 @@ impl Target {
 
 /// Reads a path; what is not known is 404.
 pub(super) fn parse(path: &str) -> Result<Path, ApiError> {
+    let path = path.trim_matches('/');
     let parts: Vec<String> =
-        path.split('/').filter(|s| !s.is_empty()).map(decode).collect::<Result<_, _>>()?;
+        path.split('/').filter(|_| !path.is_empty()).map(decode).collect::<Result<_, _>>()?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let both = |g: &str, v: &str| (g.to_owned(), v.to_owned());
     Ok(match parts.as_slice() {
@@ -65,7 +68,7 @@ pub(super) fn parse(path: &str) -> Result<Path, ApiError> {
         ["apis", g, v] => Path::Kinds((*g).to_owned(), (*v).to_owned()),
         ["api", v, rest @ ..] => Path::Object(target("", v, rest)?),
         ["apis", g, v, rest @ ..] => Path::Object(target(g, v, rest)?),
-        _ => return Err(ApiError::no_such_path()),
+        _ => return Err(ApiError::no_such_page()),
     })
 }
 
@@ -73,12 +76,20 @@ fn target(group: &str, version: &str, rest: &[&str]) -> Result<Target, ApiError>
     let own = |s: &&str| Some((**s).to_owned());
     let mut target = Target { group: group.to_owned(), version: version.to_owned(), ..Target::default() };
     let rest = match rest {
+        ["watch", rest @ ..] => {
+            target.watch = true;
+            rest
+        }
+        rest => rest,
+    };
+    let rest = match rest {
         // A namespace itself, or its own subresources.
         ["namespaces"] | ["namespaces", _] | ["namespaces", _, "status" | "finalize"] if group.is_empty() => {
             rest
         }
         ["namespaces", ns, rest @ ..] if !rest.is_empty() => {
-            target.namespace = own(ns);
+            // A namespace without a name is all of them.
+            target.namespace = own(ns).filter(|ns| !ns.is_empty());
             rest
         }
         rest => rest,

@@ -25,24 +25,16 @@ impl Query {
         self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
 
-    /// A parameter that says yes.
+    /// A parameter that is there and does not say no.
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|v| matches!(v.as_str(), "true" | "1" | "True" | ""))
+        self.0.get(name).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
     /// A whole number.
-    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        let wrong = |v: &str| ApiError::bad_request(format!("the parameter {name} is no number: {v:?}"));
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let wrong =
+            |v: &str| ApiError::bad_request(format!("strconv.ParseInt: parsing {v:?}: invalid syntax"));
         self.get(name).map(|v| v.parse().map_err(|_| wrong(v))).transpose()
-    }
-
-    /// Whether nothing shall be written.
-    pub(super) fn dry_run(&self) -> Result<bool, ApiError> {
-        match self.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(ApiError::bad_request(format!("dryRun must be \"All\", not {other:?}"))),
-        }
     }
 }
 
@@ -75,6 +67,7 @@ mod tests {
         let query = Query::parse("labelSelector=app%3Dweb%2Ctier+in+%28a%29&watch=1&limit=5&x").unwrap();
         assert_eq!(query.get("labelSelector"), Some("app=web,tier in (a)"));
         assert!(query.flag("watch") && query.flag("x") && !query.flag("y"));
+        assert!(!Query::parse("watch=False").unwrap().flag("watch"));
         assert_eq!(query.number("limit").unwrap(), Some(5));
         assert!(Query::parse("limit=a").unwrap().number("limit").is_err());
         assert!(Query::parse("a=%ff").is_err());

@@ -38,6 +38,14 @@ pub(super) async fn pretty(reply: Reply) -> Reply {
     Response::from_parts(parts, Full::new(bytes).boxed_unsync())
 }
 
+/// The same answer called YAML, which any JSON is.
+pub(super) fn as_yaml(mut reply: Reply) -> Reply {
+    if reply.headers().get(header::CONTENT_TYPE).is_some_and(|v| v == "application/json") {
+        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    }
+    reply
+}
+
 /// Bytes that clients may keep: with an ETag, and without a body where the client has them already.
 pub(super) fn cached(call: &Call, content_type: &'static str, body: Vec<u8>) -> Reply {
     let etag = hex(&Sha256::digest(&body));
@@ -85,6 +93,9 @@ pub(super) fn text(text: &'static str) -> Reply {
 }
 
 pub(super) fn error(error: &ApiError) -> Reply {
+    if error.page {
+        return bytes(error.code, "text/plain; charset=utf-8", error.message.clone());
+    }
     let mut reply = json(error.code, &error.to_status());
     // A client tries again by itself, and in silence, when it is told so: where its user must know (503, or
     // an error with other details) it is not.

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::path::Target;
 use super::{Call, Reply, body, manager, reply, write, yaml};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldError};
 use crate::registry::Part;
 use crate::resource::{Resource, Scale};
+use crate::strategy;
 
 /// GET, PUT or PATCH of a scale.
 pub(super) async fn answer(
@@ -27,17 +28,19 @@ pub(super) async fn answer(
         Method::GET | Method::HEAD => registry.get(r, target.ns(), name).await?,
         Method::PUT => {
             let scale = body::read_json(&call.headers, body).await?;
-            let change = move |object: &mut Value| apply(object, &paths, &scale);
+            let kind = r.clone();
+            let change = move |object: &mut Value| apply(&kind, object, &paths, &scale);
             let options = manager::write_options(call, "scale")?;
             registry.modify_with(r, target.ns(), name, Part::Whole, options, change).await?
         }
         Method::PATCH if write::is_apply(call) => apply_scale(call, r, target, name, &paths, body).await?,
         Method::PATCH => {
             let patch = write::read_patch(call, r, body).await?;
+            let kind = r.clone();
             let change = move |object: &mut Value| {
                 let mut scale = of(object, &paths);
-                patch.apply(&mut scale)?;
-                apply(object, &paths, &scale)
+                patch.as_ref().map_err(Clone::clone)?.apply(&mut scale)?;
+                apply(&kind, object, &paths, &scale)
             };
             let options = manager::write_options(call, "scale")?;
             registry.modify_with(r, target.ns(), name, Part::Whole, options, change).await?
@@ -68,7 +71,7 @@ async fn apply_scale(
     let meta = json!({"name": name, "uid": uid});
     let mut config = json!({"apiVersion": r.api_version(), "kind": r.kind, "metadata": meta});
     if !scale["spec"]["replicas"].is_null() {
-        apply(&mut config, paths, &scale)?;
+        apply(r, &mut config, paths, &scale)?;
     }
     let (object, _) = registry.apply(r, target.ns(), name, Part::Whole, config, force, options).await?;
     Ok(object)
@@ -102,14 +105,20 @@ fn of(object: &Value, paths: &Scale) -> Value {
 }
 
 /// Puts a scale's wish, and the version it was made for, into the object.
-fn apply(object: &mut Value, paths: &Scale, scale: &Value) -> Result<(), ApiError> {
+fn apply(r: &Resource, object: &mut Value, paths: &Scale, scale: &Value) -> Result<(), ApiError> {
+    let name = strategy::name_of(object).to_owned();
+    let given = strategy::name_of(scale);
+    if !given.is_empty() && given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     if !(0..=i64::from(i32::MAX)).contains(&replicas) {
-        return Err(ApiError::new(
-            422,
-            "Invalid",
-            format!("spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"),
-        ));
+        let rule = "must be greater than or equal to 0";
+        let error = FieldError::invalid("spec.replicas", &json!(replicas), rule);
+        let of = Resource { group: "autoscaling".into(), kind: "Scale".into(), ..r.clone() };
+        return Err(ApiError::invalid(&of, &name, &[error]));
     }
     if let Some(version) = scale["metadata"]["resourceVersion"].as_str().filter(|v| !v.is_empty()) {
         object["metadata"]["resourceVersion"] = json!(version);

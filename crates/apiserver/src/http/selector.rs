@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::labels::{self, Requirement};
 use crate::error::ApiError;
 use crate::resource::Resource;
 use crate::storage::Object;
@@ -15,17 +16,10 @@ pub(super) struct Selector {
     fields: Vec<(String, String, bool)>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Requirement {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
-    Exists(String),
-    Missing(String),
-}
-
 impl Selector {
     pub(super) fn parse(r: &Resource, labels: &str, fields: &str) -> Result<Self, ApiError> {
-        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(r, fields)? })
+        let labels = labels::parse(labels).map_err(ApiError::bad_request)?;
+        Ok(Self { labels, fields: parse_fields(r, fields)? })
     }
 
     /// Adds the wish for one name.
@@ -76,150 +70,156 @@ impl Selector {
 
 /// The text of a field; nothing where there is none.
 fn field(object: &Value, path: &str) -> String {
-    match path.split('.').fold(object, |v, part| &v[part]) {
+    let found = match path {
+        // The component that an event comes from, which newer ones tell elsewhere.
+        "source" => match &object["source"]["component"] {
+            Value::String(text) if !text.is_empty() => return text.clone(),
+            _ => &object["reportingComponent"],
+        },
+        "status.podIPs" => &Value::Null,
+        "status.successful" => &object["status"]["succeeded"],
+        path => path.split('.').fold(object, |v, part| &v[part]),
+    };
+    match found {
         Value::String(s) => s.clone(),
-        Value::Null if path == "spec.hostNetwork" => "false".to_owned(),
+        Value::Null if matches!(path, "spec.hostNetwork" | "spec.unschedulable") => "false".to_owned(),
+        Value::Null if matches!(path, "status.replicas" | "status.successful") => "0".to_owned(),
         Value::Null => String::new(),
         other => other.to_string(),
     }
 }
 
-impl Requirement {
-    fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        match self {
-            Self::In(key, values) => label(key).is_some_and(|l| values.iter().any(|v| v == l)),
-            Self::NotIn(key, values) => label(key).is_none_or(|l| values.iter().all(|v| v != l)),
-            Self::Exists(key) => label(key).is_some(),
-            Self::Missing(key) => label(key).is_none(),
-        }
-    }
-}
-
-fn parse_labels(text: &str) -> Result<Vec<Requirement>, ApiError> {
-    let mut out = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let (requirement, after) = parse_requirement(rest).ok_or_else(|| {
-            ApiError::bad_request(format!(
-                "unable to parse requirement: {rest:?} in the label selector {text:?}"
-            ))
-        })?;
-        out.push(requirement);
-        rest = match after.trim_start() {
-            "" => "",
-            more => more.strip_prefix(',').ok_or_else(|| {
-                ApiError::bad_request(format!("expected ',' before {more:?} in the label selector {text:?}"))
-            })?,
-        }
-        .trim_start();
-    }
-    Ok(out)
-}
-
-fn parse_requirement(text: &str) -> Option<(Requirement, &str)> {
-    if let Some(rest) = text.strip_prefix('!') {
-        let (key, rest) = word(rest)?;
-        return Some((Requirement::Missing(key), rest));
-    }
-    let (key, rest) = word(text)?;
-    let after = rest.trim_start();
-    if let Some(rest) = after.strip_prefix("!=") {
-        let (value, rest) = value(rest);
-        return Some((Requirement::NotIn(key, vec![value]), rest));
-    }
-    if let Some(rest) = after.strip_prefix("==").or_else(|| after.strip_prefix('=')) {
-        let (value, rest) = value(rest);
-        return Some((Requirement::In(key, vec![value]), rest));
-    }
-    if after.is_empty() || after.starts_with(',') {
-        return Some((Requirement::Exists(key), after));
-    }
-    let (operator, rest) = word(after)?;
-    let (values, rest) = set(rest.trim_start())?;
-    match operator.as_str() {
-        "in" => Some((Requirement::In(key, values), rest)),
-        "notin" => Some((Requirement::NotIn(key, values), rest)),
-        _ => None,
-    }
-}
-
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')
-}
-
-fn word(text: &str) -> Option<(String, &str)> {
-    let text = text.trim_start();
-    let end = text.find(|c| !is_word(c)).unwrap_or(text.len());
-    (end > 0).then(|| (text[..end].to_owned(), &text[end..]))
-}
-
-/// A value may be empty.
-fn value(text: &str) -> (String, &str) {
-    word(text).unwrap_or_else(|| (String::new(), text.trim_start()))
-}
-
-fn set(text: &str) -> Option<(Vec<String>, &str)> {
-    let (inside, rest) = text.strip_prefix('(')?.split_once(')')?;
-    let values: Vec<String> = inside.split(',').map(|v| v.trim().to_owned()).collect();
-    values.iter().all(|v| v.chars().all(is_word)).then_some((values, rest))
-}
-
 fn parse_fields(r: &Resource, text: &str) -> Result<Vec<(String, String, bool)>, ApiError> {
     let mut out = Vec::new();
-    for term in text.split(',').map(str::trim).filter(|t| !t.is_empty()) {
-        let (path, value, equal) = if let Some((path, value)) = term.split_once("!=") {
-            (path, value, false)
-        } else if let Some((path, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-            (path, value, true)
-        } else {
-            return Err(ApiError::bad_request(format!("invalid field selector {text:?}: {term:?} has no =")));
-        };
-        if !selectable(r, path) {
-            return Err(ApiError::bad_request(format!(
-                "Unable to find {:?} that match label selector \"\", field selector {text:?}: field label not supported: {path}",
-                r.plural
-            )));
-        }
-        out.push((path.to_owned(), value.to_owned(), equal));
+    for term in terms(text) {
+        let at =
+            term.find(['=', '!']).filter(|at| term[*at..].starts_with('=') || term[*at..].starts_with("!="));
+        let (path, rest) = at.map_or((term, ""), |at| term.split_at(at));
+        let (value, equal) =
+            match (rest.strip_prefix("!="), rest.strip_prefix("==").or(rest.strip_prefix('='))) {
+                (Some(value), _) => (value, false),
+                (None, Some(value)) => (value, true),
+                (None, None) => {
+                    let message = format!("invalid selector: '{text}'; can't understand '{term}'");
+                    return Err(ApiError::bad_request(message));
+                }
+            };
+        let value = unescape(value).map_err(ApiError::bad_request)?;
+        let path = field_of(r, path).map_err(ApiError::bad_request)?;
+        out.push((path, value, equal));
     }
     Ok(out)
 }
 
-/// The fields that Kubernetes lets select by.
-fn selectable(r: &Resource, path: &str) -> bool {
-    let of_kind: &[&str] = match (&*r.group, &*r.plural) {
-        ("", "pods") => &[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ],
-        ("", "nodes") => &["spec.unschedulable"],
-        ("", "namespaces") => &["status.phase"],
-        ("", "secrets") => &["type"],
-        ("", "services") => &["spec.clusterIP", "spec.type"],
-        ("apps", "replicasets") | ("", "replicationcontrollers") => &["status.replicas"],
-        ("batch", "jobs") => &["status.successful"],
-        ("", "events") => &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "type",
-            "reportingComponent",
-        ],
-        _ => &[],
-    };
-    path == "metadata.name" || (path == "metadata.namespace" && r.namespaced) || of_kind.contains(&path)
+/// The terms between commas; a backslash takes a comma's meaning away.
+fn terms(text: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    let split = text.split(move |c: char| {
+        let ends = c == ',' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    split.filter(|term| !term.is_empty())
 }
+
+/// A value without its backslashes.
+fn unescape(text: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(c) = letters.next() {
+        match c {
+            '\\' => match letters.next() {
+                Some(c @ ('\\' | ',' | '=')) => out.push(c),
+                other => {
+                    let sequence: String = std::iter::once('\\').chain(other).collect();
+                    return Err(format!("invalid field selector: invalid escape sequence: {sequence}"));
+                }
+            },
+            ',' | '=' => return Err(format!("invalid field selector: unescaped character in value: {c}")),
+            c => out.push(c),
+        }
+    }
+    Ok(out)
+}
+
+/// The path of a field that Kubernetes lets select by.
+fn field_of(r: &Resource, path: &str) -> Result<String, String> {
+    let meta: &[&str] = &["metadata.name", "metadata.namespace"];
+    let (known, own): (&[&str], &[&str]) = match (&*r.group, &*r.plural) {
+        ("", "pods") => (meta, &POD_FIELDS),
+        ("", "nodes") => (&meta[..1], &["spec.unschedulable"]),
+        ("", "namespaces") => (&meta[..1], &["status.phase"]),
+        ("", "secrets") => (meta, &["type"]),
+        ("", "services") => (meta, &["spec.clusterIP", "spec.type"]),
+        ("", "replicationcontrollers") => (meta, &["status.replicas"]),
+        ("batch", "jobs") => (meta, &["status.successful"]),
+        ("apps", "statefulsets") => (meta, &["status.successful"]),
+        ("", "events") => (meta, &EVENT_FIELDS),
+        ("events.k8s.io", "events") => {
+            let core = REGARDING.iter().find(|(name, _)| *name == path).map(|(_, core)| (*core).to_owned());
+            let core = core.or_else(|| meta.contains(&path).then(|| path.to_owned()));
+            return core.ok_or_else(|| format!("field label not supported: {path}"));
+        }
+        _ if r.schema.is_some() => {
+            let own = r.selectable.split_whitespace().any(|field| field == path);
+            return match own || meta[..1 + usize::from(r.namespaced)].contains(&path) {
+                true => Ok(path.to_owned()),
+                false => Err(format!("field label not supported: {path}")),
+            };
+        }
+        _ => {
+            return match meta.contains(&path) {
+                true => Ok(path.to_owned()),
+                false => Err(format!(
+                    "\"{path}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )),
+            };
+        }
+    };
+    match path {
+        "spec.host" if r.plural == "pods" => Ok("spec.nodeName".to_owned()),
+        path if known.contains(&path) || own.contains(&path) => Ok(path.to_owned()),
+        path => Err(format!("field label not supported: {path}")),
+    }
+}
+
+const POD_FIELDS: [&str; 9] = [
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+    "status.nominatedNodeName",
+];
+const EVENT_FIELDS: [&str; 11] = [
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+];
+/// What the fields of events.k8s.io are called in the core group, as which events are kept.
+const REGARDING: [(&str, &str); 10] = [
+    ("regarding.kind", "involvedObject.kind"),
+    ("regarding.namespace", "involvedObject.namespace"),
+    ("regarding.name", "involvedObject.name"),
+    ("regarding.uid", "involvedObject.uid"),
+    ("regarding.apiVersion", "involvedObject.apiVersion"),
+    ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+    ("regarding.fieldPath", "involvedObject.fieldPath"),
+    ("reason", "reason"),
+    ("reportingController", "reportingComponent"),
+    ("type", "type"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -33,10 +33,12 @@ const END_OF_STATE: &str = "k8s.io/initial-events-end";
 
 /// GET with `watch`.
 pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
-    accept::check(&call.headers)?;
     let start = Start::parse(&call.query)?;
     let selector = list::selector(call, r, target)?;
-    let timeout = call.query.number("timeoutSeconds")?.map_or(LONGEST, Duration::from_secs).min(LONGEST * 24);
+    let timeout = match call.query.number("timeoutSeconds")?.map(u64::try_from) {
+        None | Some(Ok(0)) => LONGEST,
+        Some(seconds) => Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST * 24),
+    };
     let render = Render {
         r: r.clone(),
         version: r.api_version(),
@@ -199,10 +201,17 @@ impl Render {
         let after = selects(&event.object);
         match (event.kind, before, after) {
             (EventKind::Deleted, false, _) | (_, false, false) => {}
-            (EventKind::Deleted, true, _) | (_, true, false) => self.send("DELETED", &event.object, out),
+            (EventKind::Deleted, true, _) => self.send("DELETED", &event.object, out),
+            (_, true, false) => self.left(event, out),
             (_, false, true) => self.send("ADDED", &event.object, out),
             (_, true, true) => self.send("MODIFIED", &event.object, out),
         }
+    }
+
+    /// Writes that an object is none of the selected ones any more: as it was when it was, at this version.
+    fn left(&self, event: &Event, out: &mut Vec<u8>) {
+        let last = event.previous.as_ref().and_then(|o| o.at(&event.key, event.object.rv()).ok());
+        self.send("DELETED", last.as_ref().unwrap_or(&event.object), out);
     }
 
     /// Writes a resourceVersion up to which the client has seen everything.

@@ -83,7 +83,8 @@ pub(super) async fn patch(
     let patch = read_patch(call, r, body).await?;
     let reader = fields.clone();
     let change = move |object: &mut Value| {
-        patch.apply(object)?;
+        // Only now: that there is no such object is told before the patch's own faults.
+        patch.as_ref().map_err(Clone::clone)?.apply(object)?;
         reader.read_patched(object)
     };
     let options = manager::write_options(call, subresource(part))?;
@@ -123,8 +124,12 @@ async fn apply(
     Ok(object_reply(call, r, if new { 201 } else { 200 }, &made))
 }
 
-/// Reads a patch of any known type but server-side apply.
-pub(super) async fn read_patch(call: &Call, r: &Resource, body: Incoming) -> Result<Patch, ApiError> {
+/// Reads a patch of any known type but server-side apply. The inner error is a fault of the patch's text.
+pub(super) async fn read_patch(
+    call: &Call,
+    r: &Resource,
+    body: Incoming,
+) -> Result<Result<Patch, ApiError>, ApiError> {
     let media = body::media_type(&call.headers).to_owned();
     let custom = r.schema.is_some();
     match media.as_str() {
@@ -133,12 +138,12 @@ pub(super) async fn read_patch(call: &Call, r: &Resource, body: Incoming) -> Res
         _ => return Err(body::unsupported(&media, &patch_types(custom))),
     }
     manager::refuse_force(call)?;
-    let value = body::parse(&body::read(body).await?)?;
-    Ok(match media.as_str() {
-        JSON_PATCH => Patch::operations(value)?,
-        MERGE_PATCH => Patch::merge(value, false)?,
-        _ => Patch::merge(value, true)?,
-    })
+    let bytes = body::read(body).await?;
+    Ok(body::parse(&bytes).and_then(|value| match media.as_str() {
+        JSON_PATCH => Patch::operations(value),
+        MERGE_PATCH => Patch::merge(value, false),
+        _ => Patch::merge(value, true),
+    }))
 }
 
 /// The patches that a kind takes.

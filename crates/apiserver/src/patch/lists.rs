@@ -110,6 +110,27 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Whether a field of what is here is written by Kubernetes even when it is empty, and so never new:
+    /// a struct that is no pointer, or a list that must be there.
+    pub(super) fn is_part(self, name: &str) -> bool {
+        match (self.parent, self.field) {
+            ("", "") => matches!(name, "metadata" | "spec" | "status"),
+            (_, "spec") => match name {
+                "containers" => has_pods(self.kind) && (self.kind == "Pod" || self.parent == "template"),
+                "template" => self.kind != "ReplicationController",
+                "strategy" => self.kind == "Deployment",
+                "updateStrategy" | "jobTemplate" | "names" => true,
+                _ => false,
+            },
+            (_, "template" | "jobTemplate") => matches!(name, "metadata" | "spec"),
+            (_, "status") => {
+                matches!(name, "loadBalancer" | "nodeInfo" | "daemonEndpoints" | "acceptedNames")
+            }
+            (_, "daemonEndpoints") => name == "kubeletEndpoint",
+            _ => false,
+        }
+    }
+
     /// Whether the object that is here is one value with one owner.
     pub(super) fn is_atomic(self) -> bool {
         match self.field {

@@ -35,16 +35,27 @@ fn merge_map(place: Place<'_>, target: &mut Value, patch: &Map<String, Value>) -
             return Ok(());
         }
         Some("merge") | None => {}
-        Some(other) => return Err(ApiError::bad_request(format!("unknown patch directive {other:?}"))),
+        Some(other) => {
+            let shown = go_map(patch);
+            return Err(ApiError::unforeseen(format!("unknown patch type: {other} in map: {shown}")));
+        }
     }
+    let orders = patch.iter().filter_map(|(key, value)| Some((key.strip_prefix(ORDER)?, value.as_array()?)));
+    let orders: Vec<_> = orders.map(|(field, wanted)| (field, wanted, map.get(field).cloned())).collect();
     if let Some(keep) = patch.get(RETAIN).and_then(Value::as_array) {
         map.retain(|key, _| keep.iter().any(|k| k == key));
     }
     for (field, value) in patch.iter().filter(|(k, _)| !k.starts_with('$')) {
         merge_field(place.field(field), map, field, value)?;
     }
-    for (directive, value) in patch.iter().filter(|(k, _)| k.starts_with('$')) {
-        apply_list_directive(place, map, directive, value);
+    for (directive, value) in patch.iter().filter(|(k, _)| k.starts_with(DELETE)) {
+        delete_values(map, directive, value);
+    }
+    for (field, wanted, before) in orders {
+        if let Some(Value::Array(list)) = map.get_mut(field) {
+            let before = before.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            order(list, wanted, before, &place.field(field).list().strategy);
+        }
     }
     Ok(())
 }
@@ -82,8 +93,15 @@ fn merge_list(place: Place<'_>, target: &mut Value, patch: &[Value]) -> Result<(
     };
     *target = Value::Array(match place.list().strategy {
         Strategy::Replace => patch.to_vec(),
-        Strategy::Set => union(list, patch),
-        Strategy::Key(key) => merge_by_key(place, key, list, patch)?,
+        strategy => {
+            let before = list.clone();
+            let mut merged = match strategy {
+                Strategy::Key(key) => merge_by_key(place, key, list, patch)?,
+                _ => union(list, patch),
+            };
+            order(&mut merged, patch, &before, &strategy);
+            merged
+        }
     });
     Ok(())
 }
@@ -95,6 +113,54 @@ fn union(mut list: Vec<Value>, patch: &[Value]) -> Vec<Value> {
         }
     }
     list
+}
+
+/// Puts what the patch names into the patch's order, among the rest in the order it had. As Kubernetes
+/// has it, what is new goes before what the patch does not name.
+fn order(list: &mut Vec<Value>, wanted: &[Value], before: &[Value], strategy: &Strategy) {
+    let same = |a: &Value, b: &Value| match strategy {
+        Strategy::Key(key) => a[*key] == b[*key],
+        _ => a == b,
+    };
+    let place = |all: &[Value], item: &Value| all.iter().position(|other| same(other, item));
+    let all = std::mem::take(list);
+    let (mut named, mut rest): (Vec<Value>, Vec<Value>) =
+        all.into_iter().partition(|item| place(wanted, item).is_some());
+    named.sort_by_key(|item| place(wanted, item));
+    rest.sort_by_key(|item| place(before, item));
+    let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
+    loop {
+        let first = match (rest.peek(), named.peek()) {
+            (Some(kept), Some(patched)) => match (place(before, kept), place(before, patched)) {
+                (Some(kept), Some(patched)) if kept < patched => rest.next(),
+                _ => named.next(),
+            },
+            (Some(_), None) => rest.next(),
+            (None, _) => named.next(),
+        };
+        match first {
+            Some(item) => list.push(item),
+            None => return,
+        }
+    }
+}
+
+/// A map as Go prints it, which is how Kubernetes' messages show one.
+fn go_map(map: &Map<String, Value>) -> String {
+    let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+    fields.sort_by_key(|(key, _)| *key);
+    let each: Vec<String> = fields.into_iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
+    format!("map[{}]", each.join(" "))
+}
+
+fn go(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".to_owned(),
+        Value::Object(map) => go_map(map),
+        Value::Array(list) => format!("[{}]", list.iter().map(go).collect::<Vec<_>>().join(" ")),
+        plain => plain.to_string(),
+    }
 }
 
 fn merge_by_key(
@@ -112,7 +178,9 @@ fn merge_by_key(
             return Err(ApiError::bad_request(format!("an item of a list merged by {key:?} is no object")));
         };
         let Some(wanted) = fields.get(key).filter(|v| !v.is_null()) else {
-            return Err(ApiError::bad_request(format!("map does not contain declared merge key: {key}")));
+            let shown = go_map(fields);
+            let why = format!("map: {shown} does not contain declared merge key: {key}");
+            return Err(ApiError::unforeseen(why));
         };
         let found = list.iter().position(|old| &old[key] == wanted);
         match (found, fields.get(DIRECTIVE).and_then(Value::as_str)) {
@@ -128,29 +196,11 @@ fn merge_by_key(
     Ok(list)
 }
 
-/// `$setElementOrder/F` and `$deleteFromPrimitiveList/F`.
-fn apply_list_directive(place: Place<'_>, map: &mut Map<String, Value>, directive: &str, value: &Value) {
-    let Some(wanted) = value.as_array() else { return };
-    if let Some(field) = directive.strip_prefix(DELETE) {
-        if let Some(Value::Array(list)) = map.get_mut(field) {
-            list.retain(|v| !wanted.contains(v));
-        }
-    } else if let Some(field) = directive.strip_prefix(ORDER)
-        && let Some(Value::Array(list)) = map.get_mut(field)
-    {
-        let rank = |item: &Value| match place.field(field).list().strategy {
-            Strategy::Key(key) => wanted.iter().position(|w| w[key] == item[key]),
-            _ => wanted.iter().position(|w| w == item),
-        };
-        // What the patch does not name stays where it was, after the named ones before it.
-        let mut last = 0;
-        let mut keyed: Vec<(usize, usize, Value)> = Vec::with_capacity(list.len());
-        for (index, item) in list.drain(..).enumerate() {
-            last = rank(&item).unwrap_or(last);
-            keyed.push((last, index, item));
-        }
-        keyed.sort_by_key(|(rank, index, _)| (*rank, *index));
-        list.extend(keyed.into_iter().map(|(_, _, item)| item));
+/// `$deleteFromPrimitiveList/F`.
+fn delete_values(map: &mut Map<String, Value>, directive: &str, value: &Value) {
+    let field = directive.trim_start_matches(DELETE);
+    if let (Some(Value::Array(list)), Some(gone)) = (map.get_mut(field), value.as_array()) {
+        list.retain(|v| !gone.contains(v));
     }
 }
 
@@ -209,12 +259,19 @@ mod tests {
     fn taints_are_one_list() {
         let mut node = json!({"spec": {"taints": [{"key": "a"}, {"key": "b"}], "podCIDRs": ["x"]}});
         merge("Node", &mut node, &json!({"spec": {"taints": [{"key": "b"}], "podCIDRs": ["y"]}})).unwrap();
-        assert_eq!(node, json!({"spec": {"taints": [{"key": "b"}], "podCIDRs": ["x", "y"]}}));
+        assert_eq!(node, json!({"spec": {"taints": [{"key": "b"}], "podCIDRs": ["y", "x"]}}));
     }
 
     #[test]
     fn a_missing_key_is_an_error() {
         let error = merge("Pod", &mut json!({}), &json!({"containers": [{"image": "x"}]})).unwrap_err();
-        assert_eq!(error.code, 400);
+        assert_eq!(error.message, "map: map[image:x] does not contain declared merge key: name");
+    }
+
+    #[test]
+    fn new_items_go_before_those_that_the_patch_does_not_name() {
+        let old = json!({"env": [{"name": "A"}, {"name": "B"}, {"name": "C"}]});
+        let new = merged(old, json!({"env": [{"name": "D"}, {"name": "B"}]}));
+        assert_eq!(new, json!({"env": [{"name": "D"}, {"name": "A"}, {"name": "B"}, {"name": "C"}]}));
     }
 }

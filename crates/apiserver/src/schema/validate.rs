@@ -89,6 +89,10 @@ impl<'a> Run<'a> {
         if !fits {
             let rule = format!("{} in body must be of type {wanted}: {given:?}", self.path.text());
             self.push(FieldError::type_invalid(self.path.text(), &json!(given), &rule));
+            if given == "number" && wanted == "integer" {
+                let path = self.path.text().to_owned();
+                self.unplaced(&format!("Checked value must be of type integer (default format) in {path}"));
+            }
         } else if let (Value::String(text), Some(format)) = (value, node.format.as_deref())
             && !formats::is(format, text)
         {

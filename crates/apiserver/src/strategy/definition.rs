@@ -1,92 +1,61 @@
 //! CustomResourceDefinitions: completed, checked, and at once established.
 
+mod check;
+
 use serde_json::{Value, json};
 
+use super::field::Errors;
 use super::now;
-use crate::error::FieldError;
-use crate::schema::{self, Schema};
+use crate::schema::Schema;
 
-/// Completes a definition and its status.
-pub(super) fn settle(object: &mut Value, errors: &mut Vec<FieldError>) {
-    let name = super::name_of(object).to_owned();
-    let spec = &object["spec"];
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let (group, plural, kind) =
-        (text(&spec["group"]), text(&spec["names"]["plural"]), text(&spec["names"]["kind"]));
-    for (field, value) in [("spec.group", &group), ("spec.names.plural", &plural), ("spec.names.kind", &kind)]
-    {
-        if value.is_empty() {
-            errors.push(FieldError::required(field, ""));
-        }
+/// Completes a definition and its status, and checks both.
+pub(super) fn settle(old: Option<&Value>, object: &mut Value, errors: &mut Errors) {
+    complete_spec(object);
+    store_version(object);
+    check::check(object, old, errors);
+    check::stored(object, errors);
+    if errors.0.is_empty() {
+        tell(object);
     }
-    if !group.contains('.') {
-        errors.push(FieldError::invalid(
-            "spec.group",
-            &json!(group),
-            "should be a domain with at least one dot",
-        ));
+}
+
+/// Checks the versions in a status that was written alone.
+pub(super) fn check_status(object: &Value, errors: &mut Errors) {
+    check::stored(object, errors);
+}
+
+fn complete_spec(object: &mut Value) {
+    let Some(spec) = object["spec"].as_object_mut() else { return };
+    spec.entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
+    let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) else { return };
+    let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if kind.is_empty() {
+        return;
     }
-    if name != format!("{plural}.{group}") {
-        let rule = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid("metadata.name", &json!(name), rule));
-    }
-    if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
-        errors.push(FieldError::invalid(
-            "spec.scope",
-            &spec["scope"],
-            "supported values: \"Cluster\", \"Namespaced\"",
-        ));
-    }
-    let versions = spec["versions"].as_array().cloned().unwrap_or_default();
-    let stored: Vec<&Value> = versions.iter().filter(|v| v["storage"] == true).collect();
-    let [stored] = stored.as_slice() else {
-        let rule = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", &json!(versions.len()), rule));
+    names.entry("singular").or_insert_with(|| json!(kind.to_lowercase()));
+    names.entry("listKind").or_insert_with(|| json!(format!("{kind}List")));
+}
+
+/// The version that objects are stored in now belongs to those that they have been stored in.
+fn store_version(object: &mut Value) {
+    let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+    let Some(stored) = versions.into_iter().find(|v| v["storage"] == true).map(|v| v["name"].clone()) else {
         return;
     };
-    if versions.iter().any(|v| !super::format::is_label(v["name"].as_str().unwrap_or_default())) {
-        errors.push(FieldError::invalid(
-            "spec.versions",
-            &Value::Null,
-            "each needs a name that is a DNS label",
-        ));
+    let mut known = object["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
+    if !known.contains(&stored) {
+        known.push(stored);
     }
-    schemas(&versions, errors);
-    if !errors.is_empty() {
-        return;
+    if !object["status"].is_object() {
+        object["status"] = json!({});
     }
-    let (stored, known) = (stored["name"].clone(), object["status"]["storedVersions"].clone());
-    complete(object, &kind, stored, known);
+    object["status"]["storedVersions"] = json!(known);
 }
 
-/// The schemas of all versions; a schema that they share is told once, where Kubernetes tells it.
-fn schemas(versions: &[Value], errors: &mut Vec<FieldError>) {
-    let of = |v: &Value| v["schema"]["openAPIV3Schema"].clone();
-    let first = versions.first().map(of).unwrap_or_default();
-    if first.is_object() && versions.iter().all(|v| of(v) == first) {
-        return errors.extend(schema::check_structural(&first, "spec.validation.openAPIV3Schema"));
-    }
-    for (index, version) in versions.iter().enumerate() {
-        let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
-        errors.extend(schema::check_structural(&of(version), &path));
-    }
-}
-
-fn complete(object: &mut Value, kind: &str, stored: Value, known: Value) {
-    let names = &mut object["spec"]["names"];
-    for (field, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
-        if names[field].is_null() {
-            names[field] = json!(value);
-        }
-    }
-    let names = names.clone();
-    if object["spec"]["conversion"].is_null() {
-        object["spec"]["conversion"] = json!({"strategy": "None"});
-    }
-    let mut versions = known.as_array().cloned().unwrap_or_default();
-    if !versions.contains(&stored) {
-        versions.push(stored);
-    }
+/// The status: established at once.
+fn tell(object: &mut Value) {
+    let names = object["spec"]["names"].clone();
+    let versions = object["status"]["storedVersions"].clone();
     let skipped = skipped_rules(object);
     let known = object["status"]["conditions"].clone();
     let at = known[0]["lastTransitionTime"].as_str().map_or_else(now, str::to_owned);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 /// The rules that a text breaks; none when it is good.
-pub(super) type Broken = Vec<String>;
+pub(crate) type Broken = Vec<String>;
 /// The rules for a text.
 pub(super) type Rules = fn(&str) -> Broken;
 
@@ -60,6 +60,15 @@ pub(super) fn dns_label(text: &str) -> Broken {
     broken
 }
 
+/// A DNS label that begins with a letter (RFC 1035).
+pub(super) fn dns_1035_label(text: &str) -> Broken {
+    let mut broken = longest(text, 63, "characters");
+    if !label_shape(text) || text.starts_with(|c: char| c.is_ascii_digit()) {
+        broken.push("a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')".into());
+    }
+    broken
+}
+
 /// A DNS name in lower case (RFC 1123).
 pub(super) fn dns_subdomain(text: &str) -> Broken {
     let mut broken = longest(text, 253, "characters");
@@ -88,7 +97,7 @@ pub(super) fn path_segment(text: &str) -> Broken {
 }
 
 /// A label's key: a name with an optional prefix that is a DNS name.
-pub(super) fn label_key(key: &str) -> Broken {
+pub(crate) fn label_key(key: &str) -> Broken {
     let parts: Vec<&str> = key.split('/').collect();
     let (mut broken, name) = match parts.as_slice() {
         [name] => (Vec::new(), *name),
@@ -118,7 +127,7 @@ pub(super) fn label_key(key: &str) -> Broken {
 }
 
 /// A label's value.
-pub(super) fn label_value(text: &str) -> Broken {
+pub(crate) fn label_value(text: &str) -> Broken {
     let mut broken = longest(text, 63, "bytes");
     if !text.is_empty() && !qualified_shape(text) {
         broken.push("a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')".into());

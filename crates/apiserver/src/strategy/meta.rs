@@ -4,11 +4,19 @@ use serde_json::{Value, json};
 
 use super::field::{Errors, Path};
 use super::format::{self, Broken};
-use super::value::{entries, list, text};
+use super::value::{entries, list, text, unset};
 use crate::resource::Resource;
 
 /// Bytes of all annotations together.
 const ANNOTATIONS: usize = 256 * 1024;
+
+/// Takes out of metadata the lists and maps that are empty.
+pub(super) fn tidy(meta: &mut Value) {
+    if let Some(meta) = meta.as_object_mut() {
+        let may_go = ["labels", "annotations", "finalizers", "ownerReferences"];
+        meta.retain(|field, value| !(may_go.contains(&field.as_str()) && unset(value)));
+    }
+}
 
 /// Checks the metadata of a new object, whose name is settled.
 pub(super) fn check_new(r: &Resource, meta: &Value, errors: &mut Errors) {
@@ -90,9 +98,10 @@ pub(super) fn annotations(annotations: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
+fn owners(owners: &Value, whole: &Path, errors: &mut Errors) {
     let mut controller = String::new();
-    for owner in list(owners) {
+    for (index, owner) in list(owners).iter().enumerate() {
+        let at = &whole.at(index);
         let rules = [
             ("apiVersion", "version must not be empty"),
             ("kind", "must not be empty"),
@@ -100,7 +109,7 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
             ("uid", "must not be empty"),
         ];
         for (field, rule) in rules.into_iter().filter(|(field, _)| text(&owner[*field]).is_empty()) {
-            errors.invalid(&at.field(field), &json!(""), rule);
+            errors.required(&at.field(field), rule);
         }
         if owner["kind"] == "Event" && owner["apiVersion"] == "v1" {
             errors.invalid(at, owner, "/v1, Kind=Event is disallowed from being an owner");
@@ -113,7 +122,7 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
                 let rule = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {controller} and {this}"
                 );
-                errors.invalid(at, owners, &rule);
+                errors.invalid(whole, owners, &rule);
             }
         }
     }

@@ -24,9 +24,10 @@ use crate::resource::Resource;
 use crate::storage::View;
 
 use field::Errors;
+pub(crate) use format::{label_key, label_value};
 pub(crate) use names::{random_bytes, random_uid};
 pub(crate) use propagation::{FOREGROUND, ORPHAN, has as has_finalizer};
-use value::{drop_fields, put};
+use value::{drop_fields, put, text};
 
 /// What the rules need beside the objects.
 pub(crate) struct Context {
@@ -121,10 +122,7 @@ pub(crate) fn create(
     let meta = &mut obj["metadata"];
     meta["uid"] = json!(random_uid());
     meta["creationTimestamp"] = json!(now());
-    drop_fields(
-        meta,
-        &["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"],
-    );
+    drop_fields(meta, &["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"]);
     if kinds::has_generation(r) {
         meta["generation"] = json!(1);
     }
@@ -158,6 +156,7 @@ fn settle(
     if has_fixed_types(r) {
         value::drop_nulls(obj);
     }
+    meta::tidy(&mut obj["metadata"]);
     kinds::defaults(r, obj);
     kinds::allocate(r, old, obj, view, context)?;
     let mut errors = Errors::default();
@@ -170,8 +169,8 @@ fn settle(
         errors.0.extend(schema.check(obj, old));
     }
     kinds::check(r, old, obj, part, &mut errors);
-    if r.kind == "CustomResourceDefinition" && errors.0.is_empty() {
-        definition::settle(obj, &mut errors.0);
+    if r.kind == "CustomResourceDefinition" {
+        definition::settle(old, obj, &mut errors);
     }
     if errors.0.is_empty() { Ok(()) } else { refused(obj, &errors.0) }
 }
@@ -195,6 +194,9 @@ fn settle_status(r: &Resource, old: &Value, obj: &mut Value) -> Result<(), ApiEr
         errors.0.extend(schema.check(obj, Some(old)));
     }
     kinds::check_status(r, old, obj, &mut errors);
+    if r.kind == "CustomResourceDefinition" {
+        definition::check_status(obj, &mut errors);
+    }
     if errors.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, name_of(obj), &errors.0)) }
 }
 
@@ -207,7 +209,11 @@ fn check_namespace(r: &Resource, ns: &str, name: &str, view: &View<'_>) -> Resul
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {ns} because it is being terminated");
-    Err(ApiError::forbidden(r, name, &why))
+    let mut error = ApiError::forbidden(r, name, &why);
+    let message = format!("namespace {ns} is being terminated");
+    error.details["causes"] =
+        json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
+    Err(error)
 }
 
 /// Completes a changed object from the old one, by what the part may change, and checks it.
@@ -223,16 +229,15 @@ pub(crate) fn update(
     let name = name_of(old);
     let (before, after) = (&old["metadata"], &new["metadata"]);
     if after["name"] != before["name"] {
-        let rule = FieldError::invalid("metadata.name", &after["name"], "field is immutable");
-        return Err(ApiError::invalid(r, name, &[rule]));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            name_of(new)
+        )));
     }
     let given = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
     if given(&after["uid"]).is_some_and(|uid| before["uid"] != json!(uid)) {
-        let why = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            after["uid"], before["uid"]
-        );
-        return Err(ApiError::conflict(r, name, &why));
+        let rule = FieldError::invalid("metadata.uid", &after["uid"], "field is immutable");
+        return Err(ApiError::invalid(r, name, &[rule]));
     }
     if given(&after["resourceVersion"]).is_some_and(|rv| before["resourceVersion"] != json!(rv)) {
         return Err(ApiError::stale(r, name));
@@ -240,7 +245,7 @@ pub(crate) fn update(
     if part == Part::Whole && given(&after["resourceVersion"]).is_none() && kinds::needs_version(r) {
         let rule =
             FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-        return Err(ApiError::invalid(r, name, &[rule]));
+        return Err(ApiError::invalid(&Resource { kind: r.plural.clone(), ..r.clone() }, name, &[rule]));
     }
     keep(r, old, new, part);
     match part {
@@ -255,11 +260,25 @@ pub(crate) fn update(
     Ok(())
 }
 
+/// Refuses a replacement that was made from another object of that name.
+pub(crate) fn same_uid(r: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let (before, after) = (&old["metadata"]["uid"], text(&new["metadata"]["uid"]));
+    if after.is_empty() || before == after {
+        return Ok(());
+    }
+    let why =
+        format!("Precondition failed: UID in precondition: {after}, UID in object meta: {}", text(before));
+    Err(ApiError::conflict(r, name_of(old), &why))
+}
+
 /// Takes from the old object all that this part may not change.
 fn keep(r: &Resource, old: &Value, new: &mut Value, part: Part) {
     if matches!(part, Part::Status | Part::Finalize) {
         let field = if part == Part::Status { "status" } else { "spec" };
-        let (changed, given) = (new[field].take(), new["metadata"].take());
+        let (mut changed, given) = (new[field].take(), new["metadata"].take());
+        if part == Part::Finalize && changed["finalizers"].as_array().is_some_and(Vec::is_empty) {
+            drop_fields(&mut changed, &["finalizers"]);
+        }
         *new = old.clone();
         put(new, field, &changed);
         if part == Part::Status {
@@ -304,6 +323,15 @@ fn held(r: &Resource, object: &Value) -> bool {
     some(&object["metadata"]["finalizers"]) || (namespace && some(&object["spec"]["finalizers"]))
 }
 
+/// Namespaces without which a cluster is none.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Refuses the deletion of what must stay.
+pub(crate) fn may_delete(r: &Resource, name: &str) -> Result<(), ApiError> {
+    let immortal = r.kind == "Namespace" && r.group.is_empty() && IMMORTAL.contains(&name);
+    if immortal { Err(ApiError::forbidden(r, name, "this namespace may not be deleted")) } else { Ok(()) }
+}
+
 /// Whether the object is the one that the caller means.
 pub(crate) fn check_preconditions(
     r: &Resource,
@@ -335,18 +363,22 @@ pub(crate) fn mark_deleted(r: &Resource, old: &Value, options: &DeleteOptions) -
     if grace == 0 && !held(r, &marked) && !graceful {
         return None;
     }
+    let namespace = r.kind == "Namespace" && r.group.is_empty();
     let meta = &mut marked["metadata"];
     let first = meta["deletionTimestamp"].is_null();
-    let shorter = meta["deletionGracePeriodSeconds"].as_i64().is_none_or(|before| grace < before);
-    if first && let Some(generation) = meta["generation"].as_i64() {
-        meta["generation"] = json!(generation + 1);
-    }
+    let shorter = meta["deletionGracePeriodSeconds"].as_i64().is_some_and(|before| grace < before);
     if first || shorter {
         let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
         meta["deletionTimestamp"] = json!(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        meta["deletionGracePeriodSeconds"] = json!(grace);
+        // A namespace has finalizers of its own, and no grace.
+        if !namespace {
+            meta["deletionGracePeriodSeconds"] = json!(grace);
+        }
     }
-    if r.kind == "Namespace" && r.group.is_empty() {
+    if first && let Some(generation) = meta["generation"].as_i64() {
+        meta["generation"] = json!(generation + 1);
+    }
+    if namespace {
         marked["status"]["phase"] = json!("Terminating");
     }
     Some(marked)

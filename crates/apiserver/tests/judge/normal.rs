@@ -52,7 +52,11 @@ fn tidy(value: &mut Value, managed: bool) {
                 table(map);
             }
             if map.get("kind").is_some_and(|kind| kind == "APIResourceList") {
-                resources(map);
+                resources(map, "resources", "name");
+            }
+            if map.contains_key("responseKind") || map.contains_key("freshness") {
+                resources(map, "subresources", "subresource");
+                resources(map, "resources", "resource");
             }
             match map.get_mut("managedFields") {
                 Some(Value::Array(entries)) if managed => owners(entries),
@@ -129,16 +133,16 @@ fn table(map: &mut Map<String, Value>) {
 }
 
 /// Discovery has no order: resources go by their names, and verbs by the alphabet.
-fn resources(map: &mut Map<String, Value>) {
-    let Some(Value::Array(list)) = map.get_mut("resources").map(Value::take) else { return };
+fn resources(map: &mut Map<String, Value>, field: &str, name: &str) {
+    let Some(Value::Array(list)) = map.get_mut(field).map(Value::take) else { return };
     let mut named = Map::new();
     for mut resource in list {
         if let Some(verbs) = resource.get_mut("verbs").and_then(Value::as_array_mut) {
             verbs.sort_by_key(Value::to_string);
         }
-        named.insert(resource["name"].as_str().unwrap_or_default().to_owned(), resource);
+        named.insert(resource[name].as_str().unwrap_or_default().to_owned(), resource);
     }
-    map.insert("resources".into(), named.into());
+    map.insert(field.into(), named.into());
 }
 
 fn is_age(text: &str) -> bool {

@@ -60,7 +60,7 @@ impl Form {
                 json!({"version": version, "freshness": "Current",
                     "resources": resources_of(&name, &version, &resources)})
             };
-            let mut metadata = json!({"creationTimestamp": null});
+            let mut metadata = json!({});
             if !name.is_empty() {
                 metadata["name"] = json!(name);
             }
@@ -77,6 +77,8 @@ fn resources_of(group: &str, version: &str, plain: &[Value]) -> Vec<Value> {
     for entry in plain {
         let name = entry["name"].as_str().unwrap_or_default();
         let own = |field: &str, instead: &str| entry[field].as_str().unwrap_or(instead).to_owned();
+        // As Kubernetes has it, what is in the core group does not say its version.
+        let version = if group.is_empty() { "" } else { version };
         let kind =
             json!({"group": own("group", group), "version": own("version", version), "kind": entry["kind"]});
         match name.split_once('/') {
@@ -131,7 +133,7 @@ mod tests {
         ];
         let all = resources_of("", "v1", &plain);
         assert_eq!(all.len(), 1);
-        assert_eq!(all[0]["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
+        assert_eq!(all[0]["responseKind"], json!({"group": "", "version": "", "kind": "Pod"}));
         assert_eq!(all[0]["subresources"][0]["responseKind"]["group"], "policy");
     }
 }

@@ -1,6 +1,6 @@
 //! Which fields an object has, and which differ between two.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::set::{FieldSet, field_step};
 use super::shape::{Form, Shape};
@@ -74,8 +74,14 @@ pub(super) fn compare(old: &Value, new: &Value, shape: Shape<'_>, depth: usize) 
                 out.below(&field_step(name), one(Some(a), new.get(name), inner, depth + 1));
             }
             for (name, b) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
-                let mut added = one(None, Some(b), shape.field(name, depth), depth + 1);
-                added.changed.member |= shape.is_map_key(name);
+                let inner = shape.field(name, depth);
+                // What every object of the kind has is there already, though empty.
+                let nothing = Value::Object(Map::new());
+                let before = (shape.is_part(name) && b.is_object()).then_some(&nothing);
+                let mut added = one(before, Some(b), inner, depth + 1);
+                if shape.is_part(name) && !b.is_object() {
+                    added.changed.member &= added.changed.below.is_empty();
+                }
                 out.below(&field_step(name), added);
             }
             return out;
@@ -116,7 +122,9 @@ fn compare_items(old: Items<'_>, new: Items<'_>, item: Shape<'_>, depth: usize, 
 fn one(old: Option<&Value>, new: Option<&Value>, shape: Shape<'_>, depth: usize) -> Difference {
     match (old, new) {
         (Some(old), Some(new)) => compare(old, new, shape, depth),
-        (None, Some(new)) => Difference { changed: fields(new, shape, depth), removed: FieldSet::default() },
+        (None, Some(new)) => {
+            Difference { changed: everything(new, shape, depth), removed: FieldSet::default() }
+        }
         (Some(old), None) => {
             Difference { changed: FieldSet::default(), removed: everything(old, shape, depth) }
         }

@@ -77,15 +77,7 @@ pub(crate) fn apply(
     }
     let part = &config.manager.subresource;
     let mut object = live.clone().into_owned();
-    let malformed = |why: String| {
-        let name = config.object["metadata"]["name"].as_str().unwrap_or_default();
-        ApiError::bad_request(format!(
-            "failed to create typed patch object ({name}; {}, Kind={}): {why}",
-            r.api_version(),
-            r.kind
-        ))
-    };
-    merge::merge(&mut object, &config.object, shape, 0).map_err(malformed)?;
+    merge::merge(&mut object, &config.object, shape, 0).map_err(|why| malformed(r, &config.object, &why))?;
     let last = managed.fields(&config.manager).cloned();
     managed.set(&config.manager, owned_part(r, &config.object, part), now);
     if let Some(last) = last {
@@ -95,6 +87,25 @@ pub(crate) fn apply(
     migrate::refresh(&live, config, &mut object);
     managed.cap();
     Ok(Applied { object, managed })
+}
+
+/// Refuses a configuration with a list whose items cannot be told apart.
+pub(crate) fn check(r: &Resource, config: &Value) -> Result<(), ApiError> {
+    let mut merged = Value::Null;
+    merge::merge(&mut merged, config, Shape::of(r), 0).map_err(|why| malformed(r, config, &why))
+}
+
+/// The error about a configuration that has no meaning to server-side apply.
+pub(crate) fn malformed(r: &Resource, config: &Value, why: &str) -> ApiError {
+    let text = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
+    ApiError::unforeseen(format!(
+        "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {why}",
+        text("namespace"),
+        text("name"),
+        r.group,
+        r.version,
+        r.kind
+    ))
 }
 
 /// Applies a configuration by force and returns the object with its managers: what the server does with it

@@ -146,7 +146,7 @@ fn canonical(step: &str) -> Option<String> {
     }
 }
 
-fn shown(step: &str) -> String {
+pub(super) fn shown(step: &str) -> String {
     match step.split_at_checked(2) {
         Some(("f:", name)) => format!(".{name}"),
         Some(("v:", value)) => format!("[={value}]"),

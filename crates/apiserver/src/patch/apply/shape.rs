@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::lists::{self, Ownership, Place};
-use super::set::{key_step, value_step};
+use super::set::{key_step, shown, value_step};
 use crate::resource::Resource;
 
 /// Levels down to which fields have owners of their own; what is deeper is one value.
@@ -65,6 +65,11 @@ impl<'a> Shape<'a> {
         }
     }
 
+    /// Whether the field is a part of what is here that is always there, if only empty.
+    pub(super) fn is_part(self, name: &str) -> bool {
+        matches!(self, Self::Built(place) if place.is_part(name))
+    }
+
     /// Whether the field is a key of a map, which may come and go as a whole.
     pub(super) fn is_map_key(self, name: &str) -> bool {
         match self {
@@ -116,7 +121,7 @@ impl Form<'_> {
         for (index, item) in list.iter().enumerate() {
             let step = self.step(item).map_err(|why| format!("element {index}: {why}"))?;
             if !seen.insert(step.clone()) {
-                return Err(format!("duplicate entries for key {}", step.get(2..).unwrap_or_default()));
+                return Err(format!("duplicate entries for key {}", shown(&step)));
             }
             steps.push(step);
         }

@@ -29,12 +29,14 @@ pub(crate) fn track(
     if managed.0.is_empty() && !old.is_null() {
         return Value::Null;
     }
-    let (old, new) = (without_managers(old), without_managers(new));
+    let none = serde_json::json!({});
+    let (old, new) = (without_managers(if old.is_null() { &none } else { old }), without_managers(new));
     let mut difference = extract::compare(&old, &new, Shape::of(r), 0);
     disown(r, &mut difference.changed, &manager.subresource);
     let mut own = managed.fields(manager).cloned().unwrap_or_default();
     for entry in &mut managed.0 {
         entry.fields.subtract(&difference.removed);
+        entry.fields.subtract(&difference.changed);
     }
     own.subtract(&difference.removed);
     own.add(&difference.changed);

@@ -1,7 +1,9 @@
 //! Each kind's own rules: what it gets by default, and what makes it bad.
 
 mod config;
+mod counts;
 mod endpoints;
+mod event;
 mod ingress;
 mod network_policy;
 mod node;
@@ -146,6 +148,7 @@ pub(super) fn check(r: &Resource, old: Option<&Value>, object: &Value, part: Par
         ("", "Service") => service::check(object, old, errors),
         ("", "Node") => node::check(object, old, errors),
         ("", "Endpoints") => endpoints::check(object, old, errors),
+        ("", "Event") => event::check(object, old, errors),
         ("", "ConfigMap") => config::check_map(object, old, errors),
         ("", "Secret") => config::check_secret(object, old, errors),
         ("", "ReplicationController") => workload::check_replication_controller(object, errors),
@@ -178,7 +181,7 @@ pub(super) fn check_status(r: &Resource, old: &Value, object: &Value, errors: &m
         ("", "Service") => service::check_status(object, errors),
         ("", "Node") => node::check_status(object, errors),
         ("networking.k8s.io", "Ingress") => ingress::check_status(object, errors),
-        _ => {}
+        _ => counts::check(r, object, errors),
     }
 }
 
