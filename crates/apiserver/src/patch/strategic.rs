@@ -252,7 +252,7 @@ mod tests {
     fn plain_values_leave_a_set() {
         let old = json!({"metadata": {"finalizers": ["a", "b"]}});
         let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}});
-        assert_eq!(merged(old, patch), json!({"metadata": {"finalizers": ["b", "c"]}}));
+        assert_eq!(merged(old, patch), json!({"metadata": {"finalizers": ["c", "b"]}}));
     }
 
     #[test]
