@@ -79,6 +79,9 @@ pub(crate) struct ServeArgs {
     pub(crate) token_auth_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) etcd: EtcdArgs,
+    /// Have etcd forget what is older than this, so often; 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, help_heading = "etcd")]
+    pub(crate) etcd_compaction_interval: u64,
     /// Show this certificate chain instead of one of the server's own authority
     #[arg(help_heading = "Security", long, value_name = "FILE", requires = "tls_private_key_file")]
     pub(crate) tls_cert_file: Option<PathBuf>,

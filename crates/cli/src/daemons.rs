@@ -2,11 +2,12 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 use weft_agent::AgentConfig;
-use weft_apiserver::{AuditConfig, Identity, Limits, ServerConfig};
+use weft_apiserver::{AuditConfig, EtcdConfig, Identity, Limits, ServerConfig};
 
 use crate::apiserver_args::{ApiserverArgs, ApiserverCommand, KubeconfigArgs, ServeArgs};
 use crate::args::AgentArgs;
@@ -61,8 +62,10 @@ fn serve(options: ServeArgs) -> anyhow::Result<u8> {
         mutating_requests: options.max_mutating_requests_inflight,
         ..Limits::default()
     };
+    let compaction_interval = Duration::from_secs(options.etcd_compaction_interval);
+    let etcd = options.etcd.config().map(|etcd| EtcdConfig { compaction_interval, ..etcd });
     let config = ServerConfig {
-        etcd: options.etcd.config(),
+        etcd,
         data_dir,
         listen: options.listen,
         tls_sans: options.tls_san,

@@ -44,11 +44,11 @@ impl EtcdAccess {
     /// An etcd at these URLs.
     pub(crate) fn at(&self, servers: Vec<String>) -> EtcdConfig {
         EtcdConfig {
-            servers,
             prefix: self.etcd_prefix.clone(),
             ca_file: self.etcd_cafile.clone(),
             cert_file: self.etcd_certfile.clone(),
             key_file: self.etcd_keyfile.clone(),
+            ..EtcdConfig::new(servers)
         }
     }
 }

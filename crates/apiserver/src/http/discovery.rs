@@ -63,7 +63,7 @@ pub(super) fn answer(call: &Call, path: &Path) -> Result<Reply, ApiError> {
         }
         Path::OpenApiV2 => return Ok(openapi::v2(call, &kinds)),
         Path::OpenApiV3(which) => return openapi::v3(call, &kinds, which.as_ref()),
-        Path::Health => return Ok(reply::text("ok")),
+        Path::Health | Path::Ready => return Ok(reply::text("ok")),
         Path::Version => version(),
         Path::Object(_) | Path::Backup => return Err(ApiError::no_such_path()),
     };

@@ -146,7 +146,7 @@ async fn route(
     seen: &mut Option<Seen>,
 ) -> Result<Reply, ApiError> {
     let path = path::parse(parts.uri.path());
-    let open = matches!(path, Ok(Path::Health | Path::Version));
+    let open = matches!(path, Ok(Path::Health | Path::Ready | Path::Version));
     let user = app.auth.authenticate(client.certificate.as_ref(), &parts.headers, open)?;
     let acting = app.auth.acting(user.clone(), &parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
@@ -185,6 +185,11 @@ async fn handle(
         }
         other => {
             return match parts.method {
+                Method::GET | Method::HEAD if other == Path::Ready => {
+                    // One that cannot reach the objects is not to be asked for them.
+                    call.registry.current().await?;
+                    Ok(reply::text("ok"))
+                }
                 Method::GET if other == Path::Backup => backup::answer(&call).await,
                 Method::GET | Method::HEAD => discovery::answer(&call, &other),
                 _ => Err(not_allowed()),

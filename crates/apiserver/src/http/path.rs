@@ -5,7 +5,10 @@ use crate::error::ApiError;
 /// What a path means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Path {
+    /// `/healthz` and `/livez`
     Health,
+    /// `/readyz`
+    Ready,
     Version,
     /// `/`
     Root,
@@ -54,7 +57,8 @@ pub(super) fn parse(path: &str) -> Result<Path, ApiError> {
     let both = |g: &str, v: &str| (g.to_owned(), v.to_owned());
     Ok(match parts.as_slice() {
         [] => Path::Root,
-        ["healthz" | "readyz" | "livez", ..] => Path::Health,
+        ["healthz" | "livez", ..] => Path::Health,
+        ["readyz", ..] => Path::Ready,
         ["version"] => Path::Version,
         ["weft", "backup"] => Path::Backup,
         ["openapi", "v2"] => Path::OpenApiV2,

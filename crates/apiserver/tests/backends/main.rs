@@ -5,6 +5,8 @@ mod alike;
 mod etcd;
 mod leader;
 mod mirror;
+mod operators;
+mod pki;
 mod shared;
 mod transfer;
 

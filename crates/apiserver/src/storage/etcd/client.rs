@@ -1,6 +1,8 @@
 //! Calls to etcd: to the server that answered last, and to the next one when it does not answer.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,8 +10,9 @@ use futures_util::{Stream, StreamExt, stream};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::Grpc;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status};
+use tonic::{Code, ConnectError, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::messages::{
@@ -18,12 +21,17 @@ use super::messages::{
 };
 use crate::storage::error::StorageError;
 
-/// For a connection, and for an answer to one call.
+/// For an answer to one call.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// For a connection; shorter, so that a call that was never sent is known as such.
+const CONNECT: Duration = Duration::from_secs(2);
 /// A silent connection is asked for a sign of life so often.
 const PING: Duration = Duration::from_secs(5);
 /// Bytes of one answer: a page of objects, or a part of a watch's.
 const LARGEST: usize = 256 * 1024 * 1024;
+
+/// What older changes etcd may forget: kube-apiserver's interval.
+const COMPACTION: Duration = Duration::from_secs(300);
 
 /// Which etcd, and how to be let in.
 #[derive(Debug, Clone)]
@@ -38,12 +46,16 @@ pub struct EtcdConfig {
     pub cert_file: Option<PathBuf>,
     /// The key of the client's certificate.
     pub key_file: Option<PathBuf>,
+    /// So often etcd is told to forget what is older than this; zero is never.
+    pub compaction_interval: Duration,
 }
 
 impl EtcdConfig {
-    /// These servers, without TLS files, and the prefix `/weft`.
+    /// These servers, without TLS files, the prefix `/weft`, and a compaction every five minutes.
     pub fn new(servers: Vec<String>) -> Self {
-        Self { servers, prefix: "/weft".into(), ca_file: None, cert_file: None, key_file: None }
+        let prefix = "/weft".into();
+        let compaction_interval = COMPACTION;
+        Self { servers, prefix, ca_file: None, cert_file: None, key_file: None, compaction_interval }
     }
 }
 
@@ -61,9 +73,12 @@ impl Client {
         let failed = |cause: String| StorageError::Store { path: names.clone(), op: "be reached", cause };
         let tls = tls(config).map_err(failed)?;
         let channel = |url: &String| {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(format!("{url} is no URL such as https://10.0.0.1:2379"));
+            }
             let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| format!("{url}: {e}"))?;
             let endpoint = endpoint
-                .connect_timeout(PATIENCE)
+                .connect_timeout(CONNECT)
                 .http2_keep_alive_interval(PING)
                 .keep_alive_timeout(PATIENCE)
                 .keep_alive_while_idle(true)
@@ -88,24 +103,34 @@ impl Client {
         &self.names
     }
 
-    fn grpc(&self, turn: usize) -> Grpc<Channel> {
-        let index = (self.first.load(Ordering::Relaxed) + turn) % self.servers.len();
+    /// The servers in the order in which they are asked.
+    fn order(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, count) = (self.first.load(Ordering::Relaxed), self.servers.len());
+        (0..count).map(move |turn| (first + turn) % count)
+    }
+
+    /// A server is asked first from now on.
+    fn prefer(&self, index: usize) {
+        self.first.store(index % self.servers.len(), Ordering::Relaxed);
+    }
+
+    fn grpc(&self, index: usize) -> Grpc<Channel> {
         Grpc::new(self.servers[index].clone()).max_decoding_message_size(LARGEST)
     }
 
-    async fn call<Q, A>(&self, turn: usize, path: &'static str, request: Q) -> Result<A, Status>
+    async fn call<Q, A>(&self, index: usize, path: &'static str, request: Q) -> Result<A, Status>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let mut grpc = self.grpc(turn);
+        let mut grpc = self.grpc(index);
         let answer = async {
-            grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
+            grpc.ready().await.map_err(|e| Status::from_error(e.into()))?;
             let codec = ProstCodec::<Q, A>::default();
             grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await
         };
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
+            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| explained(&status)),
             Err(_) => Err(Status::unavailable(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
@@ -113,13 +138,11 @@ impl Client {
     /// Keys and values, from any server that answers.
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
         let mut last = Status::unavailable("no server");
-        for turn in 0..self.servers.len() {
-            match self.call(turn, "/etcdserverpb.KV/Range", request.clone()).await {
+        for index in self.order() {
+            match self.call(index, "/etcdserverpb.KV/Range", request.clone()).await {
                 Err(status) if status.code() == Code::Unavailable => last = status,
                 other => {
-                    if turn > 0 {
-                        self.first.fetch_add(turn, Ordering::Relaxed);
-                    }
+                    self.prefer(index);
                     return other;
                 }
             }
@@ -129,35 +152,79 @@ impl Client {
 
     /// A transaction. When there is no answer, it is done or not: it is not sent twice.
     pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
-        self.call(0, "/etcdserverpb.KV/Txn", request).await
+        let mut last = Status::unavailable("no server");
+        for index in self.order() {
+            match self.call(index, "/etcdserverpb.KV/Txn", request.clone()).await {
+                Err(status) if was_never_sent(&status) => last = status,
+                other => {
+                    let away = other.as_ref().is_err_and(|status| status.code() == Code::Unavailable);
+                    self.prefer(if away { index + 1 } else { index });
+                    return other;
+                }
+            }
+        }
+        Err(last)
     }
 
     /// Forgets what was before a revision.
     pub(super) async fn compact(&self, revision: i64) -> Result<(), Status> {
         let request = CompactionRequest { revision };
-        self.call::<_, CompactionResponse>(0, "/etcdserverpb.KV/Compact", request).await.map(drop)
+        let first = self.first.load(Ordering::Relaxed);
+        self.call::<_, CompactionResponse>(first, "/etcdserverpb.KV/Compact", request).await.map(drop)
     }
 
-    /// A stream of changes.
+    /// A stream of changes, from the server that answered last. It ends when that server is cut off from
+    /// the others.
     pub(super) async fn watch(
         &self,
         create: WatchCreate,
     ) -> Result<impl Stream<Item = Result<WatchResponse, Status>> + Send + use<>, Status> {
-        let mut grpc = self.grpc(0);
+        let mut grpc = self.grpc(self.first.load(Ordering::Relaxed));
         let request = WatchRequest { create: Some(create) };
         // The request's stream stays open: its end would end the watch.
         let requests = stream::once(async { request }).chain(stream::pending());
+        let mut requests = Request::new(requests);
+        requests.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
         let answer = async {
-            grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
+            grpc.ready().await.map_err(|e| Status::from_error(e.into()))?;
             let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
             let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
-            grpc.streaming(Request::new(requests), path, codec).await
+            grpc.streaming(requests, path, codec).await
         };
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
+            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| explained(&status)),
             Err(_) => Err(Status::unavailable("no answer to a watch")),
         }
     }
+}
+
+/// Marks a request that no server can have done.
+#[derive(Debug, thiserror::Error)]
+#[error("the request was never sent")]
+struct NeverSent;
+
+/// Whether a request was not sent, because there was no connection.
+pub(super) fn was_never_sent(status: &Status) -> bool {
+    status.source().is_some_and(|source| source.is::<NeverSent>())
+}
+
+/// The same failure, with what caused it in its message.
+fn explained(status: &Status) -> Status {
+    let (mut text, mut never_sent) = (status.message().to_owned(), false);
+    let mut source = status.source();
+    while let Some(cause) = source {
+        never_sent |= cause.is::<ConnectError>();
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    let mut explained = Status::new(status.code(), text);
+    if never_sent {
+        explained.set_source(Arc::new(NeverSent));
+    }
+    explained
 }
 
 fn tls(config: &EtcdConfig) -> Result<Option<ClientTlsConfig>, String> {
@@ -166,10 +233,8 @@ fn tls(config: &EtcdConfig) -> Result<Option<ClientTlsConfig>, String> {
     }
     let read =
         |path: &Path| std::fs::read(path).map_err(|e| format!("{} cannot be read: {e}", path.display()));
-    let mut tls = ClientTlsConfig::new();
-    if let Some(ca) = &config.ca_file {
-        tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
-    }
+    let ca = config.ca_file.as_ref().ok_or("https needs --etcd-cafile, to know the servers by")?;
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
     match (&config.cert_file, &config.key_file) {
         (Some(cert), Some(key)) => tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?)),
         (None, None) => {}

@@ -39,8 +39,6 @@ use reader::Reader;
 const START: Duration = Duration::from_secs(30);
 /// How long a request waits until this server has seen a revision that etcd has.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What is older than this may be forgotten by etcd.
-const KEEP: Duration = Duration::from_secs(300);
 
 /// A server's part of the shared store.
 pub(crate) struct Etcd {
@@ -76,7 +74,9 @@ impl Etcd {
         tasks.spawn(feed.run());
         let (reader, answering) = reader::start(client.clone(), keys.tip());
         tasks.spawn(answering);
-        tasks.spawn(compact(client.clone(), seen.clone()));
+        if !config.compaction_interval.is_zero() {
+            tasks.spawn(compact(client.clone(), seen.clone(), config.compaction_interval));
+        }
         let etcd = Self {
             shared: shared.clone(),
             client,
@@ -140,10 +140,10 @@ async fn start(client: &Client, keys: &Keys) -> Result<load::Snapshot, StorageEr
 
 /// Lets etcd forget what every server and every client has had time to see. Each server does: that another
 /// one did it before is no failure.
-async fn compact(client: Arc<Client>, seen: Position) {
+async fn compact(client: Arc<Client>, seen: Position, interval: Duration) {
     let mut before = seen.revision();
     loop {
-        tokio::time::sleep(KEEP).await;
+        tokio::time::sleep(interval).await;
         let revision = i64::try_from(std::mem::replace(&mut before, seen.revision())).unwrap_or(0);
         if let Err(status) = client.compact(revision).await {
             tracing::debug!(revision, why = status.message(), "etcd was not compacted");

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::client::was_never_sent;
 use super::keys::{end_of, revision};
 use super::messages::{Compare, DeleteRequest, EQUAL, LESS, MOD, Op, Operation, PutRequest, TxnRequest};
 use super::{Etcd, PATIENCE};
@@ -157,6 +158,11 @@ impl Etcd {
             Code::InvalidArgument if status.message().contains("too large") => {
                 let message = format!("Request entity too large: {}", status.message());
                 ApiError::new(413, "RequestEntityTooLarge", message)
+            }
+            _ if was_never_sent(status) => {
+                let (names, why) = (self.client.names(), status.message());
+                let message = format!("nothing was written: etcd at {names} does not answer: {why}");
+                ApiError::new(503, "ServiceUnavailable", message)
             }
             _ => {
                 let message = format!(
