@@ -81,6 +81,11 @@ impl Registry {
         self.store.current().await
     }
 
+    /// The resourceVersion up to which this server has seen everything.
+    pub(crate) fn seen(&self) -> u64 {
+        self.store.shared.read().rv
+    }
+
     /// All objects at one resourceVersion.
     pub(crate) async fn backup(&self) -> Result<Backup, ApiError> {
         self.current().await?;

@@ -1,6 +1,7 @@
 //! What every cluster has: the default ServiceAccount and the CA's certificate in each namespace, and
 //! the Service `kubernetes` that leads to the API server.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -8,21 +9,24 @@ use serde_json::{Value, json};
 use super::ControllersConfig;
 use super::action::Action;
 use super::endpoints::SLICES;
-use super::object;
 use super::world::{Key, World};
+use super::{object, servers};
 use crate::registry::Part;
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 const KUBERNETES: &str = "kubernetes";
+/// The namespace that the Service is in.
+const DEFAULT: &str = "default";
 
-/// Whether a namespace must be looked at again when this object changes.
-pub(super) fn concerns(key: &Key) -> bool {
-    match &*key.kind {
+/// Which namespace must be looked at again when this object changes.
+pub(super) fn concerns(key: &Key) -> Option<&str> {
+    let own = match &*key.kind {
         "serviceaccounts" => key.name == "default",
         "configmaps" => key.name == ROOT_CA,
-        "services" | "endpoints" | SLICES => key.namespace == "default" && key.name == KUBERNETES,
-        _ => false,
-    }
+        "services" | "endpoints" | SLICES => key.namespace == DEFAULT && key.name == KUBERNETES,
+        _ => return servers::is_one(key).then_some(DEFAULT),
+    };
+    own.then_some(&key.namespace)
 }
 
 /// What a namespace lacks of what it should have from the start.
@@ -38,7 +42,7 @@ pub(super) fn plan(world: &World, key: &Key, namespace: &Value, config: &Control
         let meta = json!({"name": ROOT_CA, "annotations": {"kubernetes.io/description": note}});
         actions.extend(wants.object("configmaps", json!({"metadata": meta, "data": {"ca.crt": ca}})));
     }
-    if key.name == "default" && !config.advertised.is_empty() {
+    if key.name == DEFAULT {
         actions.extend(kubernetes(&wants, config));
     }
     actions
@@ -70,12 +74,18 @@ impl Wants<'_> {
     }
 }
 
-/// The Service `kubernetes`, and its endpoints: where this API server is reached.
+/// The Service `kubernetes`, and its endpoints: where this API server and the others over the same store
+/// are reached. A Service has one port, so those that listen on another are left out.
 fn kubernetes(wants: &Wants<'_>, config: &ControllersConfig) -> Vec<Action> {
     let Some(first) = config.api_service_ip else { return Vec::new() };
-    let fits = |address: &&SocketAddr| address.is_ipv4() == first.is_ipv4();
-    let addresses: Vec<&SocketAddr> = config.advertised.iter().filter(fits).collect();
-    let port = addresses.first().map_or(6443, |address| address.port());
+    let others = servers::addresses(wants.world);
+    let mut all = config.advertised.iter().copied().chain(others).peekable();
+    if all.peek().is_none() {
+        return Vec::new();
+    }
+    let fitting: Vec<SocketAddr> = all.filter(|address| address.is_ipv4() == first.is_ipv4()).collect();
+    let port = fitting.first().map_or(6443, SocketAddr::port);
+    let addresses: BTreeSet<SocketAddr> = fitting.into_iter().filter(|a| a.port() == port).collect();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let mut actions = Vec::new();
     let service = Key::new("services", wants.namespace, KUBERNETES);
@@ -152,5 +162,35 @@ mod tests {
         assert_eq!(get("services")["spec"]["clusterIP"], "10.96.0.1");
         assert_eq!(get("endpoints")["subsets"][0]["addresses"], json!([{"ip": "192.0.2.1"}]));
         assert_eq!(get(SLICES)["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    }
+
+    #[test]
+    fn servers_over_the_same_store_are_its_endpoints_too() {
+        let mut sim = Sim::default();
+        let lease = |name: &str, addresses: &str| {
+            let meta = json!({"namespace": servers::NAMESPACE, "name": format!("{}{name}", servers::PREFIX),
+                "annotations": {servers::ADDRESSES: addresses}});
+            json!({"metadata": meta, "spec": {"holderIdentity": name}})
+        };
+        let leases = "leases.coordination.k8s.io";
+        sim.put("namespaces", json!({"metadata": {"name": "default"}}));
+        settle(&mut sim);
+        sim.put(leases, lease("a", "192.0.2.1:6443"));
+        assert_eq!(settle(&mut sim), 0, "it is this one");
+        sim.put(leases, lease("b", "192.0.2.9:6443,[2001:db8::9]:6443"));
+        sim.put(leases, lease("c", "192.0.2.3:6443"));
+        sim.put(leases, lease("d", "192.0.2.4:7443,nonsense,"));
+        assert_eq!(settle(&mut sim), 2);
+        let get =
+            |sim: &Sim, kind: &str| sim.world.get(&Key::new(kind, DEFAULT, KUBERNETES)).unwrap().clone();
+        let three = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.3"}, {"ip": "192.0.2.9"}]);
+        assert_eq!(get(&sim, "endpoints")["subsets"][0]["addresses"], three);
+        assert_eq!(get(&sim, SLICES)["endpoints"].as_array().unwrap().len(), 3);
+        let key = Key::new(leases, servers::NAMESPACE, &format!("{}b", servers::PREFIX));
+        let gone = sim.world.get(&key).unwrap().clone();
+        sim.world.remove(&crate::kinds::LEASES, &gone);
+        assert_eq!(settle(&mut sim), 2);
+        let two = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.3"}]);
+        assert_eq!(get(&sim, "endpoints")["subsets"][0]["addresses"], two);
     }
 }

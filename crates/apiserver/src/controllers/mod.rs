@@ -24,6 +24,7 @@ mod quantity;
 mod runner;
 mod scheduler;
 mod selection;
+pub(crate) mod servers;
 mod workloads;
 mod world;
 
@@ -48,7 +49,8 @@ pub struct ControllersConfig {
     pub node_cidr_mask_v6: u8,
     /// The certificate in PEM by which pods know the API server; every namespace has it in a ConfigMap.
     pub root_ca: Option<String>,
-    /// Where pods reach the API server: the endpoints of the Service `kubernetes`. There is none when empty.
+    /// Where pods reach this API server: with those that others tell of, the endpoints of the Service
+    /// `kubernetes`. There is none when there are none.
     pub advertised: Vec<SocketAddr>,
     /// The address of the Service `kubernetes`.
     pub api_service_ip: Option<IpAddr>,

@@ -14,7 +14,7 @@ use super::{basics, disruption, endpoints, nodes};
 use crate::label_selector;
 use crate::resource::Resource;
 
-const LEASES: &str = "leases.coordination.k8s.io";
+pub(super) const LEASES: &str = "leases.coordination.k8s.io";
 
 /// The objects of the watched kinds, and what to look at again.
 #[derive(Default)]
@@ -286,8 +286,8 @@ impl World {
         if self.objects.get(&namespace).is_some_and(|namespace| object::terminating(namespace)) {
             self.dirty.insert(namespace);
         }
-        if basics::concerns(key) {
-            self.dirty.insert(Key::new("namespaces", "", &key.namespace));
+        if let Some(namespace) = basics::concerns(key) {
+            self.dirty.insert(Key::new("namespaces", "", namespace));
         }
         match &*key.kind {
             "nodes" => self.touch_node(&key.name, old, new),

@@ -130,10 +130,11 @@ async fn page(
     let at = match (&asked.from, &asked.at) {
         (Some(from), _) => from.rv,
         (None, At::Exact(at)) => Some(*at),
-        (None, At::Newest(_)) => None,
+        (None, At::Newest | At::NotOlder(_)) => None,
     };
     match asked.at {
-        At::Newest(least) => call.registry.reach(least).await?,
+        At::Newest => drop(call.registry.current().await?),
+        At::NotOlder(least) => call.registry.reach(least).await?,
         At::Exact(at) => {
             let current = call.registry.current().await?;
             if at > current {

@@ -11,8 +11,10 @@ const NOT_OLDER: &str = "NotOlderThan";
 /// Which state a list shows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum At {
-    /// The newest, and at least this resourceVersion.
-    Newest(u64),
+    /// The newest.
+    Newest,
+    /// Any that is at least of this resourceVersion.
+    NotOlder(u64),
     /// As it was at this resourceVersion.
     Exact(u64),
 }
@@ -51,7 +53,12 @@ impl ListOptions {
         let limit = limit(query)?;
         // Without a word on it, pages are of the version that is named, and whole lists not older than that.
         let exact = wish == Some(EXACT) || (wish.is_none() && limit > 0 && version > 0);
-        Ok(Self { at: if exact { At::Exact(version) } else { At::Newest(version) }, from, limit })
+        let at = match exact {
+            true => At::Exact(version),
+            false if rv.is_empty() => At::Newest,
+            false => At::NotOlder(version),
+        };
+        Ok(Self { at, from, limit })
     }
 }
 
@@ -157,11 +164,11 @@ mod tests {
 
     #[test]
     fn lists_say_which_state_they_want() {
-        assert_eq!(list(""), Ok(At::Newest(0)));
-        assert_eq!(list("resourceVersion=5"), Ok(At::Newest(5)));
+        assert_eq!(list(""), Ok(At::Newest));
+        assert_eq!(list("resourceVersion=5"), Ok(At::NotOlder(5)));
         assert_eq!(list("resourceVersion=5&limit=2"), Ok(At::Exact(5)));
-        assert_eq!(list("resourceVersion=0&limit=-1"), Ok(At::Newest(0)));
-        assert_eq!(list("resourceVersion=5&limit=2&resourceVersionMatch=NotOlderThan"), Ok(At::Newest(5)));
+        assert_eq!(list("resourceVersion=0&limit=-1"), Ok(At::NotOlder(0)));
+        assert_eq!(list("resourceVersion=5&limit=2&resourceVersionMatch=NotOlderThan"), Ok(At::NotOlder(5)));
         assert_eq!(list("resourceVersion=5&resourceVersionMatch=Exact"), Ok(At::Exact(5)));
         for (query, why) in [
             ("resourceVersionMatch=Exact", "is forbidden unless resourceVersion is provided"),

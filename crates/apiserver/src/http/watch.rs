@@ -91,7 +91,11 @@ async fn begin(
     render: &Render,
     start: Start,
 ) -> Result<Begun, ApiError> {
-    let current = call.registry.current().await?;
+    let current = match start {
+        // Who goes on from what this server has is not kept waiting while the store is away.
+        Start::After(from) if from <= call.registry.seen() => from,
+        _ => call.registry.current().await?,
+    };
     let (first, from, marked) = match start {
         Start::After(from) => (Vec::new(), from, false),
         Start::Now => (Vec::new(), current, false),

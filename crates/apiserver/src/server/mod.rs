@@ -4,6 +4,7 @@ mod authority;
 mod credentials;
 mod identity;
 mod listen;
+mod presence;
 mod tls;
 mod unread;
 
@@ -24,6 +25,7 @@ use crate::registry::{Registry, RegistryConfig};
 use crate::storage::{EtcdConfig, StorageError};
 pub use credentials::write_private;
 pub use identity::{Identity, kubeconfig};
+use presence::Presence;
 use tls::Tls;
 
 /// Time that open requests have to end after SIGTERM.
@@ -178,9 +180,15 @@ impl Server {
     pub async fn serve(self, end: impl Future<Output = ()>) -> Result<(), ServerError> {
         let (ending, watched) = watch::channel(false);
         let config = self.controllers_config();
+        // With a store of its own, a server knows that there is no other.
+        let alone = self.config.etcd.is_none() || config.advertised.is_empty();
+        let presence = (!alone).then(|| Presence::new(self.registry.clone(), &config.advertised));
         let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
         let mut followers = tokio::task::JoinSet::new();
         self.auth.follow(&mut followers);
+        if let Some(presence) = presence.clone() {
+            followers.spawn(presence.run());
+        }
         followers.spawn(refresh(self.tls.clone(), self.auth.clone()));
         let app = Arc::new(App {
             objects: self.registry,
@@ -203,7 +211,11 @@ impl Server {
             let stopped = tokio::time::timeout(GRACE, controllers.stop()).await;
             stopped.unwrap_or_else(|_| tracing::warn!("the controllers' Lease is not released"));
         }
-        drop(followers);
+        followers.shutdown().await;
+        if let Some(presence) = presence {
+            let told = tokio::time::timeout(GRACE, presence.end()).await;
+            told.unwrap_or_else(|_| tracing::warn!("the others are not told that this server ends"));
+        }
         ending.send_replace(true);
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all).await.is_err() {

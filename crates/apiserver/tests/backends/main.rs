@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod alike;
+#[path = "../common/mod.rs"]
+mod common;
 mod etcd;
 mod leader;
 mod mirror;
 mod operators;
 mod pki;
+mod served;
 mod shared;
 mod transfer;
 
