@@ -36,8 +36,9 @@ impl Certificate {
     }
 }
 
-/// When a certificate ends.
-pub(crate) fn end_of(der: &[u8]) -> Option<Timestamp> {
+/// When a certificate begins and ends.
+pub(crate) fn validity_of(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    let (validity, at) = (certificate.validity(), |seconds| Timestamp::from_second(seconds).ok());
+    Some((at(validity.not_before.timestamp())?, at(validity.not_after.timestamp())?))
 }

@@ -29,7 +29,7 @@ use crate::resource::Resource;
 pub(crate) use attributes::{Attributes, Place, Wanted};
 pub use audit::AuditConfig;
 pub(crate) use audit::{Audit, Line};
-pub(crate) use certificate::{Certificate, end_of};
+pub(crate) use certificate::{Certificate, validity_of};
 pub(crate) use guard::Guard;
 use rbac::{Rbac, Rule};
 use service_accounts::Keys;

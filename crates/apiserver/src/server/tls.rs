@@ -1,6 +1,7 @@
 //! What the server shows and whom it trusts, read again when its files change.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::authority::{Authority, SERVER_DAYS};
 use super::{ServerConfig, ServerError};
-use crate::auth::end_of;
+use crate::auth::validity_of;
 
 /// How often the files are looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ struct Sources {
 struct Current {
     acceptor: TlsAcceptor,
     files: Vec<State>,
-    renew_at: Option<Timestamp>,
+    good: Option<Range<Timestamp>>,
 }
 
 /// What tells that a file changed: its time, its size, its inode.
@@ -78,7 +79,8 @@ impl Tls {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             let changed = current.files != files;
             current.files = files;
-            changed || current.renew_at.is_some_and(|at| at <= Timestamp::now())
+            // A clock that jumps leaves the time for which it was made at either end.
+            changed || current.good.as_ref().is_some_and(|good| !good.contains(&Timestamp::now()))
         };
         if !due {
             return;
@@ -97,7 +99,7 @@ impl Sources {
     fn load(&self) -> Result<Current, ServerError> {
         let files = self.files();
         let failed = |cause: String| ServerError::Certificate { path: self.dir.clone(), cause };
-        let (chain, key, renew_at) = self.shown()?;
+        let (chain, key, good) = self.shown()?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| failed(e.to_string()))?
@@ -105,7 +107,7 @@ impl Sources {
             .with_single_cert(chain, key)
             .map_err(|e| failed(e.to_string()))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Current { acceptor: TlsAcceptor::from(Arc::new(config)), files, renew_at })
+        Ok(Current { acceptor: TlsAcceptor::from(Arc::new(config)), files, good })
     }
 
     /// What the given files are like now.
@@ -114,14 +116,15 @@ impl Sources {
         pair.into_iter().flatten().chain(&self.client_ca).map(|path| state(path)).collect()
     }
 
-    /// The certificate to show, its key, and when to make it anew.
+    /// The certificate to show, its key, and the time in which it need not be made anew.
     fn shown(&self) -> Result<Shown, ServerError> {
         let Some((chain, key)) = &self.given else {
             let failed =
                 |e: rcgen::Error| ServerError::Certificate { path: self.dir.clone(), cause: e.to_string() };
             let signed = self.authority.server(&self.addresses, &self.sans).map_err(failed)?;
-            let renew_at = end_of(&signed.certificate).and_then(|end| end.checked_sub(LEFT).ok());
-            return Ok((vec![signed.certificate.clone()], signed.private_key(), renew_at));
+            let validity = validity_of(&signed.certificate);
+            let good = validity.and_then(|(start, end)| Some(start..end.checked_sub(LEFT).ok()?));
+            return Ok((vec![signed.certificate.clone()], signed.private_key(), good));
         };
         let private = PrivateKeyDer::from_pem_file(key)
             .map_err(|e| ServerError::Certificate { path: key.clone(), cause: e.to_string() })?;
@@ -146,7 +149,7 @@ impl Sources {
     }
 }
 
-type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Option<Timestamp>);
+type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Option<Range<Timestamp>>);
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -162,4 +165,27 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServerError
 fn state(path: &Path) -> State {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.mtime(), metadata.mtime_nsec(), metadata.size(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_good_for_the_time_around_its_making() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            dir: dir.path().to_owned(),
+            addresses: Vec::new(),
+            sans: Vec::new(),
+            given: None,
+            client_ca: None,
+            authority: Authority::open(dir.path()).unwrap(),
+        };
+        let good = sources.shown().unwrap().2.unwrap();
+        let in_days = |days: i64| Timestamp::now() + SignedDuration::from_hours(24 * days);
+        assert!(good.contains(&in_days(0)) && good.contains(&in_days(200)));
+        assert!(!good.contains(&in_days(300)), "it is made anew before it ends");
+        assert!(!good.contains(&in_days(-3)), "the clock went back");
+    }
 }
