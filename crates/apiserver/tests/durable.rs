@@ -183,6 +183,25 @@ fn a_file_that_cannot_be_used_is_told_in_one_line() {
     for length in [1, 100, 4096, whole.len() / 2, whole.len() - 1] {
         damaged(&whole[..length]);
     }
+    // The database's own version, in both of its headers.
+    for version in [1, 9] {
+        let mut other = whole.clone();
+        (other[64], other[192]) = (version, version);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("objects.redb"), other).unwrap();
+        let text = refused(dir.path());
+        assert!(text.contains("version"), "{text}");
+    }
+    // Ours.
+    {
+        let table: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
+        let db = redb::Database::open(dir.path().join("objects.redb")).unwrap();
+        let txn = db.begin_write().unwrap();
+        txn.open_table(table).unwrap().insert("format", 9).unwrap();
+        txn.commit().unwrap();
+    }
+    let text = refused(dir.path());
+    assert!(text.contains("its layout has version 9 and this program knows 2"), "{text}");
     damaged("this is another file, of a hundred bytes and more. ".repeat(100).as_bytes());
 }
 

@@ -74,12 +74,55 @@ fn bad_requests_get_a_status_and_the_server_lives() {
     block_on(async {
         let nested = [vec![b'['; 10_000], vec![b']'; 10_000]].concat();
         let json = "application/json";
-        let huge = vec![b'x'; 4 * 1024 * 1024];
+        let huge = vec![b'x'; 100 * 1024 * 1024];
+        let deep =
+            |end: &str| format!("{}{end}{}", r#"{"data":"#.repeat(10_000), "}".repeat(10_000)).into_bytes();
+        let (deep, deep_copy) = (
+            deep("1"),
+            br#"[{"op": "add", "path": "/data", "value": {"a": "1"}},
+            {"op": "copy", "from": "", "path": "/data/b"}]"#,
+        );
+        let maps = json!({"metadata": {"name": "there"}, "data": {"a": "b"}});
+        assert_eq!(post(&server, MAPS, &maps).await.0, 201);
         let cases: Vec<(&str, String, &str, &[u8], u16)> = vec![
             ("POST", MAPS.into(), json, b"{", 400),
             ("POST", MAPS.into(), json, b"[]", 400),
             ("POST", MAPS.into(), json, b"\xff\xfe", 400),
+            (
+                "POST",
+                MAPS.into(),
+                json,
+                b"{\"metadata\": {\"name\": \"a\"}, \"data\": {\"b\": \"\xff\"}}",
+                400,
+            ),
+            ("POST", MAPS.into(), json, br#"{"metadata": {"name": "a\ud800"}}"#, 400),
             ("POST", MAPS.into(), json, &nested, 400),
+            ("POST", MAPS.into(), json, &deep, 400),
+            ("PATCH", format!("{MAPS}/there"), "application/merge-patch+json", &deep, 400),
+            ("PATCH", format!("{MAPS}/there"), "application/strategic-merge-patch+json", &deep, 400),
+            ("PATCH", format!("{MAPS}/there?fieldManager=x"), "application/apply-patch+yaml", &deep, 400),
+            ("PATCH", format!("{MAPS}/there"), "application/json-patch+json", deep_copy, 422),
+            (
+                "PATCH",
+                format!("{MAPS}/there"),
+                "application/merge-patch+json",
+                br#"{"data": {"a": {}}}"#,
+                422,
+            ),
+            (
+                "PATCH",
+                format!("{MAPS}/there"),
+                "application/merge-patch+json",
+                br#"{"data": {"a/b": ""}}"#,
+                422,
+            ),
+            (
+                "POST",
+                format!("{MAPS}?fieldValidation=Strict"),
+                json,
+                br#"{"metadata": {"name": "a"}, "data": {"k": "1", "k": "2"}}"#,
+                400,
+            ),
             ("POST", MAPS.into(), json, &huge, 413),
             ("POST", MAPS.into(), "application/vnd.kubernetes.protobuf", b"k8s\0", 415),
             ("POST", MAPS.into(), json, br#"{"metadata": 1}"#, 400),
@@ -100,6 +143,8 @@ fn bad_requests_get_a_status_and_the_server_lives() {
             ("GET", format!("{MAPS}?continue=%2A"), "", b"", 400),
             ("GET", format!("{MAPS}?watch=1&resourceVersion=x"), "", b"", 500),
             ("GET", format!("{MAPS}?watch=1&sendInitialEvents=true"), "", b"", 422),
+            ("GET", format!("{MAPS}?resourceVersion=999999999"), "", b"", 504),
+            ("GET", format!("{MAPS}?resourceVersion=99999999999999999999"), "", b"", 400),
             ("GET", format!("{MAPS}/%ff"), "", b"", 400),
             ("DELETE", "/api/v1/pods".into(), "", b"", 405),
             ("DELETE", format!("{MAPS}/a?gracePeriodSeconds=x"), "", b"", 400),

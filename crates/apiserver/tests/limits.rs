@@ -118,9 +118,64 @@ fn streams_that_are_reset_at_once_end_the_connection() {
     });
 }
 
+/// A client that reads its connection and takes nothing of its answers must not keep them for ever.
+#[test]
+fn an_answer_that_http_2_leaves_no_room_for_ends_the_connection() {
+    use frames::{connect_h2, frame, get};
+    let unread_time = Duration::from_secs(1);
+    let server = Running::start_with(|config| config.limits.unread_time = unread_time);
+    block_on(async {
+        for n in 0..50 {
+            let map = json!({"metadata": {"name": format!("m{n}")}, "data": {"fill": "x".repeat(10_000)}});
+            assert_eq!(post(&server, MAPS, &map).await.0, 201);
+        }
+        for (path, window) in [(MAPS.to_owned(), 0), (MAPS.to_owned(), 1000), (format!("{MAPS}?watch=1"), 0)]
+        {
+            let mut stream = connect_h2(&server).await;
+            let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+            // SETTINGS_INITIAL_WINDOW_SIZE
+            bytes.extend(frame(4, 0, 0, &[&[0, 4][..], &u32::to_be_bytes(window)].concat()));
+            bytes.extend(frame(1, 5, 1, &get(&path, &server.token)));
+            stream.write_all(&bytes).await.unwrap();
+            let mut answer = Vec::new();
+            let all = stream.read_to_end(&mut answer);
+            let _ = tokio::time::timeout(Duration::from_secs(20), all).await.expect("the connection ends");
+            assert!(answer.len() < 3000, "{} bytes", answer.len());
+        }
+        assert_eq!(common::raw::get(&server, MAPS).await.0, 200, "others are served");
+    });
+}
+
+#[test]
+fn who_sends_its_headers_slowly_is_dropped() {
+    let server = Running::start_with(|config| config.limits.idle_time = Duration::from_secs(1));
+    block_on(async {
+        let mut slow = connect(&server).await;
+        let (mut answer, end) = (Vec::new(), Instant::now() + Duration::from_secs(20));
+        let mut pieces = std::iter::repeat(&b"X-A: b\r\n"[..]);
+        slow.write_all(b"GET /api/v1/pods HTTP/1.1\r\n").await.unwrap();
+        // It never stops, and never ends.
+        while slow.write_all(pieces.next().unwrap()).await.is_ok() {
+            assert!(Instant::now() < end, "it is not dropped");
+            let ended = slow.read_to_end(&mut answer);
+            if tokio::time::timeout(Duration::from_millis(100), ended).await.is_ok() {
+                break;
+            }
+        }
+        assert_eq!(common::raw::get(&server, MAPS).await.0, 200);
+    });
+}
+
 /// Frames of HTTP/2 by hand.
 mod frames {
     use super::*;
+
+    /// The fields of a GET, each with its length before it (RFC 7541, 6.2.2).
+    pub(super) fn get(path: &str, token: &str) -> Vec<u8> {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        let fields = [&[0x82, 0x87, 0x04][..], &text(path), &[0x01, 1, b'x', 0x0f, 0x08]].concat();
+        [fields, text(&format!("Bearer {token}"))].concat()
+    }
 
     pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();

@@ -27,6 +27,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// Time for which a client may leave what is sent to it unread.
     pub unread_time: Duration,
+    /// Time for a request's headers, and for the next request on a connection.
+    pub idle_time: Duration,
 }
 
 impl Default for Limits {
@@ -39,6 +41,9 @@ impl Default for Limits {
             connections_per_address: 1000,
             request_time: Duration::from_secs(60),
             unread_time: Duration::from_secs(60),
+            // Clients drop idle connections after 90 s; a server that does so earlier would meet requests
+            // that are on their way.
+            idle_time: Duration::from_secs(100),
         }
     }
 }

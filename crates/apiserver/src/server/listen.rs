@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -12,6 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::paced::Answers;
 use super::tls::Tls;
 use super::unread::Unread;
 use crate::auth::Certificate;
@@ -22,9 +25,6 @@ use crate::http::{App, Client, Counts, answer};
 const CONNECTIONS: usize = 16 * 1024;
 /// Time for a TLS handshake, and for the answer to a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time for a request's headers, and for the next request on a connection. Clients drop idle connections
-/// after 90 s; a server that does so earlier would meet requests that are on their way.
-const IDLE: Duration = Duration::from_secs(100);
 /// Streams that a client has reset before they were answered, at once; more, and it is cut off.
 const RESETS: usize = 20;
 /// A silent HTTP/2 client is asked whether it is there, and dropped when it does not answer.
@@ -90,12 +90,18 @@ async fn connection(
     let mut ending = app.ending.clone();
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let client = Arc::new(Client { address, certificate: shown.and_then(|der| Certificate::read(der)) });
-    let service = service_fn(move |request| {
-        let (app, client) = (app.clone(), client.clone());
-        async move { Ok::<_, Infallible>(answer(app, client, request).await) }
+    let (answers, limits) = (Answers::default(), app.in_flight.limits.clone());
+    let followed = answers.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (app, client, followed) = (app.clone(), client.clone(), followed.clone());
+        async move {
+            let version = request.version();
+            let reply = answer(app, client, request).await;
+            Ok::<_, Infallible>(if version == Version::HTTP_2 { followed.follow(reply) } else { reply })
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(64 * 1024);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_time).max_buf_size(64 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -106,9 +112,16 @@ async fn connection(
         .max_header_list_size(64 * 1024);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    tokio::select! {
-        done = connection.as_mut() => return done,
-        _ = ending.wait_for(|ending| *ending) => connection.as_mut().graceful_shutdown(),
+    loop {
+        tokio::select! {
+            done = connection.as_mut() => return done,
+            _ = ending.wait_for(|ending| *ending) => break,
+            () = tokio::time::sleep(limits.unread_time / 4) => {}
+        }
+        if answers.are_left(limits.unread_time) {
+            return Err("the client leaves an answer".into());
+        }
     }
+    connection.as_mut().graceful_shutdown();
     connection.await
 }

@@ -4,6 +4,7 @@ mod authority;
 mod credentials;
 mod identity;
 mod listen;
+mod paced;
 mod presence;
 mod tls;
 mod unread;

@@ -59,7 +59,9 @@ impl Running {
         change(&mut config);
         let (ready, started) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
+        // A stack as the main thread has, on which the server runs.
+        let builder = std::thread::Builder::new().stack_size(8 << 20);
+        let thread = builder.spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let server = Server::prepare(config, Vec::new()).await.unwrap();
@@ -67,6 +69,7 @@ impl Running {
                 server.serve(async { drop(ended.await) }).await.unwrap();
             });
         });
+        let thread = thread.unwrap();
         let (address, registry) = started.recv().unwrap();
         let token = std::fs::read_to_string(dir.path().join("data/admin.token")).unwrap();
         Self { dir, address, token, registry, end: Some(end), thread: Some(thread) }
