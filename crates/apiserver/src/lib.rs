@@ -11,6 +11,7 @@
 mod auth;
 mod changes;
 mod controllers;
+mod cron;
 mod error;
 mod events;
 mod eviction;

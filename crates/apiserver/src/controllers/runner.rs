@@ -183,6 +183,7 @@ impl Runner {
                 && actions.is_empty()
             {
                 actions = workloads::plan(&self.world, key, object, &now);
+                actions.extend(workloads::plan_cron_job(&self.world, key, object, &mut self.alarms));
                 actions.extend(disruption::plan(&self.world, key, object, &now));
                 actions.extend(basics::plan(&self.world, key, object, &self.config));
             }

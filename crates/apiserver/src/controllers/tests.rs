@@ -264,6 +264,20 @@ async fn the_slice_of_a_service_without_pods_is_made_once() {
 }
 
 #[tokio::test]
+async fn a_cron_job_starts_jobs() {
+    let bench = bench(1).await;
+    let spec = json!({"schedule": "@every 1s", "concurrencyPolicy": "Forbid",
+        "jobTemplate": {"spec": job(&json!({}))}});
+    bench.create(&kinds::CRON_JOBS, "c", spec).await;
+    bench.until("a bound pod of its Job", |b| b.bound() == 1).await;
+    let jobs = bench.list(&kinds::JOBS);
+    assert!(jobs.len() == 1 && object::name(&jobs[0]).starts_with("c-"), "{jobs:?}");
+    let told =
+        |b: &Bench| b.list(&kinds::CRON_JOBS)[0]["status"]["active"][0]["name"] == object::name(&jobs[0]);
+    bench.until("its status", told).await;
+}
+
+#[tokio::test]
 async fn what_an_unknown_kind_owns_is_left_alone() {
     let bench = bench(1).await;
     let owned = |name: &str, api: &str, kind: &str| {

@@ -60,6 +60,9 @@ pub(super) fn render(
     }
     let row = |object: &&Value| {
         let mut row = json!({"cells": cells::row(r, object, now)});
+        if r.kind == "Pod" && r.group.is_empty() {
+            pod::conditions(object).into_iter().for_each(|all| row["conditions"] = all);
+        }
         match wish.include.as_str() {
             "None" => row["object"] = Value::Null,
             "Object" => row["object"] = (*object).clone(),

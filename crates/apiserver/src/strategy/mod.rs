@@ -254,7 +254,8 @@ pub(crate) fn update(
         _ => settle(r, Some(old), new, part, view, context)?,
     }
     let counts = matches!(part, Part::Whole | Part::Ephemeral | Part::Resize);
-    if counts && kinds::has_generation(r) && new_content(old) != new_content(new) {
+    let relabelled = r.kind == "EndpointSlice" && !value::same(&before["labels"], &new["metadata"]["labels"]);
+    if counts && kinds::has_generation(r) && (relabelled || new_content(old) != new_content(new)) {
         new["metadata"]["generation"] = json!(before["generation"].as_i64().unwrap_or(0) + 1);
     }
     Ok(())

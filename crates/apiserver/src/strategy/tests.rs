@@ -186,6 +186,20 @@ async fn churn(steps: Vec<(u8, u8, bool)>) {
     }
 }
 
+#[tokio::test]
+async fn the_first_of_a_range_are_for_those_who_choose() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(folder.path(), RegistryConfig::default()).await.unwrap();
+    for n in 0..40 {
+        let spec = json!({"type": "NodePort", "ports": [{"port": 80}]});
+        let service = json!({"metadata": {"name": format!("s{n}")}, "spec": spec});
+        registry.create(&kinds::SERVICES, Some("default"), service).await.unwrap();
+    }
+    let (addresses, ports) = held(&registry);
+    assert!(!addresses.iter().any(|a| a.to_string().starts_with("10.96.0.")), "{addresses:?}");
+    assert!(ports.iter().all(|port| *port >= 30_086), "{ports:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 

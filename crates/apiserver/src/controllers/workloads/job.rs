@@ -41,8 +41,15 @@ impl Tally {
 }
 
 fn ended(job: &Value) -> bool {
-    let end = |c: &Value| (c["type"] == "Complete" || c["type"] == "Failed") && c["status"] == "True";
-    object::list(&job["status"]["conditions"]).any(end)
+    ended_as(job).is_some()
+}
+
+/// How a Job ended, if it did: Complete or Failed.
+pub(super) fn ended_as(job: &Value) -> Option<&'static str> {
+    let has = |kind: &str| {
+        object::list(&job["status"]["conditions"]).any(|c| c["type"] == kind && c["status"] == "True")
+    };
+    ["Complete", "Failed"].into_iter().find(|kind| has(kind))
 }
 
 fn scale(job: &Value, pods: &[&Value], tally: &Tally) -> Vec<Action> {

@@ -1,5 +1,6 @@
 //! Workloads to pods: what to create, delete and report for each kind of workload.
 
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod job;
@@ -14,6 +15,8 @@ use super::action::Action;
 use super::object;
 use super::world::{Key, World};
 use crate::registry::Part;
+
+pub(super) use cron_job::plan as plan_cron_job;
 
 /// The writes that bring a workload's pods and status nearer to its spec. None for what is no workload.
 pub(super) fn plan(world: &World, key: &Key, object: &Value, now: &str) -> Vec<Action> {

@@ -1,7 +1,7 @@
 //! A pod's cells, which tell more than its phase.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::values::{between, condition, list};
 
@@ -133,10 +133,19 @@ pub(super) fn readiness_gates(pod: &Value) -> String {
     }
 }
 
+/// What tools that hide pods that ended go by.
+pub(super) fn conditions(pod: &Value) -> Option<Value> {
+    let (reason, message) = match pod["status"]["phase"].as_str()? {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn with(states: Value) -> Value {
         json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]},

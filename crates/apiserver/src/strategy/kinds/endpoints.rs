@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::strategy::field::{Errors, Path};
 use crate::strategy::format;
 use crate::strategy::meta;
-use crate::strategy::value::{default, default_filled, items, list, numbered, same, text, unset};
+use crate::strategy::value::{
+    default, default_filled, drop_fields, items, list, numbered, same, text, unset,
+};
 
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 const MOST_ENDPOINTS: usize = 1000;
@@ -20,6 +22,8 @@ pub(super) fn slice_defaults(slice: &mut Value) {
             slice[field] = Value::Null;
         }
     }
+    // The first version of slices has no such field.
+    items(slice, "endpoints").for_each(|endpoint| drop_fields(endpoint, &["deprecatedTopology"]));
     for port in items(slice, "ports") {
         default(port, "name", "");
         default(port, "protocol", "TCP");

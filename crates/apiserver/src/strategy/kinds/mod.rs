@@ -5,6 +5,7 @@ mod counts;
 mod endpoints;
 mod event;
 mod ingress;
+mod metrics;
 mod network_policy;
 mod node;
 mod pod;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::resources;
 use super::workload::{at_most_all, int_or_percent};
+use super::{metrics, resources};
 use crate::strategy::field::{Errors, Path};
 use crate::strategy::value::{default, default_filled, inner, int, text, unset};
 use crate::strategy::{format, meta};
@@ -128,8 +128,9 @@ fn scaling_defaults(behaviour: &mut Value, direction: &str, policies: Value) {
 pub(super) fn check_autoscaler(scaler: &Value, errors: &mut Errors) {
     let (spec, at) = (&scaler["spec"], Path::new("spec"));
     let (least, most) = (int(&spec["minReplicas"]), int(&spec["maxReplicas"]));
-    if least < 1 {
-        let rule = "must be greater than or equal to 1";
+    metrics::check(spec, &at, errors);
+    if least < 0 {
+        let rule = "must be greater than or equal to 0";
         errors.invalid(&at.field("minReplicas"), &json!(least), rule);
     }
     let at_most = at.field("maxReplicas");

@@ -73,6 +73,12 @@ fn usable(cidr: &IpNet, address: IpAddr) -> bool {
     cidr.contains(&address) && address != cidr.network() && !broadcast
 }
 
+/// How many of a range's first addresses are for those who choose one, such as the cluster's DNS: they are
+/// given out when all others are taken.
+fn chosen(size: u64) -> u64 {
+    if size < 16 { 0 } else { (size / 16).clamp(16, 256).min(size - 1) }
+}
+
 /// A free address of a family, looked for from a random place.
 fn free(family: &str, taken: &Taken<'_>, cidrs: &[IpNet]) -> Result<IpAddr, FieldError> {
     let none = |why: &str| {
@@ -83,14 +89,16 @@ fn free(family: &str, taken: &Taken<'_>, cidrs: &[IpNet]) -> Result<IpAddr, Fiel
     };
     let bits = u32::from(cidr.max_prefix_len() - cidr.prefix_len()).min(USED_BITS);
     let size = 1u64 << bits;
-    let start = u64::from_be_bytes(random_bytes()) % size;
+    let chosen = chosen(size);
+    let start = u64::from_be_bytes(random_bytes()) % (size - chosen);
     let address = |n: u64| match cidr.network() {
         IpAddr::V4(base) => IpAddr::V4(Ipv4Addr::from(u32::from(base).wrapping_add(n as u32))),
         IpAddr::V6(base) => IpAddr::V6(Ipv6Addr::from(u128::from(base).wrapping_add(n.into()))),
     };
     // The first address is the API's by custom.
-    (0..size)
-        .map(|i| (start + i) % size)
+    (0..size - chosen)
+        .map(|i| chosen + (start + i) % (size - chosen))
+        .chain(0..chosen)
         .filter(|n| *n > 1)
         .map(address)
         .find(|a| usable(cidr, *a) && !taken.has_address(*a))

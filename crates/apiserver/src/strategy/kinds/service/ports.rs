@@ -12,6 +12,8 @@ use crate::strategy::value::{int, list};
 
 const FIRST: i64 = 30_000;
 const COUNT: i64 = 2768;
+/// How many of the first are for those who choose: they are given out when all others are taken.
+const CHOSEN: i64 = 86;
 
 /// Takes the node ports that are asked for, and gives those that are missing.
 pub(super) fn allocate(
@@ -95,9 +97,10 @@ impl Claims<'_> {
     }
 
     fn any(&mut self, field: &str) -> Result<i64, Vec<FieldError>> {
-        let start = i64::from(u32::from_be_bytes(random_bytes())) % COUNT;
+        let start = i64::from(u32::from_be_bytes(random_bytes())) % (COUNT - CHOSEN);
+        let given = (0..COUNT - CHOSEN).map(|i| CHOSEN + (start + i) % (COUNT - CHOSEN));
         let free = |n: &i64| !self.taken.has_port(*n) && !self.new.contains(n) && !self.own.contains(n);
-        let found = (0..COUNT).map(|i| FIRST + (start + i) % COUNT).find(free);
+        let found = given.chain(0..CHOSEN).map(|i| FIRST + i).find(free);
         match found {
             Some(number) => {
                 self.new.insert(number);

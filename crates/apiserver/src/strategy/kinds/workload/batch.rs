@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
+use jiff::tz::TimeZone;
+
 use super::{is_selector, selected, template, template_defaults};
+use crate::cron::Schedule;
 use crate::strategy::field::{Errors, Path};
 use crate::strategy::value::{default, default_filled, inner, int, text, unset};
 use crate::strategy::{format, meta};
@@ -62,6 +65,8 @@ pub(in super::super) fn complete_job(job: &mut Value) {
         return;
     }
     let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    // What a Job has from its pods, it has from them with what is added here.
+    let shared = job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"];
     let spec = &mut job["spec"];
     let meta = &mut spec["template"]["metadata"];
     default(meta, "labels", json!({}));
@@ -76,7 +81,9 @@ pub(in super::super) fn complete_job(job: &mut Value) {
         default(&mut selector["matchLabels"], "batch.kubernetes.io/controller-uid", uid);
     }
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
-    inner(job, "metadata").into_iter().for_each(|meta| default_filled(meta, "labels", labels.clone()));
+    if shared || unset(&job["metadata"]["labels"]) {
+        job["metadata"]["labels"] = labels;
+    }
 }
 
 /// Checks a Job.
@@ -160,6 +167,7 @@ fn check_job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
         let at = at.field("podReplacementPolicy");
         errors.not_supported(&at, replaced, &["Failed", "TerminatingOrFailed"]);
     }
+    managed_by(&spec["managedBy"], &at.field("managedBy"), errors);
     template(spec, None, at, errors);
     let policy = &spec["template"]["spec"]["restartPolicy"];
     let at = at.field("template.spec.restartPolicy");
@@ -171,6 +179,20 @@ fn check_job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
         }
         "OnFailure" | "Never" => {}
         _ => errors.not_supported(&at, policy, &["OnFailure", "Never"]),
+    }
+}
+
+fn managed_by(name: &Value, at: &Path, errors: &mut Errors) {
+    let Some(text) = name.as_str() else { return };
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            errors.all(at, &json!(domain), format::dns_subdomain(domain));
+        }
+        _ if text.is_empty() => errors.required(at, ""),
+        _ => errors.invalid(at, name, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    }
+    if text.len() > 63 {
+        errors.too_long(at, 63);
     }
 }
 
@@ -224,13 +246,13 @@ pub(in super::super) fn check_cron_job(object: &Value, old: Option<&Value>, erro
     let (spec, at) = (&object["spec"], Path::new("spec"));
     match text(&spec["schedule"]) {
         "" => errors.required(&at.field("schedule"), ""),
+        schedule if schedule.contains("TZ") => {
+            let rule = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            errors.invalid(&at.field("schedule"), &spec["schedule"], rule);
+        }
         schedule => {
-            if let Err(why) = cron(schedule) {
+            if let Err(why) = Schedule::parse(schedule) {
                 errors.invalid(&at.field("schedule"), &spec["schedule"], &why);
-            }
-            if schedule.contains("TZ") {
-                let rule = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-                errors.invalid(&at.field("schedule"), &spec["schedule"], rule);
             }
         }
     }
@@ -246,8 +268,11 @@ pub(in super::super) fn check_cron_job(object: &Value, old: Option<&Value>, erro
     let (job, at_job) = (&spec["jobTemplate"], at.field("jobTemplate"));
     check_job_spec(&job["spec"], &at_job.field("spec"), errors);
     if job["spec"]["manualSelector"] == true {
-        let rule = "supported values: \"nil\", \"false\"";
-        errors.invalid(&at_job.field("spec.manualSelector"), &json!(true), rule);
+        errors.not_supported(&at_job.field("spec.manualSelector"), &json!(true), &["nil", "false"]);
+    }
+    if !job["spec"]["selector"].is_null() {
+        let rule = "`selector` will be auto-generated";
+        errors.invalid(&at_job.field("spec.selector"), &job["spec"]["selector"], rule);
     }
     for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
         errors.not_negative(&at.field(field), &spec[field]);
@@ -264,74 +289,13 @@ fn time_zone(zone: &str, at: &Path, errors: &mut Errors) {
         let inner = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
         !part.is_empty() && part != "." && part != ".." && !part.starts_with('-') && part.bytes().all(inner)
     };
+    let local = zone.eq_ignore_ascii_case("local");
     if zone.is_empty() {
         errors.invalid(at, &value, "timeZone must be nil or non-empty string");
-    } else if !zone.split('/').all(good) {
+    } else if !zone.split('/').all(good) || (!local && TimeZone::get(zone).is_err()) {
         errors.invalid(at, &value, &format!("unknown time zone {zone}"));
-    } else if zone.eq_ignore_ascii_case("local") {
+    } else if local {
         let rule = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(at, &value, rule);
     }
-}
-
-/// Whether a text is a schedule: five fields, or a name such as `@daily`.
-fn cron(schedule: &str) -> Result<(), String> {
-    if let Some(name) = schedule.strip_prefix('@') {
-        let names = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
-        let known =
-            names.contains(&name) || name.strip_prefix("every ").is_some_and(|d| !d.trim().is_empty());
-        return if known { Ok(()) } else { Err(format!("unrecognized descriptor: {schedule}")) };
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    let ranges = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    if fields.len() != ranges.len() {
-        let found = fields.len();
-        return Err(format!("expected exactly 5 fields, found {found}: {fields:?}")
-            .replace("\", \"", " ")
-            .replace('"', ""));
-    }
-    for (field, (least, most)) in fields.iter().zip(ranges) {
-        field.split(',').try_for_each(|part| cron_part(part, least, most))?;
-    }
-    Ok(())
-}
-
-fn cron_part(part: &str, least: u32, most: u32) -> Result<(), String> {
-    let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
-    if step.is_some_and(|s| s.parse::<u32>().is_err()) {
-        return Err(format!("failed to parse int from {}", step.unwrap_or_default()));
-    }
-    if step == Some("0") {
-        return Err(format!("step of range should be a positive number: {part}"));
-    }
-    if matches!(range, "*" | "?") {
-        return Ok(());
-    }
-    let number = |text: &str| cron_name(text).or_else(|| text.parse::<u32>().ok());
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let read = |t: &str| {
-        number(t).ok_or_else(|| {
-            format!("failed to parse int from {t}: strconv.Atoi: parsing {t:?}: invalid syntax")
-        })
-    };
-    let (first, last) = (read(first)?, read(last)?);
-    if first < least {
-        return Err(format!("beginning of range ({first}) below minimum ({least}): {part}"));
-    }
-    if last > most {
-        return Err(format!("end of range ({last}) above maximum ({most}): {part}"));
-    }
-    if first > last {
-        return Err(format!("beginning of range ({first}) beyond end of range ({last}): {part}"));
-    }
-    Ok(())
-}
-
-/// The number of a month or a day of the week by its name.
-fn cron_name(text: &str) -> Option<u32> {
-    let months = "jan feb mar apr may jun jul aug sep oct nov dec";
-    let days = "sun mon tue wed thu fri sat";
-    let place = |names: &str| names.split(' ').position(|n| n.eq_ignore_ascii_case(text));
-    let month = place(months).map(|at| at + 1).or_else(|| place(days))?;
-    u32::try_from(month).ok()
 }
