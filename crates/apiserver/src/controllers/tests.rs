@@ -278,6 +278,26 @@ async fn a_cron_job_starts_jobs() {
 }
 
 #[tokio::test]
+async fn endpoints_that_a_user_wrote_are_mirrored_once() {
+    let bench = bench(1).await;
+    bench.create(&kinds::SERVICES, "web", json!({"ports": [{"port": 80}]})).await;
+    let subsets = json!([{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 8080}]}]);
+    let endpoints = json!({"metadata": {"name": "web"}, "subsets": subsets});
+    bench.registry.create(&kinds::ENDPOINTS, Some("default"), endpoints).await.unwrap();
+    let slice = |b: &Bench| b.list(&kinds::ENDPOINT_SLICES).first().cloned();
+    bench.until("a slice", |b| slice(b).is_some()).await;
+    let first = slice(&bench).unwrap();
+    assert_eq!(first["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    assert_eq!(first["ports"], json!([{"name": "", "port": 8080, "protocol": "TCP"}]));
+    // What is made later is seen after the slice was.
+    bench.create(&kinds::DEPLOYMENTS, "later", labelled(&json!({"replicas": 1}))).await;
+    bench.until("a bound pod", |b| b.bound() == 1).await;
+    assert_eq!(slice(&bench), Some(first));
+    bench.registry.delete(&kinds::ENDPOINTS, Some("default"), "web", DeleteOptions::default()).await.unwrap();
+    bench.until("the slice gone", |b| slice(b).is_none()).await;
+}
+
+#[tokio::test]
 async fn what_an_unknown_kind_owns_is_left_alone() {
     let bench = bench(1).await;
     let owned = |name: &str, api: &str, kind: &str| {

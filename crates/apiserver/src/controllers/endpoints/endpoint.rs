@@ -30,7 +30,7 @@ impl Family {
         Self::parse(slice["addressType"].as_str().unwrap_or_default())
     }
 
-    fn of(address: &str) -> Option<Self> {
+    pub(super) fn of(address: &str) -> Option<Self> {
         let address: IpAddr = address.parse().ok()?;
         Some(if address.is_ipv4() { Family::V4 } else { Family::V6 })
     }

@@ -13,7 +13,7 @@ use crate::registry::Part;
 /// Addresses in one object at most.
 const ROOM: usize = 1000;
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
-const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
 
 /// The write that brings a Service's Endpoints to what its pods are, if they differ.

@@ -1,8 +1,10 @@
-//! EndpointSlices and Endpoints of the Services that choose their pods by a selector.
+//! EndpointSlices and Endpoints of the Services that choose their pods by a selector, and the slices of the
+//! Endpoints that users write for the others.
 
 mod endpoint;
 mod hints;
 mod legacy;
+mod mirror;
 mod pack;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,11 @@ type Groups = BTreeMap<(Family, String), (Value, Vec<Endpoint>)>;
 /// Endpoints: their removal when their Service is gone.
 pub(super) fn plan(world: &World, key: &Key) -> Vec<Action> {
     match &*key.kind {
-        "services" => service(world, key),
+        "services" => {
+            let mut actions = service(world, key);
+            actions.extend(mirror::plan(world, key));
+            actions
+        }
         "endpoints" => legacy::without_service(world, key),
         _ => Vec::new(),
     }
