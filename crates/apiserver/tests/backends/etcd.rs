@@ -18,6 +18,8 @@ pub(crate) struct Etcd {
     name: String,
     members: String,
     pki: Option<Pki>,
+    /// Bytes that it may hold; 0 is its own default.
+    quota: u64,
     child: Option<Child>,
 }
 
@@ -32,6 +34,14 @@ impl Etcd {
     pub(crate) fn start_with_tls() -> Self {
         let mut etcd = Self::new("https", "default");
         etcd.pki = Some(Pki::new(etcd.dir.path()));
+        etcd.resume();
+        etcd
+    }
+
+    /// One that holds only so much.
+    pub(crate) fn start_with_quota(bytes: u64) -> Self {
+        let mut etcd = Self::new("http", "default");
+        etcd.quota = bytes;
         etcd.resume();
         etcd
     }
@@ -56,7 +66,16 @@ impl Etcd {
         };
         let (client, peer) = (free(scheme), free("http"));
         let (name, members) = (name.to_owned(), format!("{name}={peer}"));
-        Self { dir: tempfile::tempdir().unwrap(), client, peer, name, members, pki: None, child: None }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            client,
+            peer,
+            name,
+            members,
+            pki: None,
+            quota: 0,
+            child: None,
+        }
     }
 
     /// Starts it, if it is not running, with what it had; returns when it answers.
@@ -83,7 +102,8 @@ impl Etcd {
             .arg(self.dir.path().join("data"))
             .args(["--listen-client-urls", &self.client, "--advertise-client-urls", &self.client])
             .args(["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer])
-            .args(["--initial-cluster", &self.members, "--log-level", "error"]);
+            .args(["--initial-cluster", &self.members, "--log-level", "error"])
+            .args(["--quota-backend-bytes", &self.quota.to_string()]);
         if let Some(pki) = &self.pki {
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&pki.ca);
             command.arg("--cert-file").arg(&pki.server.0).arg("--key-file").arg(&pki.server.1);

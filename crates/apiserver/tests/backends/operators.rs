@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use weft_apiserver::{EtcdConfig, Registry, RegistryConfig, kinds};
+use serde_json::{Value, json};
+use weft_apiserver::{EtcdConfig, Part, Patch, Registry, RegistryConfig, kinds};
 
 use super::alike::add_one;
 use super::etcd::Etcd;
@@ -107,6 +107,8 @@ fn etcd_forgets_what_is_old_and_servers_go_on() {
         let servers = [open(config()).await, open(config()).await];
         servers[0].create(&kinds::CONFIG_MAPS, NS, map("a", 0)).await.unwrap();
         let start = servers[0].list(&kinds::CONFIG_MAPS, NS).1;
+        // Waits until the other one has seen it.
+        servers[1].get(&kinds::CONFIG_MAPS, NS, "a").await.unwrap();
         let mut events = [watch(&servers[0], start), watch(&servers[1], start)];
         let old = start.to_string();
         let end = Instant::now() + Duration::from_secs(30);
@@ -125,5 +127,39 @@ fn etcd_forgets_what_is_old_and_servers_go_on() {
         // A new server cannot tell what was before.
         let late = open(etcd.config()).await;
         assert_eq!(late.watch(&kinds::CONFIG_MAPS, NS, start).err().map(|e| e.code), Some(410));
+    });
+}
+
+#[test]
+fn a_full_etcd_is_told_and_goes_on_when_there_is_room() {
+    block_on(async {
+        let etcd = Etcd::start_with_quota(16 * 1024 * 1024);
+        let registry = open(etcd.config()).await;
+        registry.create(&kinds::CONFIG_MAPS, NS, map("a", 0)).await.unwrap();
+        let fill = "x".repeat(512 * 1024);
+        let write = async |n: usize| {
+            let patch = Patch::Merge(json!({"data": {"fill": fill, "n": n.to_string()}}));
+            registry.patch(&kinds::CONFIG_MAPS, NS, "a", Part::Whole, patch).await
+        };
+        let mut writes = 0;
+        let error = loop {
+            writes += 1;
+            assert!(writes < 200, "it is never full");
+            if let Err(error) = write(writes).await {
+                break error;
+            }
+        };
+        assert_eq!((error.code, &*error.reason), (507, "InsufficientStorage"));
+        assert!(error.message.contains("nothing was written") && error.message.contains("alarm disarm"));
+        let kept = registry.get(&kinds::CONFIG_MAPS, NS, "a").await.unwrap();
+        assert_eq!(number(&kept), writes as u64 - 1, "reads go on");
+        let status = etcd.ctl(&["get", "x", "-w", "json"]).unwrap();
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let revision = status["header"]["revision"].to_string();
+        // Of the write with which it became full, etcd said so and did it: that one is no error.
+        for does in [&["compact", &revision][..], &["defrag"], &["alarm", "disarm"]] {
+            etcd.ctl(does).unwrap();
+        }
+        write(writes).await.unwrap();
     });
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::client::was_never_sent;
-use super::keys::{end_of, revision};
+use super::keys::{Keys, end_of, revision};
 use super::messages::{Compare, DeleteRequest, EQUAL, LESS, MOD, Op, Operation, PutRequest, TxnRequest};
 use super::{Etcd, PATIENCE};
 use crate::error::ApiError;
@@ -98,6 +98,8 @@ impl Etcd {
         reads: &Reads,
     ) -> Result<Outcome, ApiError> {
         let place = self.keys.object(key);
+        let known = || self.shared.read().get(key).map_or(0, |o| o.rv());
+        let before = reads.keys.get(key).copied().unwrap_or_else(known);
         let change = if delete {
             Op::Delete(DeleteRequest { key: place })
         } else {
@@ -108,24 +110,52 @@ impl Etcd {
         };
         let tip = Op::Put(PutRequest { key: self.keys.tip(), value: Vec::new() });
         let success = [change, tip].map(|op| Operation { op: Some(op) }).into();
-        let request = TxnRequest { compare: self.compares(key, reads), success };
-        match self.client.txn(request).await {
-            Ok(answer) if answer.succeeded => {
-                let rv = revision(answer.header.unwrap_or_default().revision) + self.seen.base();
-                value["metadata"]["resourceVersion"] = rv.to_string().into();
-                Ok(Outcome::Done(Arc::new(value), rv))
+        let request = TxnRequest { compare: self.compares(key, before, reads), success };
+        let rv = match self.client.txn(request).await {
+            Ok(answer) if answer.succeeded => revision(answer.header.unwrap_or_default().revision),
+            Ok(_) => return Ok(Outcome::Outdated),
+            Err(status) if is_full(&status) => {
+                let wanted = if delete { None } else { Some(object::text(key, &value)?) };
+                let done = self.done_nevertheless(key, before, wanted).await?;
+                done.ok_or_else(|| self.refused(&status))?
             }
-            Ok(_) => Ok(Outcome::Outdated),
-            Err(status) => Err(self.refused(&status)),
-        }
+            Err(status) => return Err(self.refused(&status)),
+        };
+        let rv = rv + self.seen.base();
+        value["metadata"]["resourceVersion"] = rv.to_string().into();
+        Ok(Outcome::Done(Arc::new(value), rv))
+    }
+
+    /// The revision of a write that etcd has refused since it is full, if it is there: of the write with
+    /// which it becomes full, etcd says that it was refused, and does it.
+    async fn done_nevertheless(
+        &self,
+        key: &str,
+        before: u64,
+        wanted: Option<String>,
+    ) -> Result<Option<u64>, ApiError> {
+        let doubt = |status: Status| {
+            let (names, why) = (self.client.names(), status.message());
+            let message = format!("etcd at {names} is full: {why}; the write may be done or not");
+            ApiError::new(507, "InsufficientStorage", message)
+        };
+        let found = self.client.range(Keys::one(self.keys.object(key))).await.map_err(doubt)?;
+        let now = revision(found.header.unwrap_or_default().revision);
+        Ok(match (found.kvs.first(), wanted) {
+            (None, None) => Some(now),
+            (Some(kv), Some(wanted)) => {
+                let new = revision(kv.mod_revision) + self.seen.base() > before;
+                (new && kv.value == wanted.as_bytes()).then(|| revision(kv.mod_revision))
+            }
+            _ => None,
+        })
     }
 
     /// What must still be so: the key that is written, and all that was looked at.
-    fn compares(&self, key: &str, reads: &Reads) -> Vec<Compare> {
+    fn compares(&self, key: &str, before: u64, reads: &Reads) -> Vec<Compare> {
         let base = self.seen.base();
         let revision = |rv: u64| Some(i64::try_from(rv.saturating_sub(base)).unwrap_or(i64::MAX));
-        let written = self.shared.read().get(key).map_or(0, |o| o.rv());
-        let written = (!reads.keys.contains_key(key)).then_some((key, written));
+        let written = (!reads.keys.contains_key(key)).then_some((key, before));
         let keys = reads.keys.iter().map(|(key, rv)| (key.as_str(), *rv)).chain(written);
         let one = |(key, rv): (&str, u64)| Compare {
             result: EQUAL,
@@ -147,9 +177,9 @@ impl Etcd {
 
     fn refused(&self, status: &Status) -> ApiError {
         match status.code() {
-            Code::ResourceExhausted if status.message().contains("database space") => {
+            _ if is_full(status) => {
                 let message = format!(
-                    "nothing was written: etcd at {} is full: {}; compact and defragment it, or raise its --quota-backend-bytes",
+                    "nothing was written: etcd at {} is full: {}; make room with etcdctl compact and defrag, or raise its --quota-backend-bytes, then etcdctl alarm disarm",
                     self.client.names(),
                     status.message()
                 );
@@ -174,4 +204,8 @@ impl Etcd {
             }
         }
     }
+}
+
+fn is_full(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted && status.message().contains("database space")
 }
