@@ -237,6 +237,12 @@ fn writes_are_told_of_without_their_contents() {
         (&json!("ann"), &json!(403))
     );
     assert!(of("get").is_none());
+    let unknown =
+        [head("no-such-token", "POST", "/api/v1/namespaces/default/secrets", 2), b"{}".to_vec()].concat();
+    assert_eq!(block_on(exchange(&server, &unknown)).0, 401);
+    let failed = |e: &Value| e["verb"] == "create" && e["responseStatus"]["code"] == 401;
+    eventually("who is not known is told too", || lines().iter().any(failed));
+    assert_eq!(lines().iter().find(|e| failed(e)).unwrap()["user"]["username"], "");
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }

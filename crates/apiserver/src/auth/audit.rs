@@ -96,8 +96,12 @@ impl Line<'_> {
             "userAgent": cut(agent.unwrap_or_default()),
             "responseStatus": {"metadata": {}, "code": self.code.as_u16()},
             "requestReceivedTimestamp": time(self.received), "stageTimestamp": time(Timestamp::now()),
-            "annotations": {"authorization.k8s.io/decision": if forbidden { "forbid" } else { "allow" }},
         });
+        // Nothing was decided about somebody who is not known.
+        if self.code != StatusCode::UNAUTHORIZED {
+            let decision = if forbidden { "forbid" } else { "allow" };
+            event["annotations"] = json!({"authorization.k8s.io/decision": decision});
+        }
         if self.user != self.acting {
             event["impersonatedUser"] = self.acting.info();
         }

@@ -50,6 +50,21 @@ pub(super) fn wants_yaml(headers: &HeaderMap) -> bool {
     ranges(headers).find(|range| WRITTEN.contains(range)) == Some("application/yaml")
 }
 
+/// Refuses to show one object as a list, or a list as one object.
+pub(super) fn check_number(headers: &HeaderMap, one: bool, kind: &str) -> Result<(), ApiError> {
+    let (wrong, message) = if one {
+        let why = format!("but the requested object is not a list (*core.{kind})");
+        ("PartialObjectMetadataList", format!("you requested PartialObjectMetadataList, {why}"))
+    } else {
+        let why = format!("but the requested object is a list (*core.{kind}List)");
+        ("PartialObjectMetadata", format!("you requested PartialObjectMetadata, {why}"))
+    };
+    match transform(headers) {
+        Some(t) if t.kind == wrong => Err(ApiError::new(406, "NotAcceptable", message)),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what this server cannot write, and a transformation that is not known.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     if ranges(headers).next().is_some() && !ranges(headers).any(|range| WRITTEN.contains(&range)) {
@@ -57,8 +72,11 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
         return Err(ApiError::new(406, "NotAcceptable", message));
     }
     match transform(headers) {
-        Some(t) if !matches!(&*t.kind, "Table" | "PartialObjectMetadata" | "PartialObjectMetadataList") => {
-            let message = "only the following media types are accepted: application/json";
+        Some(t)
+            if !matches!(&*t.kind, "Table" | "PartialObjectMetadata" | "PartialObjectMetadataList")
+                || !matches!(&*t.version, "v1" | "v1beta1") =>
+        {
+            let message = "only the following media types are accepted: application/json, application/yaml";
             Err(ApiError::new(406, "NotAcceptable", message))
         }
         _ => Ok(()),

@@ -28,8 +28,9 @@ fn object(method: &Method, target: &Target, query: &Query) -> Attributes {
         Method::PATCH => "patch",
         Method::DELETE if one => "delete",
         Method::DELETE => "deletecollection",
-        Method::GET | Method::HEAD if target.watch || query.flag("watch") => "watch",
+        Method::GET | Method::HEAD if target.watch => "watch",
         Method::GET | Method::HEAD if one => "get",
+        Method::GET | Method::HEAD if query.flag("watch") => "watch",
         Method::GET | Method::HEAD => "list",
         _ => "",
     };

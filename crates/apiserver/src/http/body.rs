@@ -8,12 +8,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::protobuf;
+use super::{protobuf, yaml};
 use crate::error::ApiError;
 use crate::schema;
 
 /// As kube-apiserver has it.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+pub(super) const YAML: &str = "application/yaml";
 const MAX_TIME: Duration = Duration::from_secs(30);
 
 /// Reads a body whole.
@@ -49,6 +50,7 @@ pub(super) async fn read_object(
 ) -> Result<(Value, Vec<String>), ApiError> {
     match media_type(headers) {
         "" | "application/json" => {}
+        YAML => return Ok((yaml::parse(&read(body).await?)?, Vec::new())),
         protobuf::MEDIA => {
             let object = protobuf::parse(&read(body).await?);
             return object
@@ -57,7 +59,12 @@ pub(super) async fn read_object(
         }
         other => return Err(unsupported(other, "application/json")),
     }
-    schema::parse_strictly(&read(body).await?).map_err(|e| no_json(&e))
+    parse_strictly(&read(body).await?)
+}
+
+/// Reads JSON, and the paths of the fields that it repeats.
+pub(super) fn parse_strictly(bytes: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+    schema::parse_strictly(bytes).map_err(|e| no_json(&e))
 }
 
 /// The error for a media type that the server does not take.

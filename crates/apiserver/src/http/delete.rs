@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::continuation::Continue;
 use super::list::object_reply;
 use super::path::Target;
-use super::{Call, Reply, body, list, options, protobuf, reply};
+use super::{Call, Reply, body, list, options, protobuf, reply, yaml};
 use crate::error::{ApiError, FieldError};
 use crate::options::{DeleteOptions, Propagation};
 use crate::resource::Resource;
@@ -114,6 +114,7 @@ async fn read(call: &Call, body: Incoming) -> Result<Value, ApiError> {
             let options = protobuf::parse(&bytes);
             options.ok_or_else(|| body::unsupported(protobuf::MEDIA, "application/json"))
         }
+        body::YAML => yaml::parse(&bytes),
         _ => body::parse(&bytes),
     }
 }

@@ -38,7 +38,7 @@ impl Fields {
             Some("Ignore") => Directive::Ignore,
             Some("Strict") => Directive::Strict,
             Some(other) => {
-                let known = ["Ignore", "Strict", "Warn"].map(str::to_owned);
+                let known = ["", "Ignore", "Strict", "Warn"].map(str::to_owned);
                 let error = FieldError::not_supported("fieldValidation", &json!(other), &known);
                 return Err(call.bad_option(error));
             }
@@ -83,7 +83,7 @@ impl Fields {
     }
 
     /// Reads an object that a patch made.
-    pub(super) fn read_patched(&self, object: &mut Value) -> Result<(), ApiError> {
+    pub(super) fn read_patched(&self, object: &mut Value, repeated: &[String]) -> Result<(), ApiError> {
         let before = object.clone();
         let fail = |why: &str| {
             let error = FieldError::invalid("patch", &json!(before.to_string()), why);
@@ -99,13 +99,31 @@ impl Fields {
         let text = |field: &str| before[field].as_str().unwrap_or_default();
         if text("kind") != self.kind.kind || text("apiVersion") != self.kind.api_version() {
             let (given, version) = (text("kind"), text("apiVersion"));
+            if self.kind.schema.is_some() {
+                return Err(self.not_itself(&before));
+            }
             return Err(fail(&format!(
                 "{given} in version {version:?} cannot be handled as a {}",
                 self.kind.kind
             )));
         }
-        let strict = self.look(object, &[]).map_err(|e| fail(&e))?;
+        let strict = self.look(object, repeated).map_err(|e| fail(&e))?;
         strict.map_or(Ok(()), |e| Err(fail(&e)))
+    }
+
+    /// The error for a custom object that says that it is something else.
+    fn not_itself(&self, object: &Value) -> ApiError {
+        let r = &self.kind;
+        let differs = |field: &str, own: &str| {
+            let rule = format!("must be {own}");
+            (object[field] != own).then(|| FieldError::invalid(field, &object[field], &rule))
+        };
+        let version = r.api_version();
+        let errors: Vec<FieldError> =
+            [differs("kind", &r.kind), differs("apiVersion", &version)].into_iter().flatten().collect();
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        ApiError::invalid(&Resource { kind: kind.into(), ..r.clone() }, name, &errors)
     }
 
     /// The outer error is a value of a wrong type; the inner one what strictness refuses.

@@ -128,7 +128,7 @@ impl Parser {
             other => return Err(format!("found '{other}', expected: identifier")),
         };
         if let Some(rule) = label_key(&key).first() {
-            let error = FieldError::invalid("key", &json!(key), rule);
+            let error = FieldError::invalid("<nil>", &json!(key), rule);
             return Err(format!("{}: {}", error.field, error.message));
         }
         if missing {
@@ -185,7 +185,7 @@ impl Parser {
             let value = match self.peek() {
                 Token::Word(value) => {
                     self.next();
-                    checked(key, all.len(), value)?
+                    value
                 }
                 Token::Symbol("," | ")") => String::new(),
                 other => return Err(format!("found '{other}', expected: ',', or identifier")),
@@ -193,10 +193,15 @@ impl Parser {
             all.insert(value);
             match self.next() {
                 Token::Symbol(",") => {}
-                Token::Symbol(")") => return Ok(all),
+                Token::Symbol(")") => break,
                 other => return Err(format!("found '{other}', expected: ',' or ')'")),
             }
         }
+        // By the alphabet, as messages number them.
+        for (place, value) in all.iter().enumerate() {
+            checked(key, place, value.clone())?;
+        }
+        Ok(all)
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) async fn one(call: &Call, r: &Resource, target: &Target, name: &str) 
     if target.part.is_some() && !r.status {
         return Err(ApiError::no_such_path());
     }
+    accept::check_number(&call.headers, true, &r.kind)?;
     options::not_older(call).await?;
     let object = call.registry.get_stored(r, target.ns(), name).await?;
     if accept::transform(&call.headers).is_none() && object.is_version(&r.api_version()) {
@@ -79,6 +80,7 @@ pub(super) fn object_reply(call: &Call, r: &Resource, code: u16, object: &Value)
 pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result<Reply, ApiError> {
     let selector = selector(call, r, target)?;
     let asked = ListOptions::parse(&call.query)?;
+    accept::check_number(&call.headers, false, &r.kind)?;
     let page = page(call, r, target, &selector, &asked).await?;
     // All pages carry the first one's version: who watches from there sees what changed between them.
     let rv = asked.from.as_ref().and_then(|from| from.rv).unwrap_or(page.rv);

@@ -45,9 +45,9 @@ fn check<'a>(call: &Call, name: &'a str) -> Result<&'a str, ApiError> {
     if name.len() > LONGEST {
         return Err(call.bad_option(FieldError::too_long("fieldManager", LONGEST as u64)));
     }
-    if name.chars().any(char::is_control) {
-        let rule = "should only contain printable characters";
-        return Err(call.bad_option(FieldError::invalid("fieldManager", &name.into(), rule)));
+    if let Some((at, letter)) = name.char_indices().find(|(_, c)| c.is_control()) {
+        let rule = format!("invalid character U+{:04X} (at position {at})", u32::from(letter));
+        return Err(call.bad_option(FieldError::invalid("fieldManager", &name.into(), &rule)));
     }
     Ok(name)
 }

@@ -39,7 +39,7 @@ pub(super) async fn answer(
             let kind = r.clone();
             let change = move |object: &mut Value| {
                 let mut scale = of(object, &paths);
-                patch.as_ref().map_err(Clone::clone)?.apply(&mut scale)?;
+                patch.as_ref().map_err(Clone::clone)?.0.apply(&mut scale)?;
                 apply(&kind, object, &paths, &scale)
             };
             let options = manager::write_options(call, "scale")?;
@@ -86,7 +86,8 @@ fn of(object: &Value, paths: &Scale) -> Value {
     let number = |path: &str| object.pointer(&pointer(path)).and_then(Value::as_i64).unwrap_or(0);
     let meta = &object["metadata"];
     let mut status = json!({"replicas": number(&paths.status_path)});
-    match object.pointer(&pointer(&paths.selector_path)) {
+    let selector = Some(&paths.selector_path).filter(|path| !path.is_empty());
+    match selector.and_then(|path| object.pointer(&pointer(path))) {
         Some(Value::String(text)) => status["selector"] = json!(text),
         Some(Value::Object(selector)) => {
             let labels = selector.get("matchLabels").and_then(Value::as_object).unwrap_or(selector);
@@ -114,7 +115,8 @@ fn apply(r: &Resource, object: &mut Value, paths: &Scale, scale: &Value) -> Resu
         )));
     }
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-    if !(0..=i64::from(i32::MAX)).contains(&replicas) {
+    // A custom object's own rules say what its replicas may be.
+    if r.schema.is_none() && !(0..=i64::from(i32::MAX)).contains(&replicas) {
         let rule = "must be greater than or equal to 0";
         let error = FieldError::invalid("spec.replicas", &json!(replicas), rule);
         let of = Resource { group: "autoscaling".into(), kind: "Scale".into(), ..r.clone() };

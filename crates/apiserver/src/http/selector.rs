@@ -153,7 +153,6 @@ fn field_of(r: &Resource, path: &str) -> Result<String, String> {
         ("", "services") => (meta, &["spec.clusterIP", "spec.type"]),
         ("", "replicationcontrollers") => (meta, &["status.replicas"]),
         ("batch", "jobs") => (meta, &["status.successful"]),
-        ("apps", "statefulsets") => (meta, &["status.successful"]),
         ("", "events") => (meta, &EVENT_FIELDS),
         ("events.k8s.io", "events") => {
             let core = REGARDING.iter().find(|(name, _)| *name == path).map(|(_, core)| (*core).to_owned());
@@ -179,6 +178,7 @@ fn field_of(r: &Resource, path: &str) -> Result<String, String> {
     match path {
         "spec.host" if r.plural == "pods" => Ok("spec.nodeName".to_owned()),
         path if known.contains(&path) || own.contains(&path) => Ok(path.to_owned()),
+        path if r.plural == "jobs" => Err(format!("field label {path:?} not supported for Job")),
         path => Err(format!("field label not supported: {path}")),
     }
 }

@@ -84,8 +84,9 @@ pub(super) async fn patch(
     let reader = fields.clone();
     let change = move |object: &mut Value| {
         // Only now: that there is no such object is told before the patch's own faults.
-        patch.as_ref().map_err(Clone::clone)?.apply(object)?;
-        reader.read_patched(object)
+        let (patch, repeated) = patch.as_ref().map_err(Clone::clone)?;
+        patch.apply(object)?;
+        reader.read_patched(object, repeated)
     };
     let options = manager::write_options(call, subresource(part))?;
     let made = call.registry.modify_with(r, target.ns(), name, part, options, change).await?;
@@ -119,17 +120,21 @@ async fn apply(
 ) -> Result<Reply, ApiError> {
     let (options, force) = manager::apply_options(call, subresource(part))?;
     let mut config = yaml::parse(&body::read(body).await?)?;
+    if !config.is_object() {
+        return Err(ApiError::bad_request("error decoding patch: the configuration is no object"));
+    }
     Fields::of(call, r)?.read_applied(&mut config)?;
     let (made, new) = call.registry.apply(r, target.ns(), name, part, config, force, options).await?;
     Ok(object_reply(call, r, if new { 201 } else { 200 }, &made))
 }
 
-/// Reads a patch of any known type but server-side apply. The inner error is a fault of the patch's text.
+/// Reads a patch of any known type but server-side apply, and the paths of the fields that it repeats. The
+/// inner error is a fault of the patch's text.
 pub(super) async fn read_patch(
     call: &Call,
     r: &Resource,
     body: Incoming,
-) -> Result<Result<Patch, ApiError>, ApiError> {
+) -> Result<Result<(Patch, Vec<String>), ApiError>, ApiError> {
     let media = body::media_type(&call.headers).to_owned();
     let custom = r.schema.is_some();
     match media.as_str() {
@@ -139,10 +144,13 @@ pub(super) async fn read_patch(
     }
     manager::refuse_force(call)?;
     let bytes = body::read(body).await?;
-    Ok(body::parse(&bytes).and_then(|value| match media.as_str() {
-        JSON_PATCH => Patch::operations(value),
-        MERGE_PATCH => Patch::merge(value, false),
-        _ => Patch::merge(value, true),
+    Ok(body::parse_strictly(&bytes).and_then(|(value, repeated)| {
+        let patch = match media.as_str() {
+            JSON_PATCH => Patch::operations(value)?,
+            MERGE_PATCH => Patch::merge(value, false)?,
+            _ => Patch::merge(value, true)?,
+        };
+        Ok((patch, repeated))
     }))
 }
 

@@ -1,6 +1,8 @@
 //! How the lists and maps of built-in kinds merge: the `patchMergeKey`, `listType`, `listMapKey` and
 //! `mapType` marks of k8s.io/api, for strategic merge patches and for server-side apply.
 
+use serde_json::{Value, json};
+
 /// How a strategic merge patch treats a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strategy {
@@ -162,6 +164,10 @@ fn has_pods(kind: &str) -> bool {
 }
 
 /// What a key of a list has where an item does not say it.
-pub(super) fn default_of(key: &str) -> Option<&'static str> {
-    (key == "protocol").then_some("TCP")
+pub(super) fn default_of(key: &str) -> Option<Value> {
+    Some(match key {
+        "protocol" => json!("TCP"),
+        "port" | "containerPort" => json!(0),
+        _ => json!(""),
+    })
 }

@@ -114,6 +114,11 @@ fn apply_operations(object: &mut Value, patch: &json_patch::Patch) -> Result<(),
                 "the patch makes the object too deep or too large (operation {index})"
             )));
         }
+        // As kube-apiserver has it, what is not there is null.
+        if matches!(operation, PatchOperation::Test(test) if test.value.is_null() && object.pointer(test.path.as_str()).is_none())
+        {
+            continue;
+        }
         let operation = &as_addition(object, operation);
         json_patch::patch(object, std::slice::from_ref(operation))
             .map_err(|e| refuse(format!("the patch does not apply (operation {index}): {e}")))?;

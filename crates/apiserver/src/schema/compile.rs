@@ -117,7 +117,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn checks(&mut self, schema: &Value, depth: usize) -> Option<Box<Checks>> {
-        const KEYS: [&str; 17] = [
+        const KEYS: [&str; 18] = [
             "required",
             "enum",
             "pattern",
@@ -135,6 +135,7 @@ impl<'a> Compiler<'a> {
             "oneOf",
             "not",
             "additionalProperties",
+            "x-kubernetes-embedded-resource",
         ];
         let map = schema.as_object()?;
         if !KEYS.iter().any(|k| map.contains_key(*k)) {
@@ -152,7 +153,7 @@ impl<'a> Compiler<'a> {
         };
         let (all_of, any_of, one_of) = (all("allOf"), all("anyOf"), all("oneOf"));
         Some(Box::new(Checks {
-            required: texts(&schema["required"]),
+            required: required(schema),
             one_of_values: schema["enum"].as_array().cloned().unwrap_or_default(),
             pattern: schema["pattern"].as_str().filter(|p| !p.is_empty()).map(Pattern::new),
             length: span("minLength", "maxLength"),
@@ -172,6 +173,17 @@ impl<'a> Compiler<'a> {
 
 fn texts(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// The fields that must be there; an object in an object must say what it is.
+fn required(schema: &Value) -> Vec<String> {
+    let mut all = texts(&schema["required"]);
+    if schema["x-kubernetes-embedded-resource"] == true {
+        all.extend(["apiVersion", "kind"].map(str::to_owned));
+        all.sort();
+        all.dedup();
+    }
+    all
 }
 
 /// The name of the definition that a schema refers to.

@@ -4,8 +4,9 @@ mod check;
 
 use serde_json::{Value, json};
 
-use super::field::Errors;
+use super::field::{Errors, Path};
 use super::now;
+use crate::resource::Resource;
 use crate::schema::Schema;
 
 /// Completes a definition and its status, and checks both.
@@ -16,6 +17,17 @@ pub(super) fn settle(old: Option<&Value>, object: &mut Value, errors: &mut Error
     check::stored(object, errors);
     if errors.0.is_empty() {
         tell(object);
+    }
+}
+
+/// Checks the replicas of a custom object that can be scaled.
+pub(super) fn check_scale(r: &Resource, object: &Value, errors: &mut Errors) {
+    let Some(scale) = &r.scale else { return };
+    for path in [&scale.spec_path, &scale.status_path] {
+        let replicas = object.pointer(&path.replace('.', "/")).and_then(Value::as_i64).unwrap_or(0);
+        if replicas < 0 {
+            errors.invalid(&Path::new(path), &json!(replicas), "should be a non-negative integer");
+        }
     }
 }
 

@@ -135,6 +135,9 @@ pub(crate) fn create(
 pub(crate) fn as_authored(r: &Resource, given: &Value, made: &Value) -> Value {
     let mut authored = given.clone();
     kinds::defaults(r, &mut authored);
+    if let Some(schema) = &r.schema {
+        schema.fill(&mut authored);
+    }
     put(&mut authored["metadata"], "name", &made["metadata"]["name"]);
     authored
 }
@@ -167,6 +170,7 @@ fn settle(
     if let Some(schema) = &r.schema {
         schema.fill(obj);
         errors.0.extend(schema.check(obj, old));
+        definition::check_scale(r, obj, &mut errors);
     }
     kinds::check(r, old, obj, part, &mut errors);
     if r.kind == "CustomResourceDefinition" {
@@ -196,6 +200,9 @@ fn settle_status(r: &Resource, old: &Value, obj: &mut Value) -> Result<(), ApiEr
     kinds::check_status(r, old, obj, &mut errors);
     if r.kind == "CustomResourceDefinition" {
         definition::check_status(obj, &mut errors);
+    }
+    if r.schema.is_none() && obj["status"]["conditions"].as_array().is_some_and(Vec::is_empty) {
+        drop_fields(&mut obj["status"], &["conditions"]);
     }
     if errors.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, name_of(obj), &errors.0)) }
 }

@@ -87,8 +87,14 @@ pub(super) fn columns(r: &Resource) -> Vec<Column> {
         });
         return std::iter::once(column(&NAME)).chain(rest).collect();
     }
-    let specs = if r.schema.is_some() { AGED } else { specs(r) };
-    specs.iter().map(column).collect()
+    if r.schema.is_some() {
+        // What a custom kind without columns of its own has is told as if its definition said it.
+        return AGED
+            .iter()
+            .map(|s| Column { kind: if s.0 == AGE.0 { "date".into() } else { s.1.into() }, ..column(s) })
+            .collect();
+    }
+    specs(r).iter().map(column).collect()
 }
 
 /// The cells of one object.

@@ -43,7 +43,7 @@ pub(super) fn refresh(live: &Value, config: &Configuration, object: &mut Value) 
         return;
     }
     let mut own = config.object.clone();
-    if let Some(annotations) = own["metadata"]["annotations"].as_object_mut() {
+    if let Some(annotations) = own["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(ANNOTATION);
     }
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {

@@ -19,7 +19,7 @@ mod track;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use managers::{Managed, Manager, Operation};
 use set::FieldSet;
@@ -73,7 +73,9 @@ pub(crate) fn apply(
     let live = without_managers(live);
     let shape = Shape::of(r);
     if managed.0.is_empty() && !live.is_null() {
-        managed.set(&before_first_apply(r), owned_part(r, &live, ""), now);
+        let mut all = extract::compare(&json!({}), &live, shape, 0).changed;
+        disown(r, &mut all, "");
+        managed.set(&before_first_apply(r), all, now);
     }
     let part = &config.manager.subresource;
     let mut object = live.clone().into_owned();

@@ -75,7 +75,11 @@ impl<'a> Shape<'a> {
         match self {
             Self::Built(_) => false,
             Self::Schema(schema) => {
-                schema["additionalProperties"].is_object() && schema["properties"].get(name).is_none()
+                // What no schema tells of is taken for the keys of maps.
+                let open = schema["additionalProperties"].is_object()
+                    || schema["x-kubernetes-preserve-unknown-fields"] == true
+                    || schema.is_null();
+                open && schema["properties"].get(name).is_none()
             }
         }
     }
@@ -94,7 +98,7 @@ impl<'a> Shape<'a> {
                 Ownership::Atomic => Form::Leaf,
                 Ownership::Set => Form::Set,
                 Ownership::Keys(keys) => {
-                    Form::Keyed(keys.iter().map(|k| (*k, lists::default_of(k).map(Value::from))).collect())
+                    Form::Keyed(keys.iter().map(|k| (*k, lists::default_of(k))).collect())
                 }
             },
             (Value::Array(_), Self::Schema(schema)) => match schema["x-kubernetes-list-type"].as_str() {

@@ -17,7 +17,7 @@ pub(super) fn check(definition: &Value, old: Option<&Value>, errors: &mut Errors
     let (spec, at) = (&definition["spec"], Path::new("spec"));
     let wanted = format!("{}.{}", text(&spec["names"]["plural"]), text(&spec["group"]));
     let name = &definition["metadata"]["name"];
-    if text(name) != wanted {
+    if old.is_none() && text(name) != wanted {
         let rule = "must be spec.names.plural+\".\"+spec.group";
         errors.invalid(&Path::new("metadata.name"), name, rule);
     }
@@ -32,7 +32,9 @@ pub(super) fn check(definition: &Value, old: Option<&Value>, errors: &mut Errors
     for (index, version) in numbered(&spec["versions"]) {
         columns(spec, index, version, errors);
         scale(spec, index, version, errors);
-        selectable(version, &at.field("versions").at(index), errors);
+        if let Some(at) = place(spec, index, "selectableFields", "selectableFields") {
+            selectable(version, &at, errors);
+        }
     }
     schemas(list(&spec["versions"]), errors);
     if let Some(old) = old {
@@ -180,7 +182,6 @@ fn path(value: &Value, at: &Path, under: &[&str], errors: &mut Errors) {
 
 /// Fields to select by are plain values of the schema.
 fn selectable(version: &Value, at: &Path, errors: &mut Errors) {
-    let at = at.field("selectableFields");
     let mut seen = Vec::new();
     for (index, field) in numbered(&version["selectableFields"]) {
         let (at, path) = (at.at(index).field("jsonPath"), text(&field["jsonPath"]));
