@@ -95,6 +95,11 @@ kubernetes() {
     *) failed=$((failed + 1)); tail -n 40 "$logs/kubernetes-build"; note kubernetes FAILED "it cannot be built"; return ;;
     esac
     export WEFT_KUBERNETES
+    if WEFT_DEFINITIONS="$(scripts/definitions.sh 2>"$logs/definitions")"; then
+        export WEFT_DEFINITIONS
+    else
+        skip definitions "$WEFT_DEFINITIONS"
+    fi
     cargo_tests kubernetes cargo test --locked -p weft-apiserver --test judge
     cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
     cargo_tests joined cargo test --locked -p weft-cli --test kubernetes -- --ignored

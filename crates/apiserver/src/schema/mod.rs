@@ -31,8 +31,13 @@ pub(crate) use structural::check as check_structural;
 const MAX_REPORTED: usize = 100;
 
 /// Errors that leave an object in a shape that no rule is asked about.
-const BLOCKING: [&str; 4] =
-    ["FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"];
+const BLOCKING: [&str; 5] = [
+    "FieldValueRequired",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+    "FieldValueNotSupported",
+];
 
 /// A compiled schema.
 #[derive(Debug)]

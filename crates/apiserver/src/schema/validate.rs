@@ -152,8 +152,7 @@ impl<'a> Run<'a> {
             _ => return,
         };
         if let Some(least) = least.filter(|least| (count as u64) < *least) {
-            let shown = if what == "items" { value.clone() } else { json!(count) };
-            self.invalid(&shown, &format!("should have at least {least} {what}"));
+            self.invalid(&json!(count), &format!("should have at least {least} {what}"));
         }
         if let Some(most) = most.filter(|most| count as u64 > *most) {
             self.push(FieldError::too_many(self.path.text(), count, most));

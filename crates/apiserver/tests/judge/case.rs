@@ -24,6 +24,8 @@ pub struct Step {
     pub body: Option<Value>,
     /// The body as it is sent, where it is not JSON or bad JSON.
     pub text: Option<String>,
+    /// The body is this file of the folder that `scripts/definitions.sh` fetches.
+    pub file: Option<String>,
     /// The body's media type, or a short name: json, merge, strategic, apply, yaml.
     #[serde(rename = "as")]
     pub media: Option<String>,
@@ -77,6 +79,18 @@ struct Variant {
 /// The folder of the cases and of the differences.
 pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/kubernetes")
+}
+
+/// The folder of published definitions, if they were fetched.
+pub fn published() -> Option<PathBuf> {
+    std::env::var_os("WEFT_DEFINITIONS").map(PathBuf::from)
+}
+
+impl Case {
+    /// Whether all that it needs is there.
+    pub fn can_run(&self) -> bool {
+        published().is_some() || self.steps.iter().all(|step| step.file.is_none())
+    }
 }
 
 /// Every case of every file, by name.

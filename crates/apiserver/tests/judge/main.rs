@@ -59,10 +59,12 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(4);
     let trial = |(index, case): (usize, Case)| {
         let (servers, differences, open) = (servers.clone(), differences.clone(), open.clone());
+        let missing = !case.can_run();
         Trial::test(case.name.clone(), move || {
             let judged = judge(&case, index, &servers, &differences);
             open.lock().unwrap().settle(&case.name, judged)
         })
+        .with_ignored_flag(missing)
     };
     let trials = cases.into_iter().enumerate().map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use weft_judge::{Answer, Client, Lines, Request, Target};
 
-use crate::case::{Case, Step};
+use crate::case::{Case, Step, published};
 
 /// Time that a server has for the events that a case waits for.
 const EVENTS: Duration = Duration::from_secs(10);
@@ -59,6 +59,9 @@ async fn send(
         request.body = fill(&body.to_string(), own).into_bytes();
     } else if let Some(text) = &step.text {
         request.body = fill(text, own).into_bytes();
+    } else if let Some(file) = &step.file {
+        let path = published().context("the published definitions were not fetched")?.join(file);
+        request.body = std::fs::read(&path).with_context(|| path.display().to_string())?;
     }
     if !request.body.is_empty() {
         request

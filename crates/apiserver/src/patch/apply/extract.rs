@@ -16,8 +16,6 @@ pub(super) fn fields(value: &Value, shape: Shape<'_>, depth: usize) -> FieldSet 
                 set.insert(field_step(name), below);
             }
         }
-        // A list of items that have owners has none itself.
-        (Form::Set | Form::Keyed(_), Value::Array(list)) if list.is_empty() => return set,
         (form @ (Form::Set | Form::Keyed(_)), Value::Array(list)) => {
             // A list whose items cannot be told apart is one value.
             for (step, item) in form.steps(list).unwrap_or_default().into_iter().zip(list) {
@@ -29,10 +27,9 @@ pub(super) fn fields(value: &Value, shape: Shape<'_>, depth: usize) -> FieldSet 
                 set.insert(step, below);
             }
         }
-        _ => return FieldSet::leaf(),
+        _ => {}
     }
-    // An empty map is a value itself.
-    if value.as_object().is_some_and(Map::is_empty) { FieldSet::leaf() } else { set }
+    if set.is_empty() { FieldSet::leaf() } else { set }
 }
 
 /// As [`fields`], with every object and list on the way.

@@ -76,7 +76,7 @@ impl Run<'_> {
             self.budget = self.budget.saturating_sub(cost);
             if self.budget == 0 {
                 let rule = "validation failed due to running out of cost budget, no further validation rules will be run";
-                return self.errors.push(FieldError::invalid(self.path.text(), &kind(value), rule));
+                return self.errors.push(FieldError::invalid(self.place(), &kind(value), rule));
             }
             match evaluate(compiled, &this, before.as_ref()) {
                 Outcome::Value(Cel::Bool(true)) | Outcome::Skipped => {}
@@ -85,10 +85,16 @@ impl Run<'_> {
                 Outcome::Failed(why) => {
                     let about = rule.message.as_ref().unwrap_or(&rule.text);
                     let told = format!("{why} evaluating rule: {about}");
-                    self.errors.push(FieldError::invalid(self.path.text(), &kind(value), &told));
+                    self.errors.push(FieldError::invalid(self.place(), &kind(value), &told));
                 }
             }
         }
+    }
+
+    /// The path of the value; Kubernetes has none for the object itself.
+    fn place(&self) -> &str {
+        let path = self.path.text();
+        if path.is_empty() { "<nil>" } else { path }
     }
 
     fn broken(&mut self, rule: &Rule, value: &Value, this: &Cel, old: Option<&Cel>) {
@@ -99,7 +105,9 @@ impl Run<'_> {
             _ => rule.told(),
         };
         let path = self.path.text();
-        let path = if path.is_empty() {
+        let path = if path.is_empty() && rule.field_path.is_empty() {
+            self.place().to_owned()
+        } else if path.is_empty() {
             rule.field_path.trim_start_matches('.').to_owned()
         } else {
             path.to_owned() + &rule.field_path

@@ -68,7 +68,7 @@ fn the_words_are_kubernetes_own() {
         (
             json!({"type": "array", "items": {"type": "string"}, "minItems": 1}),
             json!([]),
-            "spec: Invalid value: []: spec in body should have at least 1 items",
+            "spec: Invalid value: 0: spec in body should have at least 1 items",
         ),
         (json!({"type": "object", "required": ["a"]}), json!({}), "spec.a: Required value"),
         (
