@@ -14,7 +14,7 @@ mkdir -p "$out"
 for module in "${modules[@]}"; do
     read -r name version sum <<<"$module"
     # Its folder and checksum are told even where the module wants a newer Go, which no definition does.
-    told="$(cd "$out" && go mod download -json "sigs.k8s.io/$name@$version" || true)"
+    told="$(cd "$out"; go mod download -json "sigs.k8s.io/$name@$version" || true)"
     field() { sed -nE "s/^\t\"$1\": \"(.*)\",?$/\1/p" <<<"$told"; }
     [ -n "$(field Dir)" ] || { echo "sigs.k8s.io/$name@$version cannot be fetched"; exit 77; }
     [ "$(field Sum)" = "$sum" ] || { echo "sigs.k8s.io/$name@$version is not what it was: $(field Sum)" >&2; exit 1; }
