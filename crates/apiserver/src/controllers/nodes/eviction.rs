@@ -13,6 +13,8 @@ use crate::registry::Part;
 
 /// Seconds that a pod stays on a node that is not ready or silent, if it says nothing itself.
 const DEFAULT_SECONDS: i64 = 300;
+/// The condition of a pod that is taken away.
+const DISRUPTION: &str = "DisruptionTarget";
 
 /// What to write about an active pod that is on this node.
 pub(super) fn plan(
@@ -23,6 +25,7 @@ pub(super) fn plan(
     alarms: &mut Alarms,
 ) -> Option<Action> {
     match leaves_at(world, pod, node) {
+        Some(at) if at <= world.now && !told(pod) => return Some(tell(world, key, pod)),
         Some(at) if at <= world.now => {
             let uid = object::uid(pod).to_owned();
             return Some(Action::Delete { key: key.clone(), uid, grace: None });
@@ -57,8 +60,27 @@ fn time_under(world: &World, pod: &Value, taint: &Value) -> Option<Timestamp> {
     added.checked_add(SignedDuration::from_secs(seconds.max(0))).ok()
 }
 
+/// Whether the pod says already that it goes by no will of its own.
+fn told(pod: &Value) -> bool {
+    object::list(&pod["status"]["conditions"]).any(|c| c["type"] == DISRUPTION && c["status"] == "True")
+}
+
+/// Says in the pod why it goes, before it goes.
+fn tell(world: &World, key: &Key, pod: &Value) -> Action {
+    let message = "Taint manager: deleting due to NoExecute taint";
+    let (old, now) = (&pod["status"]["conditions"], object::time(world.now));
+    let conditions = object::with_condition(old, DISRUPTION, true, "DeletionByTaintManager", message, &now);
+    conditions_patch(key, pod, conditions)
+}
+
+fn conditions_patch(key: &Key, pod: &Value, conditions: Value) -> Action {
+    let meta = json!({"uid": object::uid(pod), "resourceVersion": pod["metadata"]["resourceVersion"]});
+    let patch = json!({"metadata": meta, "status": {"conditions": conditions}});
+    Action::Patch { key: key.clone(), part: Part::Status, patch }
+}
+
 fn not_ready(world: &World, key: &Key, pod: &Value) -> Action {
-    let conditions: Vec<Value> = object::list(&pod["status"]["conditions"])
+    let conditions = object::list(&pod["status"]["conditions"])
         .map(|condition| {
             let mut condition = condition.clone();
             if condition["type"] == "Ready" {
@@ -70,7 +92,5 @@ fn not_ready(world: &World, key: &Key, pod: &Value) -> Action {
             condition
         })
         .collect();
-    let meta = json!({"uid": object::uid(pod), "resourceVersion": pod["metadata"]["resourceVersion"]});
-    let patch = json!({"metadata": meta, "status": {"conditions": conditions}});
-    Action::Patch { key: key.clone(), part: Part::Status, patch }
+    conditions_patch(key, pod, Value::Array(conditions))
 }

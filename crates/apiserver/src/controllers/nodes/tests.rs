@@ -212,3 +212,22 @@ fn a_node_that_never_had_a_lease_is_not_judged() {
     assert!(lab.taints(7).is_empty());
     assert_eq!(lab.written, [""; 0]);
 }
+
+#[test]
+fn a_pod_says_why_it_goes_before_it_goes() {
+    let mut lab = Lab::new(1);
+    let mut node = lab.sim.get("nodes", "n0");
+    node["spec"]["taints"] = json!([{"key": "a", "effect": "NoExecute"}]);
+    lab.sim.put("nodes", node.clone());
+    let key = Key::new("pods", "shop", "p0");
+    let mut alarms = Alarms::default();
+    let mut plan =
+        |sim: &Sim| eviction::plan(&sim.world, &key, &sim.get("pods", "p0"), &node, &mut alarms).unwrap();
+    let Action::Patch { patch, .. } = plan(&lab.sim) else { panic!("it goes without a word") };
+    let mut pod = lab.sim.get("pods", "p0");
+    json_patch::merge(&mut pod, &patch);
+    let told = object::list(&pod["status"]["conditions"]).find(|c| c["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&told["status"], &told["reason"]), (&json!("True"), &json!("DeletionByTaintManager")));
+    lab.sim.put("pods", pod);
+    assert!(matches!(plan(&lab.sim), Action::Delete { .. }));
+}
