@@ -31,6 +31,8 @@ pub(super) async fn bench(nodes: usize) -> Bench {
         let node = json!({"metadata": {"name": format!("node{i}"), "labels": {"index": i.to_string()}}});
         bench.registry.create(&kinds::NODES, None, node).await.unwrap();
     }
+    let takes_pods = |node: &Arc<Value>| object::list(&node["spec"]["taints"]).next().is_none();
+    bench.until("nodes that take pods", |b| b.list(&kinds::NODES).iter().all(takes_pods)).await;
     bench
 }
 
