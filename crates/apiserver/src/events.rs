@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::error::ApiError;
 use crate::kinds;
 use crate::resource::Resource;
 
@@ -36,6 +37,17 @@ pub(crate) fn to_core(event: &mut Value) {
 pub(crate) fn to_newer(event: &mut Value) {
     rename(event, |name| NAMES.iter().find(|(core, _)| *core == name).map(|(_, newer)| *newer));
     event["apiVersion"] = json!("events.k8s.io/v1");
+}
+
+/// Changes a kept event as events.k8s.io has it.
+pub(crate) fn changed_as_newer(
+    event: &mut Value,
+    change: &mut impl FnMut(&mut Value) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    to_newer(event);
+    change(event)?;
+    to_core(event);
+    Ok(())
 }
 
 fn rename(event: &mut Value, to: impl Fn(&str) -> Option<&'static str>) {

@@ -271,9 +271,7 @@ impl Registry {
             let old = view.get(&key).ok_or_else(|| ApiError::not_found(&r, &name))?;
             let mut new = (*old).clone();
             if newer {
-                events::to_newer(&mut new);
-                change(&mut new)?;
-                events::to_core(&mut new);
+                events::changed_as_newer(&mut new, &mut change)?;
             } else {
                 new["apiVersion"] = json!(r.api_version());
                 change(&mut new)?;
