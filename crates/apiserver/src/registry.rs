@@ -16,7 +16,7 @@ use crate::ownership;
 use crate::patch::{self, Patch};
 use crate::resource::Resource;
 use crate::served::Kinds;
-use crate::storage::{Backup, Change, EtcdConfig, Object, StorageError, Store, View, Watch};
+use crate::storage::{Backup, Change, EtcdConfig, Keyed, Object, Slice, StorageError, Store, View, Watch};
 use crate::strategy::{self, Context};
 
 /// What a registry is told once.
@@ -125,14 +125,23 @@ impl Registry {
     /// name; and the resourceVersion to watch from.
     pub fn list(&self, r: &Resource, ns: Option<&str>) -> (Vec<Arc<Value>>, u64) {
         let (objects, rv) = self.list_stored(r, ns);
-        (objects.iter().map(|object| object.parse()).collect(), rv)
+        (objects.iter().map(|(_, object)| object.parse()).collect(), rv)
     }
 
-    /// As [`Registry::list`], as they are stored.
-    pub(crate) fn list_stored(&self, r: &Resource, ns: Option<&str>) -> (Vec<Arc<Object>>, u64) {
+    /// As [`Registry::list`], as they are stored, with their keys.
+    pub(crate) fn list_stored(&self, r: &Resource, ns: Option<&str>) -> (Keyed, u64) {
         let scope = r.scope(ns);
         let state = self.store.shared.read();
-        (state.range(&scope).map(|(_, object)| object.clone()).collect(), state.rv)
+        (state.range(&scope).map(|(key, object)| (key.clone(), object.clone())).collect(), state.rv)
+    }
+
+    /// The pods on a node in a namespace that this server knows, as they are stored.
+    pub(crate) fn pods_on(&self, node: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let scope = kinds::PODS.scope(Some(namespace));
+        let slice = Slice { scope: &scope, node: Some(node), ..Slice::default() };
+        // Only a slice of the past can be out of reach.
+        let found = self.store.shared.read().slice(&slice).unwrap_or_default();
+        found.into_iter().map(|(_, pod)| pod).collect()
     }
 
     /// What changes from a resourceVersion on; `Expired` when the history does not reach back so far.

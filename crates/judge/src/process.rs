@@ -35,6 +35,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Tells it to end in order, and waits for that.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let told = Command::new("kill").arg(self.id().to_string()).status().context("cannot start kill")?;
+        anyhow::ensure!(told.success(), "process {} cannot be told to end", self.id());
+        self.child.wait().context("cannot wait for a process")?;
+        Ok(())
+    }
+
     /// Fails with the end of its log if it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };

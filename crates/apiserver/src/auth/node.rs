@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::attributes::{Attributes, Place, Wanted};
 use super::user::User;
-use crate::kinds;
 use crate::registry::Registry;
 
 /// The group of all nodes.
@@ -96,9 +95,8 @@ fn related(
     place: &Place,
     uses: impl Fn(&Value, &str) -> bool,
 ) -> Result<(), String> {
-    let (pods, _) = registry.list_stored(&kinds::PODS, Some(&place.namespace));
-    let mut own = pods.iter().filter(|pod| pod.node() == Some(node)).map(|pod| pod.parse());
-    if !place.namespace.is_empty() && own.any(|pod| uses(&pod, &place.name)) {
+    let own = registry.pods_on(node, &place.namespace);
+    if !place.namespace.is_empty() && own.iter().any(|pod| uses(&pod.parse(), &place.name)) {
         return Ok(());
     }
     Err(format!("no relationship found between node {node:?} and this object"))

@@ -21,9 +21,9 @@ const DEFAULT: &str = "default";
 /// Which namespace must be looked at again when this object changes.
 pub(super) fn concerns(key: &Key) -> Option<&str> {
     let own = match &*key.kind {
-        "serviceaccounts" => key.name == "default",
-        "configmaps" => key.name == ROOT_CA,
-        "services" | "endpoints" | SLICES => key.namespace == DEFAULT && key.name == KUBERNETES,
+        "serviceaccounts" => &*key.name == "default",
+        "configmaps" => &*key.name == ROOT_CA,
+        "services" | "endpoints" | SLICES => &*key.namespace == DEFAULT && &*key.name == KUBERNETES,
         _ => return servers::is_one(key).then_some(DEFAULT),
     };
     own.then_some(&key.namespace)
@@ -42,7 +42,7 @@ pub(super) fn plan(world: &World, key: &Key, namespace: &Value, config: &Control
         let meta = json!({"name": ROOT_CA, "annotations": {"kubernetes.io/description": note}});
         actions.extend(wants.object("configmaps", json!({"metadata": meta, "data": {"ca.crt": ca}})));
     }
-    if key.name == DEFAULT {
+    if &*key.name == DEFAULT {
         actions.extend(kubernetes(&wants, config));
     }
     actions
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(get(&sim, SLICES)["endpoints"].as_array().unwrap().len(), 3);
         let key = Key::new(leases, servers::NAMESPACE, &format!("{}b", servers::PREFIX));
         let gone = sim.world.get(&key).unwrap().clone();
-        sim.world.remove(&crate::kinds::LEASES, &gone);
+        sim.world.end(&Key::of(&crate::kinds::LEASES, &gone), &gone);
         assert_eq!(settle(&mut sim), 2);
         let two = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.3"}]);
         assert_eq!(get(&sim, "endpoints")["subsets"][0]["addresses"], two);

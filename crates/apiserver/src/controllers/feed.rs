@@ -7,9 +7,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::key::Key;
 use crate::registry::Registry;
 use crate::resource::Resource;
-use crate::storage::EventKind;
+use crate::storage::{EventKind, Object};
 
 /// News that may wait before the watches wait themselves.
 const QUEUE: usize = 1024;
@@ -17,11 +18,11 @@ const QUEUE: usize = 1024;
 /// What a watch brought.
 pub(super) enum News {
     /// The whole kind, as it was at a version.
-    All(Arc<Resource>, Vec<Arc<Value>>, u64),
+    All(Arc<Resource>, Vec<(Key, Arc<Object>)>, u64),
     /// The object is so now.
-    Put(Arc<Resource>, Arc<Value>),
-    /// The object is gone.
-    Gone(Arc<Resource>, Arc<Value>),
+    Put(Key, Arc<Object>),
+    /// The object is gone; this was its last state.
+    Gone(Key, Arc<Value>),
 }
 
 /// The watches.
@@ -75,18 +76,21 @@ impl Feeds {
 }
 
 async fn follow(registry: Registry, kind: Arc<Resource>, queue: mpsc::Sender<News>) {
+    let name: Arc<str> = kind.qualified().into();
     loop {
-        let (objects, version) = registry.list(&kind, None);
+        let (objects, version) = registry.list_stored(&kind, None);
+        let objects =
+            objects.into_iter().map(|(key, object)| (Key::stored(name.clone(), &key), object)).collect();
         if queue.send(News::All(kind.clone(), objects, version)).await.is_err() {
             return;
         }
         // A watch that fell behind the history ends; the next list brings what it missed.
         let Ok(mut watch) = registry.watch(&kind, None, version) else { continue };
         while let Ok(event) = watch.next().await {
-            let object = event.object.parse();
+            let key = Key::stored(name.clone(), &event.key);
             let news = match event.kind {
-                EventKind::Deleted => News::Gone(kind.clone(), object),
-                EventKind::Added | EventKind::Modified => News::Put(kind.clone(), object),
+                EventKind::Deleted => News::Gone(key, event.object.parse()),
+                EventKind::Added | EventKind::Modified => News::Put(key, event.object.clone()),
             };
             if queue.send(news).await.is_err() {
                 return;

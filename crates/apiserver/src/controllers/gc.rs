@@ -11,7 +11,7 @@ use crate::strategy::{FOREGROUND, ORPHAN, has_finalizer};
 pub(super) fn plan(world: &World, key: &Key, object: &Value) -> Vec<Action> {
     let uid = || object::uid(object).to_owned();
     if &*key.kind == "namespaces" && object::terminating(object) {
-        return vec![Action::Empty { namespace: key.name.clone(), uid: uid() }];
+        return vec![Action::Empty { namespace: key.name.to_string(), uid: uid() }];
     }
     if &*key.kind == "pods" && object::node_of(object).is_some_and(|node| world.lost_nodes.contains(node)) {
         return vec![Action::Delete { key: key.clone(), uid: uid(), grace: Some(0) }];
@@ -79,7 +79,7 @@ fn owners(world: &World, key: &Key, object: &Value) -> Owners {
             continue;
         };
         // An owner is in the same namespace, or in none; which, the lookup settles by the kind.
-        let place = Key { kind: kind.clone(), namespace: key.namespace.clone(), name: text("name") };
+        let place = Key { kind: kind.clone(), namespace: key.namespace.clone(), name: text("name").into() };
         match world.by_uid(&uid) {
             None => found.absent.push((place, uid)),
             Some(owner) if object::terminating(owner) && has_finalizer(owner, FOREGROUND) => {

@@ -15,6 +15,7 @@ mod events;
 mod feed;
 mod gc;
 mod key;
+mod known;
 mod leader;
 mod matching;
 mod namespace;
@@ -28,10 +29,12 @@ pub(crate) mod servers;
 mod workloads;
 mod world;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::thread::JoinHandle;
 
 use ipnet::IpNet;
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 
 use crate::registry::Registry;
 use leader::Candidate;
@@ -92,9 +95,12 @@ impl ControllersConfig {
     }
 }
 
-/// The running controllers. Dropping it ends them; what they were writing is written or not.
+/// The running controllers, on a thread of their own: no request waits for what they plan. Dropping it ends
+/// them; what they were writing is written or not.
 pub struct Controllers {
-    task: JoinSet<()>,
+    /// Dropped to end them.
+    running: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
     registry: Registry,
     identity: String,
 }
@@ -102,25 +108,46 @@ pub struct Controllers {
 impl Controllers {
     /// Ends them, and lets another server's take over at once.
     pub async fn stop(mut self) {
-        self.task.shutdown().await;
+        self.end();
         leader::release(&self.registry, &self.identity).await;
+    }
+
+    fn end(&mut self) {
+        drop(self.running.take());
+        // They wait for nothing that this thread would have to do; one that panicked has ended too.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Starts the controllers over a registry. Must be called within a Tokio runtime.
-pub fn spawn(registry: Registry, config: ControllersConfig) -> Controllers {
-    let mut task = JoinSet::new();
-    let mut candidate = Candidate::new(registry.clone(), config.exclusive, config.lease);
+impl Drop for Controllers {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Starts the controllers over a registry.
+pub fn spawn(registry: Registry, config: ControllersConfig) -> io::Result<Controllers> {
+    let candidate = Candidate::new(registry.clone(), config.exclusive, config.lease);
     let identity = candidate.identity().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (running, ended) = oneshot::channel();
     let objects = registry.clone();
-    task.spawn(async move {
-        loop {
-            let term = candidate.win().await;
-            let runner = Runner::new(objects.clone(), config.clone(), term.clone());
-            tokio::select! { () = runner.run() => {}, () = candidate.keep(&term) => {} }
-        }
-    });
-    Controllers { task, registry, identity }
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! { () = lead(candidate, objects, config) => {}, _ = ended => {} }
+        });
+    };
+    let thread = std::thread::Builder::new().name("controllers".into()).spawn(work)?;
+    Ok(Controllers { running: Some(running), thread: Some(thread), registry, identity })
+}
+
+/// Runs whenever this server has the right to.
+async fn lead(mut candidate: Candidate, registry: Registry, config: ControllersConfig) {
+    loop {
+        let term = candidate.win().await;
+        let runner = Runner::new(registry.clone(), config.clone(), term.clone());
+        tokio::select! { () = runner.run() => {}, () = candidate.keep(&term) => {} }
+    }
 }
 
 #[cfg(test)]

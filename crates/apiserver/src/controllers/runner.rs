@@ -62,10 +62,7 @@ impl Runner {
         loop {
             self.wait().await;
             tokio::time::sleep(GATHER).await;
-            self.world.advance(self.now());
-            while let Some(more) = self.feeds.try_next() {
-                self.learn(more);
-            }
+            self.learn_all();
             if self.world.kinds.len() < self.feeds.refresh() {
                 continue;
             }
@@ -76,6 +73,10 @@ impl Runner {
                     return;
                 }
                 self.act().await;
+                if self.world.is_behind() {
+                    // The watches must not wait until all of a large cluster is planned.
+                    self.learn_all();
+                }
             }
             if self.in_doubt {
                 self.look_anew().await;
@@ -100,11 +101,18 @@ impl Runner {
         }
     }
 
+    fn learn_all(&mut self) {
+        self.world.advance(self.now());
+        while let Some(more) = self.feeds.try_next() {
+            self.learn(more);
+        }
+    }
+
     fn learn(&mut self, news: News) {
         match news {
-            News::All(kind, objects, version) => self.world.replace(&kind, &objects, version),
-            News::Put(kind, object) => self.world.put(&kind, object),
-            News::Gone(kind, object) => self.world.remove(&kind, &object),
+            News::All(kind, objects, version) => self.world.replace(&kind, objects, version),
+            News::Put(key, object) => self.world.put(key, object),
+            News::Gone(key, last) => self.world.end(&key, &last),
         }
     }
 
@@ -150,9 +158,9 @@ impl Runner {
         for (key, kind, result) in written {
             match (result, kind) {
                 (Ok(Outcome::Put(object)), Some(kind)) if kind.kind != "Event" => {
-                    self.world.put(&kind, object)
+                    self.world.learn(&kind, object)
                 }
-                (Ok(Outcome::Gone(object)), Some(kind)) => self.world.remove_early(&kind, &object),
+                (Ok(Outcome::Gone(object)), Some(kind)) => self.world.end_early(&kind, &object),
                 (Ok(_), _) => {}
                 (Err(error), _) => {
                     failed.insert(key, error);
@@ -172,6 +180,7 @@ impl Runner {
         let now = crate::strategy::now();
         let mut planned = Vec::new();
         for key in dirty {
+            self.world.rest();
             let mut actions = match self.world.get(key) {
                 Some(object) => gc::plan(&self.world, key, object),
                 None => Vec::new(),

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::key::Key;
 use super::object;
 
 /// The hash of one label in one namespace. Two labels with one hash cost a comparison, and no more.
@@ -14,8 +16,8 @@ type Label = u64;
 /// The names of pods by each of their labels, and of Services by one label of their selector.
 #[derive(Default)]
 pub(super) struct Selection {
-    pods: HashMap<Label, BTreeSet<String>>,
-    services: HashMap<Label, BTreeSet<String>>,
+    pods: HashMap<Label, BTreeSet<Arc<str>>>,
+    services: HashMap<Label, BTreeSet<Arc<str>>>,
 }
 
 fn label(namespace: &str, key: &str, value: &Value) -> Label {
@@ -42,11 +44,11 @@ pub(super) fn matches(selector: &Map<String, Value>, pod: &Value) -> bool {
     selector.iter().all(|(key, value)| labels[key] == *value)
 }
 
-fn insert(index: &mut HashMap<Label, BTreeSet<String>>, label: Label, name: &str) {
-    index.entry(label).or_default().insert(name.to_owned());
+fn insert(index: &mut HashMap<Label, BTreeSet<Arc<str>>>, label: Label, key: &Key) {
+    index.entry(label).or_default().insert(key.name.clone());
 }
 
-fn remove(index: &mut HashMap<Label, BTreeSet<String>>, label: Label, name: &str) {
+fn remove(index: &mut HashMap<Label, BTreeSet<Arc<str>>>, label: Label, name: &str) {
     if let Some(names) = index.get_mut(&label) {
         names.remove(name);
         if names.is_empty() {
@@ -56,17 +58,17 @@ fn remove(index: &mut HashMap<Label, BTreeSet<String>>, label: Label, name: &str
 }
 
 impl Selection {
-    pub(super) fn put_pod(&mut self, pod: &Value) {
-        labels(pod).for_each(|label| insert(&mut self.pods, label, object::name(pod)));
+    pub(super) fn put_pod(&mut self, key: &Key, pod: &Value) {
+        labels(pod).for_each(|label| insert(&mut self.pods, label, key));
     }
 
     pub(super) fn remove_pod(&mut self, pod: &Value) {
         labels(pod).for_each(|label| remove(&mut self.pods, label, object::name(pod)));
     }
 
-    pub(super) fn put_service(&mut self, service: &Value) {
+    pub(super) fn put_service(&mut self, key: &Key, service: &Value) {
         if let Some(label) = first(service) {
-            insert(&mut self.services, label, object::name(service));
+            insert(&mut self.services, label, key);
         }
     }
 
@@ -78,7 +80,7 @@ impl Selection {
 
     /// The names of the Services that may choose the pod: those that do, and a few others.
     pub(super) fn services<'a>(&'a self, pod: &'a Value) -> impl Iterator<Item = &'a str> {
-        labels(pod).filter_map(|label| self.services.get(&label)).flatten().map(String::as_str)
+        labels(pod).filter_map(|label| self.services.get(&label)).flatten().map(|name| &**name)
     }
 
     /// The names of the pods in a namespace that may have all these labels: those that do, and a few others.
@@ -86,7 +88,7 @@ impl Selection {
         let sets: Option<Vec<_>> =
             selector.iter().map(|(key, value)| self.pods.get(&label(namespace, key, value))).collect();
         let rarest = sets.into_iter().flatten().min_by_key(|names| names.len());
-        rarest.into_iter().flatten().map(String::as_str)
+        rarest.into_iter().flatten().map(|name| &**name)
     }
 }
 

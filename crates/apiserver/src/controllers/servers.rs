@@ -13,12 +13,12 @@ pub(crate) const ADDRESSES: &str = "weft.dev/addresses";
 
 /// Whether this is a server's Lease.
 pub(super) fn is_one(key: &Key) -> bool {
-    &*key.kind == LEASES && key.namespace == NAMESPACE && key.name.starts_with(PREFIX)
+    &*key.kind == LEASES && &*key.namespace == NAMESPACE && key.name.starts_with(PREFIX)
 }
 
 /// Where all of them are reached.
 pub(super) fn addresses(world: &World) -> impl Iterator<Item = SocketAddr> {
-    let leases = world.of_kind(LEASES).filter(|(key, _)| is_one(key));
+    let leases = world.keys(LEASES).filter(|key| is_one(key)).filter_map(|key| Some((key, world.get(key)?)));
     let told = leases.filter_map(|(_, lease)| lease["metadata"]["annotations"][ADDRESSES].as_str());
     told.flat_map(|addresses| addresses.split(',')).filter_map(|address| address.parse().ok())
 }

@@ -32,12 +32,12 @@ impl Sim {
         if object["metadata"]["namespace"].is_null() && resource(kind).namespaced {
             object["metadata"]["namespace"] = json!("shop");
         }
-        self.world.put(resource(kind), Arc::new(object));
+        self.world.learn(resource(kind), Arc::new(object));
     }
 
     pub(super) fn remove(&mut self, kind: &str, name: &str) {
         if let Some(object) = self.world.get(&Key::new(kind, "shop", name)).cloned() {
-            self.world.remove(resource(kind), &object);
+            self.world.end(&Key::of(resource(kind), &object), &object);
         }
     }
 
@@ -86,7 +86,7 @@ impl Sim {
             }
             Action::Delete { key, .. } => {
                 if let Some(object) = self.world.get(&key).cloned() {
-                    self.world.remove(resource(&key.kind), &object);
+                    self.world.end(&key, &object);
                 }
             }
             other => panic!("{other:?}"),

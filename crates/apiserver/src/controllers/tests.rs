@@ -26,7 +26,7 @@ pub(super) async fn bench(nodes: usize) -> Bench {
     let registry = Registry::open(folder.path(), RegistryConfig::default()).await.unwrap();
     let cluster_cidrs = vec!["10.244.0.0/16".parse().unwrap()];
     let config = ControllersConfig { cluster_cidrs, ..ControllersConfig::default() };
-    let bench = Bench { _controllers: spawn(registry.clone(), config), registry, _folder: folder };
+    let bench = Bench { _controllers: spawn(registry.clone(), config).unwrap(), registry, _folder: folder };
     for i in 1..=nodes {
         let node = json!({"metadata": {"name": format!("node{i}"), "labels": {"index": i.to_string()}}});
         bench.registry.create(&kinds::NODES, None, node).await.unwrap();
@@ -216,9 +216,10 @@ async fn a_pod_that_fits_no_node_says_so_until_one_comes() {
             .cloned()
             .unwrap_or_default()
     };
-    bench.until("the reason", |b| condition(b)["reason"] == "Unschedulable").await;
-    let why = condition(&bench)["message"].as_str().unwrap().to_owned();
-    assert_eq!(why, "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.");
+    // The pod may be known before the nodes are.
+    let why = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.";
+    bench.until("the reason", |b| condition(b)["message"] == why).await;
+    assert_eq!(condition(&bench)["reason"], "Unschedulable");
     bench
         .set(&kinds::NODES, None, "node2", Part::Whole, json!({"metadata": {"labels": {"disk": "ssd"}}}))
         .await;
@@ -343,7 +344,7 @@ async fn a_restart_writes_nothing() {
         .await;
     // What a new node brings about is the last that the old and then the new controllers do.
     let config = ControllersConfig::new(vec!["10.244.0.0/16".parse().unwrap()], None);
-    bench._controllers = spawn(bench.registry.clone(), config.clone());
+    bench._controllers = spawn(bench.registry.clone(), config.clone()).unwrap();
     let versions = |b: &Bench| -> BTreeMap<String, u64> {
         let kinds = [
             &kinds::PODS,
@@ -359,7 +360,7 @@ async fn a_restart_writes_nothing() {
         kinds.into_iter().flat_map(|kind| b.list(kind).into_iter().map(move |o| named(kind, &o))).collect()
     };
     let before = versions(&bench);
-    bench._controllers = spawn(bench.registry.clone(), config);
+    bench._controllers = spawn(bench.registry.clone(), config).unwrap();
     let tainted =
         json!({"metadata": {"name": "late"}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
     bench.registry.create(&kinds::NODES, None, tainted).await.unwrap();

@@ -1,33 +1,40 @@
 //! What the controllers know: every object, who owns whom, and what must be looked at again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod marks;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub(super) use super::key::Key;
+use super::known::{self, Objects};
 use super::object;
 use super::scheduler::{self, Load, Room};
 use super::selection::{self, Selection};
-use super::{basics, disruption, endpoints, nodes};
-use crate::label_selector;
+use super::{endpoints, nodes};
 use crate::resource::Resource;
+use crate::storage::Object;
 
 pub(super) const LEASES: &str = "leases.coordination.k8s.io";
+/// Objects that are planned for at once.
+const ROUND: usize = 4096;
 
 /// The objects of the watched kinds, and what to look at again.
 #[derive(Default)]
 pub(super) struct World {
-    objects: BTreeMap<Key, Arc<Value>>,
-    uids: HashMap<String, Key>,
-    dependents: HashMap<String, BTreeSet<Key>>,
+    objects: Objects,
+    uids: HashMap<Arc<str>, Key>,
+    dependents: HashMap<Arc<str>, BTreeSet<Key>>,
     /// Uids that our own deletion ended before the watch told so.
-    gone: HashSet<String>,
+    gone: HashSet<Arc<str>>,
+    /// Kinds and namespaces, each once for all keys.
+    names: HashSet<Arc<str>>,
     /// What the pods that are not finished ask of each node.
     pub(super) load: Load,
     /// Pods that are bound to a node, by node.
-    on_node: HashMap<String, BTreeSet<Key>>,
+    on_node: HashMap<Arc<str>, BTreeSet<Key>>,
     /// When nodes were heard of.
     pub(super) hearts: nodes::Hearts,
     /// The time now, for all planners.
@@ -36,6 +43,8 @@ pub(super) struct World {
     ready_nodes: usize,
     /// Which Services choose which pods.
     selection: Selection,
+    /// Services whose endpoints are shared out by what all nodes have.
+    spread: BTreeSet<Key>,
     /// Pods that wait for a node.
     unscheduled: BTreeSet<Key>,
     /// Pods on nodes that keep others away by anti-affinity.
@@ -57,7 +66,12 @@ impl World {
     }
 
     pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
-        self.objects.range(Key::new(kind, "", "")..).take_while(move |(key, _)| &*key.kind == kind)
+        self.keys(kind).filter_map(|key| Some((key, self.objects.get(key)?)))
+    }
+
+    /// The keys of all objects of a kind.
+    pub(super) fn keys<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Key> {
+        self.objects.keys(kind, None)
     }
 
     pub(super) fn by_uid(&self, uid: &str) -> Option<&Arc<Value>> {
@@ -85,8 +99,8 @@ impl World {
         self.shunning.iter().filter_map(|key| self.objects.get(key)).map(|pod| &**pod)
     }
 
-    /// Takes what must be looked at again. Where a pod left its node, those that wait for one are among it;
-    /// where one came to a node, those that wait for company.
+    /// Takes what must be looked at again, so much as is planned at once. Where a pod left its node, those
+    /// that wait for one are among it; where one came to a node, those that wait for company.
     pub(super) fn take_dirty(&mut self) -> Vec<Key> {
         let (freed, settled) = (std::mem::take(&mut self.freed), std::mem::take(&mut self.settled));
         if freed || settled {
@@ -94,7 +108,13 @@ impl World {
             let waiting = self.unscheduled.iter().filter(|key| freed || seeks(key)).cloned();
             self.dirty.extend(waiting);
         }
-        std::mem::take(&mut self.dirty).into_iter().collect()
+        let rest = self.dirty.iter().nth(ROUND).cloned().map(|first| self.dirty.split_off(&first));
+        std::mem::replace(&mut self.dirty, rest.unwrap_or_default()).into_iter().collect()
+    }
+
+    /// Whether more is marked than is planned at once.
+    pub(super) fn is_behind(&self) -> bool {
+        self.dirty.len() > ROUND
     }
 
     /// Lets time pass.
@@ -136,70 +156,119 @@ impl World {
         }
     }
 
-    fn in_namespace<'a, 's>(
+    fn in_namespace<'a: 's, 's>(
         &'a self,
         kind: &'s str,
         namespace: &'s str,
-    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
-        let all = self.objects.range(Key::new(kind, namespace, "")..);
-        all.take_while(move |(key, _)| &*key.kind == kind && key.namespace == namespace)
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> + 's {
+        let keys = self.objects.keys(kind, Some(namespace));
+        keys.filter_map(move |key| Some((key, self.objects.get(key)?)))
     }
 
     /// Takes a whole list of a kind, as it was at version `at`.
-    pub(super) fn replace(&mut self, resource: &Resource, objects: &[Arc<Value>], at: u64) {
+    pub(super) fn replace(&mut self, resource: &Resource, objects: Vec<(Key, Arc<Object>)>, at: u64) {
         let kind = resource.qualified();
         self.kinds.insert((resource.api_version(), resource.kind.to_string()), kind.as_str().into());
-        let present: HashSet<&str> = objects.iter().map(|o| object::uid(o)).collect();
-        let missing = self.of_kind(&kind).map(|(_, object)| object);
-        let missing = missing.filter(|o| object::version(o) <= at && !present.contains(object::uid(o)));
-        for object in missing.cloned().collect::<Vec<_>>() {
-            self.remove(resource, &object);
+        let present: HashMap<&Key, &Arc<Object>> =
+            objects.iter().map(|(key, object)| (key, object)).collect();
+        let missing = self.objects.keys(&kind, None).filter(|key| {
+            let Some(known) = self.objects.known(key).filter(|known| known.stored.rv() <= at) else {
+                return false;
+            };
+            let listed = present.get(key).filter(|listed| {
+                listed.rv() == known.stored.rv() || object::uid(&known::tree(listed.json())) == &*known.uid
+            });
+            listed.is_none()
+        });
+        for key in missing.cloned().collect::<Vec<_>>() {
+            self.remove(&key);
         }
-        for object in objects {
-            self.put(resource, object.clone());
+        for (key, object) in objects {
+            self.put(key, object);
+        }
+    }
+
+    /// Takes what a write answered.
+    pub(super) fn learn(&mut self, resource: &Resource, object: Arc<Value>) {
+        let key = Key::of(resource, &object);
+        let version = object::version(&object);
+        // What could be written can be kept.
+        if let Ok(stored) = Object::new(&key.name, &mut Arc::unwrap_or_clone(object), version) {
+            self.put(key, Arc::new(stored));
         }
     }
 
     /// Takes an object as it is now; one that is older than what is known does not count.
-    pub(super) fn put(&mut self, resource: &Resource, object: Arc<Value>) {
-        let key = Key::of(resource, &object);
-        let uid = object::uid(&object).to_owned();
-        let old = self.objects.get(&key).cloned();
-        let known = old.as_ref().is_some_and(|old| object::version(old) >= object::version(&object));
-        if known || self.gone.contains(&uid) {
+    pub(super) fn put(&mut self, key: Key, stored: Arc<Object>) {
+        let known = self.objects.known(&key).map_or(0, |known| known.stored.rv());
+        if known > 0 && known == stored.rv() {
+            // The store's own copy: then there is one.
+            return self.objects.share(&key, stored);
+        }
+        let object = Arc::new(known::tree(stored.json()));
+        if known > stored.rv() || self.gone.contains(object::uid(&object)) {
             return;
         }
+        let key = self.interned(&key);
+        let old = self.objects.get(&key).cloned();
         if let Some(old) = &old {
             self.unlink(&key, old);
         }
-        self.uids.insert(uid, key.clone());
+        let uid: Arc<str> = object::uid(&object).into();
+        self.uids.insert(uid.clone(), key.clone());
         for owner in object::owners(&object).filter_map(|owner| owner["uid"].as_str()) {
-            self.dependents.entry(owner.to_owned()).or_default().insert(key.clone());
+            let owner = self.shared(owner);
+            self.dependents.entry(owner).or_default().insert(key.clone());
         }
         self.index(&key, &object);
-        self.objects.insert(key.clone(), object.clone());
+        self.objects.put(key.clone(), stored, uid, object.clone());
         self.touch(&key, old.as_deref(), Some(&object));
     }
 
-    /// An object is gone.
-    pub(super) fn remove(&mut self, resource: &Resource, last: &Value) {
-        let key = Key::of(resource, last);
+    /// The key with the kind and the namespace that other keys have already.
+    fn interned(&mut self, key: &Key) -> Key {
+        let mut one = |name: &Arc<str>| match self.names.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                self.names.insert(name.clone());
+                name.clone()
+            }
+        };
+        Key { kind: one(&key.kind), namespace: one(&key.namespace), name: key.name.clone() }
+    }
+
+    /// A uid, without a copy of one that is known.
+    fn shared(&self, uid: &str) -> Arc<str> {
+        self.uids.get_key_value(uid).map_or_else(|| uid.into(), |(uid, _)| uid.clone())
+    }
+
+    /// An object is gone; one that was made again under its name is not.
+    pub(super) fn end(&mut self, key: &Key, last: &Value) {
         let uid = object::uid(last);
-        if self.gone.remove(uid) || self.objects.get(&key).is_none_or(|known| object::uid(known) != uid) {
-            return;
-        }
-        if let Some(old) = self.objects.remove(&key) {
-            self.unlink(&key, &old);
-            self.touch(&key, Some(&old), None);
+        if !self.gone.remove(uid) && self.objects.known(key).is_some_and(|known| &*known.uid == uid) {
+            self.remove(key);
         }
     }
 
-    /// As [`World::remove`], before the watch tells it.
-    pub(super) fn remove_early(&mut self, resource: &Resource, last: &Value) {
-        if self.uids.contains_key(object::uid(last)) {
-            self.remove(resource, last);
-            self.gone.insert(object::uid(last).to_owned());
+    fn remove(&mut self, key: &Key) {
+        if let Some(old) = self.objects.get(key).cloned() {
+            self.objects.remove(key);
+            self.unlink(key, &old);
+            self.touch(key, Some(&old), None);
         }
+    }
+
+    /// As [`World::end`], before the watch tells it.
+    pub(super) fn end_early(&mut self, resource: &Resource, last: &Value) {
+        if self.uids.contains_key(object::uid(last)) {
+            self.end(&Key::of(resource, last), last);
+            self.gone.insert(object::uid(last).into());
+        }
+    }
+
+    /// Between two plans: lets go of what is not read again soon.
+    pub(super) fn rest(&mut self) {
+        self.objects.rest();
     }
 
     fn unlink(&mut self, key: &Key, old: &Value) {
@@ -213,7 +282,10 @@ impl World {
             }
         }
         match &*key.kind {
-            "services" => self.selection.remove_service(old),
+            "services" => {
+                self.selection.remove_service(old);
+                self.spread.remove(key);
+            }
             "nodes" if object::ready(old) => self.ready_nodes -= 1,
             "pods" => self.unlink_pod(key, old),
             _ => {}
@@ -240,19 +312,24 @@ impl World {
     fn index(&mut self, key: &Key, object: &Value) {
         match &*key.kind {
             "pods" => {
-                self.selection.put_pod(object);
+                self.selection.put_pod(key, object);
                 self.count(key, object);
             }
-            "services" => self.selection.put_service(object),
+            "services" => {
+                self.selection.put_service(key, object);
+                if endpoints::spreads(object) {
+                    self.spread.insert(key.clone());
+                }
+            }
             "nodes" if object::ready(object) => self.ready_nodes += 1,
-            LEASES if key.namespace == nodes::LEASES => self.hearts.hear(object, self.now),
+            LEASES if &*key.namespace == nodes::LEASES => self.hearts.hear(object, self.now),
             _ => {}
         }
     }
 
     fn count(&mut self, key: &Key, pod: &Value) {
         if let Some(node) = object::node_of(pod) {
-            self.on_node.entry(node.to_owned()).or_default().insert(key.clone());
+            self.on_node.entry(node.into()).or_default().insert(key.clone());
         }
         match object::node_of(pod) {
             Some(node) if !object::finished(pod) => {
@@ -265,106 +342,5 @@ impl World {
             None if object::active(pod) => drop(self.unscheduled.insert(key.clone())),
             _ => {}
         }
-    }
-
-    /// Marks what a change concerns: the object, who owns it, what it owned, its namespace.
-    fn touch(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
-        self.dirty.insert(key.clone());
-        for owner in [old, new].into_iter().flatten().filter_map(object::controller) {
-            self.dirty.extend(self.uids.get(owner).cloned());
-        }
-        for owner in [old, new].into_iter().flatten().flat_map(object::owners) {
-            let key = owner["uid"].as_str().and_then(|uid| self.uids.get(uid));
-            let waits = |key: &&Key| self.objects.get(*key).is_some_and(|owner| object::terminating(owner));
-            self.dirty.extend(key.filter(waits).cloned());
-        }
-        let ending = new.is_none_or(object::terminating);
-        if ending && let Some(object) = old.or(new) {
-            self.dirty.extend(self.dependents.get(object::uid(object)).into_iter().flatten().cloned());
-        }
-        let namespace = Key::new("namespaces", "", &key.namespace);
-        if self.objects.get(&namespace).is_some_and(|namespace| object::terminating(namespace)) {
-            self.dirty.insert(namespace);
-        }
-        if let Some(namespace) = basics::concerns(key) {
-            self.dirty.insert(Key::new("namespaces", "", namespace));
-        }
-        match &*key.kind {
-            "nodes" => self.touch_node(&key.name, old, new),
-            "pods" => {
-                self.touch_services(key, old, new);
-                self.touch_budgets(key, old, new);
-            }
-            LEASES if key.namespace == nodes::LEASES => {
-                if new.is_none() {
-                    self.hearts.forget(&key.name);
-                }
-                self.dirty.insert(Key::new("nodes", "", &key.name));
-            }
-            // Somebody may have changed what a Service has.
-            "endpoints" => drop(self.dirty.insert(Key::new("services", &key.namespace, &key.name))),
-            _ => {}
-        }
-    }
-
-    /// Marks the Services to which a pod shows a new face.
-    fn touch_services(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
-        if old.map(endpoints::face) == new.map(endpoints::face) {
-            return;
-        }
-        for pod in [old, new].into_iter().flatten() {
-            let services =
-                self.selection.services(pod).map(|name| Key::new("services", &key.namespace, name));
-            let services = services.filter(|key| {
-                let selector = self.objects.get(key).and_then(|service| selection::selector(service));
-                selector.is_some_and(|selector| selection::matches(selector, pod))
-            });
-            self.dirty.extend(services);
-        }
-    }
-
-    /// Marks the disruption budgets to which a pod shows a new face.
-    fn touch_budgets(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
-        if old.map(disruption::face) == new.map(disruption::face) {
-            return;
-        }
-        let budgets = self.in_namespace(disruption::BUDGETS, &key.namespace).filter(|(_, budget)| {
-            let pods = [old, new].into_iter().flatten();
-            let mut labels = pods.map(|pod| &pod["metadata"]["labels"]);
-            labels.any(|labels| label_selector::matches(&budget["spec"]["selector"], labels))
-        });
-        let budgets: Vec<Key> = budgets.map(|(key, _)| key.clone()).collect();
-        self.dirty.extend(budgets);
-    }
-
-    fn touch_node(&mut self, name: &str, old: Option<&Value>, new: Option<&Value>) {
-        let face = |node: &Value| {
-            let (meta, spec, status) = (&node["metadata"], &node["spec"], &node["status"]);
-            let ready = Value::from(nodes::ready_status(node));
-            [&meta["labels"], &spec["taints"], &spec["unschedulable"], &status["allocatable"], &ready]
-                .map(Clone::clone)
-        };
-        if old.map(face) == new.map(face) {
-            return;
-        }
-        if old.and_then(object::zone) != new.and_then(object::zone) || old.is_none() != new.is_none() {
-            let services: Vec<Key> = self.of_kind("services").map(|(key, _)| key.clone()).collect();
-            self.dirty.extend(services);
-        }
-        if new.is_some() {
-            self.lost_nodes.remove(name);
-        } else {
-            self.lost_nodes.insert(name.to_owned());
-        }
-        self.dirty.extend(self.on_node.get(name).into_iter().flatten().cloned());
-        let readiness = |node: Option<&Value>| node.is_some_and(object::ready);
-        // The first ready node, and the end of the last, change what the others' silence means.
-        if readiness(old) != readiness(new) && self.ready_nodes <= 1 {
-            let nodes: Vec<Key> = self.of_kind("nodes").map(|(key, _)| key.clone()).collect();
-            self.dirty.extend(nodes);
-        }
-        let sets: Vec<Key> = self.of_kind("daemonsets.apps").map(|(key, _)| key.clone()).collect();
-        self.dirty.extend(sets);
-        self.dirty.extend(self.unscheduled.iter().cloned());
     }
 }

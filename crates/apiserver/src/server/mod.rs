@@ -103,6 +103,9 @@ pub enum ServerError {
     /// The users or their rights cannot be known.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The controllers cannot be started.
+    #[error("could not start the controllers: {0}")]
+    Controllers(io::Error),
     /// A signal handler or a runtime facility is missing.
     #[error("could not wait for signals: {0}")]
     Signals(io::Error),
@@ -185,6 +188,7 @@ impl Server {
         let alone = self.config.etcd.is_none() || config.advertised.is_empty();
         let presence = (!alone).then(|| Presence::new(self.registry.clone(), &config.advertised));
         let controllers = self.config.controllers.then(|| controllers::spawn(self.registry.clone(), config));
+        let controllers = controllers.transpose().map_err(ServerError::Controllers)?;
         let mut followers = tokio::task::JoinSet::new();
         self.auth.follow(&mut followers);
         if let Some(presence) = presence.clone() {

@@ -4,6 +4,7 @@
 //! changes durable before it publishes them there.
 
 mod backend;
+mod claim;
 mod embedded;
 mod error;
 mod etcd;
@@ -15,11 +16,12 @@ mod transfer;
 mod view;
 mod watch;
 
+pub(crate) use claim::Claim;
 pub use error::StorageError;
 pub use etcd::EtcdConfig;
 pub use log::{Event, EventKind};
 pub use object::Object;
-pub(crate) use state::Slice;
+pub(crate) use state::{Keyed, Slice};
 pub(crate) use store::Store;
 pub use transfer::{Backup, Place};
 pub(crate) use view::{Change, View};

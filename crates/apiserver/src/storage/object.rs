@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::claim::{self, Claim};
 use crate::error::ApiError;
 
 /// Bytes of one object; patches could make it grow without end.
@@ -23,6 +24,7 @@ pub struct Object {
     /// `key=value` and a line's end for each label: neither may have such a character.
     labels: Box<str>,
     node: Option<Box<str>>,
+    claims: Box<[Claim]>,
 }
 
 impl Object {
@@ -30,7 +32,7 @@ impl Object {
     pub(crate) fn new(key: &str, value: &mut Value, rv: u64) -> Result<Self, ApiError> {
         value["metadata"]["resourceVersion"] = json!(rv.to_string());
         let text = text(key, value)?;
-        Ok(Self { rv, text: text.into(), labels: labels_of(value), node: node_of(key, value) })
+        Ok(Self::over(key, rv, text, value))
     }
 
     /// Reads an object from text that has its resourceVersion in it.
@@ -39,7 +41,12 @@ impl Object {
             serde_json::from_str(text).map_err(|e| format!("the object {key} is no JSON: {e}"))?;
         let rv = value["metadata"]["resourceVersion"].as_str().and_then(|rv| rv.parse().ok());
         let rv = rv.ok_or_else(|| format!("the object {key} has no resourceVersion"))?;
-        Ok(Self { rv, text: text.into(), labels: labels_of(&value), node: node_of(key, &value) })
+        Ok(Self::over(key, rv, text.to_owned(), &value))
+    }
+
+    fn over(key: &str, rv: u64, text: String, value: &Value) -> Self {
+        let (labels, node) = (labels_of(value), node_of(key, value));
+        Self { rv, text: text.into(), labels, node, claims: claim::of(key, value) }
     }
 
     /// The same object at another resourceVersion.
@@ -76,6 +83,11 @@ impl Object {
     /// A pod's `spec.nodeName`.
     pub(crate) fn node(&self) -> Option<&str> {
         self.node.as_deref()
+    }
+
+    /// What nobody else may have.
+    pub(super) fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
     /// Whether the object says that it is of this apiVersion. May say no where it should say yes.

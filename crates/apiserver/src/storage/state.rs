@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
+use super::claim::{Claim, Claims};
 use super::log::{Event, EventKind, Log};
 use super::object::Object;
 
@@ -32,6 +33,7 @@ pub(crate) struct State {
     objects: Objects,
     /// The keys of the pods on each node.
     pods: HashMap<Box<str>, BTreeSet<Arc<str>>>,
+    claims: Claims,
     pub(crate) rv: u64,
     logs: HashMap<String, Log>,
     /// The floor of kinds without a log.
@@ -65,8 +67,10 @@ impl State {
         self.rv = loaded.rv;
         self.floor = loaded.floor;
         self.pods.clear();
+        self.claims.clear();
         for (key, object) in &self.objects {
             index(&mut self.pods, key, object);
+            self.claims.add(key, object.claims());
         }
         for (prefix, log) in &mut self.logs {
             log.forget(loaded.floors.get(prefix).copied().unwrap_or(loaded.floor));
@@ -89,6 +93,11 @@ impl State {
     /// All objects.
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// The keys of those that have an address or a port.
+    pub(super) fn holders(&self, claim: Claim) -> impl Iterator<Item = &Arc<str>> {
+        self.claims.holders(claim)
     }
 
     /// All objects whose key starts with the prefix, in the order of their keys.
@@ -153,13 +162,15 @@ impl State {
         self.rv = rv;
         let mut dropped = Vec::new();
         for event in events {
-            if let Some(node) = event.previous.as_ref().and_then(|o| o.node()) {
-                unindex(&mut self.pods, node, &event.key);
+            if let Some(previous) = &event.previous {
+                previous.node().into_iter().for_each(|node| unindex(&mut self.pods, node, &event.key));
+                self.claims.remove(&event.key, previous.claims());
             }
             match event.kind {
                 EventKind::Deleted => drop(self.objects.remove(&event.key)),
                 _ => {
                     index(&mut self.pods, &event.key, &event.object);
+                    self.claims.add(&event.key, event.object.claims());
                     self.objects.insert(event.key.clone(), event.object.clone());
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use serde_json::Value;
 
+use super::claim::{self, Claim};
 use super::object::Object;
 use super::state::{Shared, State};
 use crate::error::ApiError;
@@ -76,6 +77,16 @@ impl<'a> View<'a> {
         let pending = self.pending.iter().filter(|(key, _)| key.starts_with(prefix));
         all.extend(pending.filter_map(|(_, object)| Some(object.as_ref()?.parse())));
         all
+    }
+
+    /// Whether anyone but the object under `own` has an address or a port. Counts as a look at all Services.
+    pub(crate) fn claimed(&self, claim: Claim, own: Option<&str>) -> bool {
+        self.reads.borrow_mut().prefixes.insert(claim::SERVICES.to_owned());
+        let other = |key: &str| Some(key) != own;
+        let mut committed = self.state.holders(claim).filter(|key| !self.pending.contains_key(*key));
+        let mut pending = self.pending.iter().filter_map(|(key, object)| Some((key, object.as_ref()?)));
+        committed.any(|key| other(key))
+            || pending.any(|(key, object)| other(key) && object.claims().contains(&claim))
     }
 
     /// One object as it is stored; the look is not noted.

@@ -40,11 +40,11 @@ fn one_server_runs_the_controllers_and_another_follows_it() {
         let (one, other) = (bed.open().await, bed.open().await);
         let lease = LeaseTimes { retry: Duration::from_millis(50), ..LeaseTimes::default() };
         let config = ControllersConfig { exclusive: false, lease, ..ControllersConfig::default() };
-        let first = spawn_controllers(one.clone(), config.clone());
+        let first = spawn_controllers(one.clone(), config.clone()).unwrap();
         one.create(&kinds::NODES, None, json!({"metadata": {"name": "n"}})).await.unwrap();
         one.create(&kinds::DEPLOYMENTS, NS, deployment(20)).await.unwrap();
         pods(&one, 20).await;
-        let second = spawn_controllers(other.clone(), config);
+        let second = spawn_controllers(other.clone(), config).unwrap();
         let scale = |n: usize| Patch::Merge(json!({"spec": {"replicas": n}}));
         other.patch(&kinds::DEPLOYMENTS, NS, "web", Part::Whole, scale(40)).await.unwrap();
         pods(&other, 40).await;

@@ -15,10 +15,7 @@ const OVERLOAD: u128 = 20;
 
 /// Gives the endpoints the hints that the Service asks for.
 pub(super) fn give(world: &World, service: &Value, groups: &mut Groups) {
-    let annotations = &service["metadata"]["annotations"];
-    let mode = ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"]
-        .into_iter()
-        .find_map(|name| annotations[name].as_str());
+    let mode = mode(service);
     let distribution = service["spec"]["trafficDistribution"].as_str();
     for (_, endpoints) in groups.values_mut() {
         match (mode, distribution) {
@@ -28,6 +25,17 @@ pub(super) fn give(world: &World, service: &Value, groups: &mut Groups) {
             _ => {}
         }
     }
+}
+
+fn mode(service: &Value) -> Option<&str> {
+    let annotations = &service["metadata"]["annotations"];
+    let names = ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"];
+    names.into_iter().find_map(|name| annotations[name].as_str())
+}
+
+/// Whether a Service's endpoints are shared out by what all nodes have.
+pub(in super::super) fn spreads(service: &Value) -> bool {
+    matches!(mode(service), Some("Auto" | "auto"))
 }
 
 fn same_zone(endpoint: &mut Endpoint) {

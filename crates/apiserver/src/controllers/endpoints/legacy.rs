@@ -37,7 +37,7 @@ pub(super) fn plan(world: &World, key: &Key, service: &Value, pods: &[&Value]) -
                 object["metadata"]["annotations"][name] = value;
             }
         }
-        return Some(Action::Create { kind: "endpoints", namespace: key.namespace, object });
+        return Some(Action::Create { kind: "endpoints", namespace: key.namespace.to_string(), object });
     };
     let meta = &old["metadata"];
     let same = meta["labels"] == labels && meta["annotations"][OVER_CAPACITY] == over;

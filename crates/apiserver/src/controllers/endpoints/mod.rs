@@ -21,6 +21,7 @@ use crate::registry::Part;
 use endpoint::{Endpoint, Family};
 
 pub(super) use endpoint::face;
+pub(super) use hints::spreads;
 
 pub(super) const SLICES: &str = "endpointslices.discovery.k8s.io";
 const NAME: &str = "kubernetes.io/service-name";

@@ -245,3 +245,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_that_moves_concerns_the_services_on_it_and_those_that_look_at_all_nodes() {
+    let mut lab = Lab::with_nodes(&["east", "west"]);
+    for (name, node) in [("web", "n0"), ("db", "n1"), ("far", "n1")] {
+        lab.service(
+            name,
+            json!({"selector": {"app": name}, "ipFamilies": ["IPv4"], "ports": [{"port": 80}]}),
+        );
+        lab.pod(name, name, node, "10.0.0.1", true);
+    }
+    let mut far = lab.sim.get("services", "far");
+    far["metadata"]["annotations"] = json!({"service.kubernetes.io/topology-mode": "Auto"});
+    lab.sim.put("services", far);
+    lab.settle();
+    let mut node = lab.sim.get("nodes", "n0");
+    node["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!("north");
+    lab.sim.put("nodes", node);
+    let marked = lab.sim.world.dirty.iter().filter(|key| &*key.kind == "services");
+    assert_eq!(marked.map(|key| &*key.name).collect::<Vec<_>>(), ["far", "web"]);
+    lab.settle();
+    assert_eq!(lab.slices("web")[0]["endpoints"][0]["zone"], "north");
+    assert_eq!(lab.slices("db")[0]["endpoints"][0]["zone"], "west");
+}
+
+#[test]
+fn an_empty_slice_that_reads_null_is_kept_and_filled() {
+    let mut lab = Lab::with_nodes(&["east"]);
+    lab.service("web", web());
+    lab.settle();
+    let mut slice = lab.slices("web")[0].clone();
+    slice["endpoints"] = Value::Null;
+    slice["ports"] = Value::Null;
+    lab.sim.put(SLICES, slice);
+    lab.sim.world.dirty.insert(Key::new("services", "shop", "web"));
+    assert_eq!(lab.settle(), 0, "it is as it should be");
+}

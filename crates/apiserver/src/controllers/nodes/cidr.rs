@@ -24,7 +24,7 @@ pub(in super::super) fn plan(
     let nodes = dirty.iter().filter(|key| &*key.kind == "nodes");
     // A node that goes leaves its CIDRs to those that found none.
     let mut bare: Vec<&Key> = if nodes.clone().any(|key| world.get(key).is_none()) {
-        world.of_kind("nodes").map(|(key, _)| key).filter(|key| is_bare(world, key)).collect()
+        world.keys("nodes").filter(|key| is_bare(world, key)).collect()
     } else {
         nodes.filter(|key| is_bare(world, key)).collect()
     };
@@ -114,7 +114,7 @@ mod tests {
             if !cidr.is_empty() {
                 node["spec"] = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
             }
-            world.put(&NODES, Arc::new(node));
+            world.learn(&NODES, Arc::new(node));
         }
         world
     }
@@ -129,7 +129,7 @@ mod tests {
         let patches =
             plan(world, &dirty, config, "now").into_iter().filter_map(|(key, action)| match action {
                 Action::Patch { part: Part::Whole, patch, .. } => {
-                    Some((key.name, patch["spec"]["podCIDRs"].clone()))
+                    Some((key.name.to_string(), patch["spec"]["podCIDRs"].clone()))
                 }
                 _ => None,
             });
@@ -157,7 +157,7 @@ mod tests {
         let Action::Patch { patch, .. } = &plans[1].1 else { panic!("{:?}", plans[1]) };
         assert_eq!(patch["status"]["conditions"][0]["reason"], "CIDRNotAvailable");
         let a = world.get(&Key::new("nodes", "", "a")).unwrap().clone();
-        world.remove(&NODES, &a);
+        world.end(&Key::of(&NODES, &a), &a);
         assert_eq!(planned(&world, &config), [("b".to_owned(), json!(["10.244.0.0/24"]))]);
     }
 

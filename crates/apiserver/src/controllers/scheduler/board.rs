@@ -77,7 +77,7 @@ impl<'a> Board<'a> {
         let spaces: Vec<&str> = if term["namespaceSelector"].is_null() && named.is_empty() {
             vec![object::namespace(owner)]
         } else {
-            let all = self.world.of_kind("namespaces").map(|(key, _)| key.name.as_str());
+            let all = self.world.keys("namespaces").map(|key| &*key.name);
             all.filter(|name| self.namespace_chosen(term, owner, name)).collect()
         };
         spaces.into_iter().flat_map(|space| self.pods_of(space, &term["labelSelector"])).collect()

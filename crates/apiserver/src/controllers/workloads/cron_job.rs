@@ -136,7 +136,7 @@ fn start(
     let job = make(cron, due, &zone);
     let there = world.get(&Key::new(JOBS, &key.namespace, object::name(&job))).is_some();
     if !there {
-        actions.push(Action::Create { kind: JOBS, namespace: key.namespace.clone(), object: job });
+        actions.push(Action::Create { kind: JOBS, namespace: key.namespace.to_string(), object: job });
     }
     actions
 }

@@ -125,7 +125,7 @@ mod tests {
         else {
             panic!("{actions:?}")
         };
-        assert_eq!((a.name.as_str(), b.name.as_str()), ("second", "stray"));
+        assert_eq!((&*a.name, &*b.name), ("second", "stray"));
         assert_eq!(
             (object["spec"]["nodeName"].as_str(), &object["metadata"]["generateName"]),
             (Some("n2"), &json!("log-"))

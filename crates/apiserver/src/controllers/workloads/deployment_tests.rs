@@ -24,7 +24,7 @@ impl Sim {
         set["metadata"]["resourceVersion"] = json!(self.version.to_string());
         set["metadata"]["namespace"] = json!("shop");
         set["metadata"]["uid"] = set["metadata"]["name"].clone();
-        self.world.put(&REPLICA_SETS, Arc::new(set));
+        self.world.learn(&REPLICA_SETS, Arc::new(set));
     }
 
     /// Plans once and does what is planned; how many writes to sets there were.
@@ -41,7 +41,7 @@ impl Sim {
                 }
                 Action::Delete { key, .. } => {
                     let set = self.world.get(&key).unwrap().clone();
-                    self.world.remove(&REPLICA_SETS, &set);
+                    self.world.end(&Key::of(&REPLICA_SETS, &set), &set);
                 }
                 _ => continue,
             }

@@ -64,7 +64,7 @@ mod tests {
             scale(&set(wanted), &pods)
                 .into_iter()
                 .map(|action| match action {
-                    Action::Delete { key, .. } => key.name,
+                    Action::Delete { key, .. } => key.name.to_string(),
                     other => panic!("{other:?}"),
                 })
                 .collect()

@@ -126,7 +126,7 @@ mod tests {
         let mut pods: Vec<Value> = created(&actions).into_iter().cloned().map(ready).collect();
         let refs: Vec<&Value> = pods.iter().collect();
         let [Action::Delete { key, .. }] = &scale(&set(2), &refs, "r")[..] else { panic!() };
-        assert_eq!(key.name, "db-2");
+        assert_eq!(&*key.name, "db-2");
         pods[2]["metadata"]["deletionTimestamp"] = json!("now");
         assert!(scale(&set(3), &pods.iter().collect::<Vec<_>>(), "r").is_empty());
     }
@@ -136,7 +136,7 @@ mod tests {
         let actions = scale(&set(3), &[], "old");
         let mut pods: Vec<Value> = created(&actions).into_iter().cloned().map(ready).collect();
         let next = |pods: &[Value]| match update(&set(3), &pods.iter().collect::<Vec<_>>(), "new") {
-            Some(Action::Delete { key, .. }) => Some(key.name),
+            Some(Action::Delete { key, .. }) => Some(key.name.to_string()),
             _ => None,
         };
         assert_eq!(next(&pods).as_deref(), Some("db-2"));

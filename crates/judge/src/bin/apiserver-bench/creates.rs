@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 
 use weft_judge::{Client, Request};
 
+use crate::in_turn;
 use crate::objects::{CLIENTS, map};
+use crate::report::Report;
 use crate::server::{Kind, Server};
-use crate::{in_turn, tell};
 
 const ROUNDS: usize = 3;
 const TIME: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
+pub(crate) async fn run(kinds: &[Kind], report: &mut Report) -> anyhow::Result<()> {
     let measured = in_turn(kinds, ROUNDS, measure).await?;
-    tell(&format!("durable creates from {CLIENTS} clients"), "/s", &measured);
+    let what = format!("durable creates of ConfigMaps from {CLIENTS} clients");
+    report.tell(&what, "3 times", "/s", &measured);
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod creates;
 mod memory;
 mod objects;
+mod report;
 mod scale;
 mod server;
 mod start;
@@ -14,6 +15,7 @@ mod watch;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use report::Report;
 use server::{Kind, Server};
 
 fn main() -> anyhow::Result<()> {
@@ -23,46 +25,20 @@ fn main() -> anyhow::Result<()> {
     let parts: Vec<String> = arguments.collect();
     // The processes end with the thread that started them: this one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut report = Report::default();
     for part in &parts {
         println!("== {part}");
         match part.as_str() {
-            "start" => runtime.block_on(start::run(&kinds))?,
-            "memory" => runtime.block_on(memory::run(&kinds))?,
-            "creates" => runtime.block_on(creates::run(&kinds))?,
-            "watch" => runtime.block_on(watch::run(&kinds))?,
-            "scale" => runtime.block_on(scale::run(&kinds[0]))?,
+            "start" => runtime.block_on(start::run(&kinds, &mut report))?,
+            "memory" => runtime.block_on(memory::run(&kinds, &mut report))?,
+            "creates" => runtime.block_on(creates::run(&kinds, &mut report))?,
+            "watch" => runtime.block_on(watch::run(&kinds, &mut report))?,
+            "scale" => runtime.block_on(scale::run(&kinds[0], &mut report))?,
             other => bail!("unknown part {other:?}"),
         }
     }
+    report.table();
     Ok(())
-}
-
-/// The median of what was measured.
-fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
-}
-
-/// The smallest value that a share of all do not exceed; not a number for none.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let place = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-}
-
-/// Prints what was measured of each server, and how they compare.
-fn tell(what: &str, unit: &str, measured: &[(&'static str, Vec<f64>)]) {
-    for (name, values) in measured {
-        let (low, high) = (quantile(values, 0.0), quantile(values, 1.0));
-        println!(
-            "{what}: {name} median {:.2} {unit} ({low:.2}-{high:.2}, {} runs)",
-            median(values),
-            values.len()
-        );
-    }
-    if let [(_, ours), (_, theirs)] = measured {
-        println!("{what}: ratio {:.4}", median(ours) / median(theirs));
-    }
 }
 
 /// Starts each server anew, `rounds` times in turn, and measures something of it.

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::objects::{fill, running_pod};
+use crate::report::Report;
 use crate::server::Kind;
-use crate::tell;
 
 /// Objects held.
 const OBJECTS: usize = 10_000;
 /// What was allocated to start or to load is given back meanwhile, or is not.
-const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(15);
 
-pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
+pub(crate) async fn run(kinds: &[Kind], report: &mut Report) -> anyhow::Result<()> {
     let (mut idle, mut full) = (Vec::new(), Vec::new());
     for kind in kinds {
         let server = kind.start().await?;
@@ -21,7 +21,7 @@ pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
         tokio::time::sleep(SETTLE).await;
         full.push((kind.name(), vec![server.memory()?]));
     }
-    tell("resident memory, idle", "MiB", &idle);
-    tell(&format!("resident memory, {OBJECTS} pods"), "MiB", &full);
+    report.tell("API server's resident memory, idle", "a tenth", "MiB", &idle);
+    report.tell(&format!("the same with {OBJECTS} pods"), "a tenth", "MiB", &full);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The servers that are measured.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,14 +23,11 @@ pub(crate) enum Kind {
 pub(crate) struct Server {
     target: Target,
     processes: Vec<u32>,
-    _running: Running,
+    running: Running,
 }
 
 enum Running {
-    Weft(
-        #[expect(dead_code, reason = "held, not read")] Process,
-        #[expect(dead_code, reason = "held")] TempDir,
-    ),
+    Weft { process: Process, dir: TempDir },
     Kubernetes(#[expect(dead_code, reason = "held, not read")] Box<Kubernetes>),
 }
 
@@ -50,27 +47,23 @@ impl Kind {
     /// Starts it with no data, without controllers, and waits until it answers.
     pub(crate) async fn start(&self) -> anyhow::Result<Server> {
         match self {
-            Self::Weft(weft) => start_weft(weft).await,
+            Self::Weft(weft) => start_weft(weft, TempDir::new()?, &["--controllers=false"]).await,
             Self::Kubernetes(binaries) => {
                 let running = Kubernetes::start(binaries, Parts::default()).await?;
                 let processes = running.processes().map(|(_, id)| id).collect();
                 let target = running.target().clone();
-                Ok(Server { target, processes, _running: Running::Kubernetes(Box::new(running)) })
+                Ok(Server { target, processes, running: Running::Kubernetes(Box::new(running)) })
             }
         }
     }
 }
 
-async fn start_weft(weft: &std::path::Path) -> anyhow::Result<Server> {
-    let dir = TempDir::new()?;
+async fn start_weft(weft: &Path, dir: TempDir, options: &[&str]) -> anyhow::Result<Server> {
     let data = dir.path().join("data");
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let arguments = [
-        "apiserver".to_owned(),
-        format!("--data-dir={}", data.display()),
-        format!("--listen={address}"),
-        "--controllers=false".to_owned(),
-    ];
+    let mut arguments =
+        vec!["apiserver".to_owned(), format!("--data-dir={}", data.display()), format!("--listen={address}")];
+    arguments.extend(options.iter().map(|option| (*option).to_owned()));
     let mut process = Process::start(weft, &arguments, &dir.path().join("log"))?;
     let deadline = Instant::now() + PATIENCE;
     let target = loop {
@@ -83,10 +76,10 @@ async fn start_weft(weft: &std::path::Path) -> anyhow::Result<Server> {
         anyhow::ensure!(Instant::now() < deadline, "weft apiserver does not answer");
         sleep(Duration::from_millis(1)).await;
     };
-    Ok(Server { target, processes: vec![process.id()], _running: Running::Weft(process, dir) })
+    Ok(Server { target, processes: vec![process.id()], running: Running::Weft { process, dir } })
 }
 
-fn weft_target(data: &std::path::Path, address: SocketAddr) -> anyhow::Result<Target> {
+fn weft_target(data: &Path, address: SocketAddr) -> anyhow::Result<Target> {
     let ca_pem = std::fs::read_to_string(data.join("ca.crt"))?;
     let token = std::fs::read_to_string(data.join("admin.token"))?;
     Ok(Target { address, ca_pem, token })
@@ -103,15 +96,32 @@ impl Server {
         Client::connect(&self.target).await
     }
 
+    /// Ends it, and starts it with its data and these options.
+    pub(crate) async fn restart(self, kind: &Kind, options: &[&str]) -> anyhow::Result<Server> {
+        match (kind, self.running) {
+            (Kind::Weft(weft), Running::Weft { process, dir }) => {
+                process.end()?;
+                start_weft(weft, dir, options).await
+            }
+            _ => anyhow::bail!("only weft apiserver is started again"),
+        }
+    }
+
     /// Resident memory of its processes, MiB.
     pub(crate) fn memory(&self) -> anyhow::Result<f64> {
-        self.processes.iter().map(|id| resident(*id)).sum()
+        self.processes.iter().map(|id| resident(*id, "VmRSS:")).sum()
+    }
+
+    /// The most that it ever was.
+    pub(crate) fn most_memory(&self) -> anyhow::Result<f64> {
+        self.processes.iter().map(|id| resident(*id, "VmHWM:")).sum()
     }
 }
 
-fn resident(id: u32) -> anyhow::Result<f64> {
+fn resident(id: u32, field: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.with_context(|| format!("no {field} in the status of process {id}"))?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib / 1024.0)
 }

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use crate::report::Report;
 use crate::server::Kind;
-use crate::tell;
 
 const ROUNDS: usize = 5;
 
-pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
+pub(crate) async fn run(kinds: &[Kind], report: &mut Report) -> anyhow::Result<()> {
     let mut measured: Vec<(&'static str, Vec<f64>)> =
         kinds.iter().map(|kind| (kind.name(), Vec::new())).collect();
     for _ in 0..ROUNDS {
@@ -17,6 +17,6 @@ pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
             values.push(started.elapsed().as_secs_f64() * 1000.0);
         }
     }
-    tell("start to ready, empty", "ms", &measured);
+    report.tell("API server, no data: start to first answer", "a twentieth", "ms", &measured);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use weft_judge::{Client, Lines, Request};
 
 use crate::objects::map;
+use crate::report::{Report, quantile};
 use crate::server::{Kind, Server};
-use crate::{quantile, tell};
 
 const ROUNDS: usize = 3;
 const WATCHERS: usize = 100;
@@ -17,7 +17,7 @@ const WRITERS: u64 = 16;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MARK: &[u8] = b"\"sent\":\"";
 
-pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
+pub(crate) async fn run(kinds: &[Kind], report: &mut Report) -> anyhow::Result<()> {
     let (mut half, mut most) = (Vec::new(), Vec::new());
     for kind in kinds {
         half.push((kind.name(), Vec::new()));
@@ -30,8 +30,9 @@ pub(crate) async fn run(kinds: &[Kind]) -> anyhow::Result<()> {
             most[place].1.push(quantile(&delays, 0.99));
         }
     }
-    tell(&format!("watch delay, {WATCHERS} watchers, {WRITES} writes/s, p50"), "ms", &half);
-    tell(&format!("watch delay, {WATCHERS} watchers, {WRITES} writes/s, p99"), "ms", &most);
+    let what = format!("from a write to its {WATCHERS} watchers, {WRITES} writes a second");
+    report.tell(&format!("{what}, p50"), "-", "ms", &half);
+    report.tell(&format!("{what}, p99"), "no worse, 20 ms", "ms", &most);
     Ok(())
 }
 

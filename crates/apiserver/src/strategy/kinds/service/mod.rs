@@ -10,11 +10,12 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::error::FieldError;
+use crate::kinds;
 use crate::storage::View;
-use crate::strategy::field::Errors;
 use crate::strategy::value::{
     default, default_filled, drop_fields, drop_unset, int, items, list, same, text, unset,
 };
+use crate::strategy::{self, field::Errors};
 
 pub(super) use check::{check, port_or_name};
 
@@ -106,7 +107,8 @@ pub(super) fn allocate(
     view: &View<'_>,
     cidrs: &[IpNet],
 ) -> Result<(), Vec<FieldError>> {
-    let taken = taken::Taken::new(view, service["metadata"]["uid"].as_str());
+    let (ns, name) = (strategy::namespace_of(service), strategy::name_of(service));
+    let taken = taken::Taken::new(view, old.map(|_| kinds::SERVICES.key(ns, name)));
     let Some(spec) = service.get_mut("spec").filter(|s| s.is_object()) else { return Ok(()) };
     let before = old.map(|o| &o["spec"]);
     if let Some(before) = before {
