@@ -39,6 +39,33 @@ async fn orphans_stay_without_their_owner() {
 }
 
 #[tokio::test]
+async fn orphans_are_taken_in_by_who_selects_them() {
+    let bench = with_pods(2).await;
+    let uids = |b: &Bench, kind: &Resource| -> Vec<String> {
+        b.list(kind).iter().map(|o| object::uid(o).to_owned()).collect()
+    };
+    let before = (uids(&bench, &kinds::REPLICA_SETS), uids(&bench, &kinds::PODS));
+    delete(&bench, &kinds::DEPLOYMENTS, "web", Propagation::Orphan).await;
+    bench.until_run("the deployment gone", |b| b.list(&kinds::DEPLOYMENTS).is_empty()).await;
+    bench.create(&kinds::DEPLOYMENTS, "web", labelled(&json!({"replicas": 2}))).await;
+    let reported = |b: &Bench| b.list(&kinds::DEPLOYMENTS)[0]["status"]["readyReplicas"] == 2;
+    bench.until_run("the deployment has its pods", reported).await;
+    assert_eq!((uids(&bench, &kinds::REPLICA_SETS), uids(&bench, &kinds::PODS)), before);
+}
+
+#[tokio::test]
+async fn a_pod_with_other_labels_is_let_go_and_replaced() {
+    let bench = with_pods(2).await;
+    let name = object::name(&bench.list(&kinds::PODS)[0]).to_owned();
+    let other = json!({"metadata": {"labels": {"app": "looked-at"}}});
+    bench.set(&kinds::PODS, Some("default"), &name, Part::Whole, other).await;
+    let alone = |b: &Bench| b.list(&kinds::PODS).into_iter().find(|pod| object::name(pod) == name).unwrap();
+    let replaced = |b: &Bench| b.list(&kinds::PODS).len() == 3 && owners(&alone(b)) == 0;
+    bench.until_run("it is alone and another in its place", replaced).await;
+    assert!(!object::terminating(&alone(&bench)));
+}
+
+#[tokio::test]
 async fn in_the_foreground_the_owner_goes_last() {
     let bench = with_pods(2).await;
     delete(&bench, &kinds::DEPLOYMENTS, "web", Propagation::Foreground).await;

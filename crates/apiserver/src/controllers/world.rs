@@ -156,7 +156,8 @@ impl World {
         }
     }
 
-    fn in_namespace<'a: 's, 's>(
+    /// The objects of a kind in a namespace.
+    pub(super) fn in_namespace<'a: 's, 's>(
         &'a self,
         kind: &'s str,
         namespace: &'s str,

@@ -1,5 +1,6 @@
 //! Workloads to pods: what to create, delete and report for each kind of workload.
 
+mod adoption;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -23,21 +24,29 @@ pub(super) fn plan(world: &World, key: &Key, object: &Value, now: &str) -> Vec<A
     if object::terminating(object) {
         return Vec::new();
     }
-    match &*key.kind {
+    let mut actions = match &*key.kind {
         "deployments.apps" => deployment::plan(world, key, object, now),
         "replicasets.apps" | "replicationcontrollers" => replica_set::plan(world, key, object),
         "statefulsets.apps" => stateful_set::plan(world, key, object),
         "daemonsets.apps" => daemon_set::plan(world, key, object),
         "jobs.batch" => job::plan(world, key, object, now),
-        _ => Vec::new(),
+        _ => return Vec::new(),
+    };
+    if actions.iter().any(|action| matches!(action, Action::Create { .. })) {
+        let adopted = adoption::adopt(world, key, object);
+        if !adopted.is_empty() {
+            actions = adopted;
+        }
     }
+    actions.extend(adoption::release(world, key, object));
+    actions
 }
 
-/// The pods that a workload controls.
+/// The pods that a workload controls and that fit its selector.
 fn own_pods<'a>(world: &'a World, owner: &'a Value) -> Vec<&'a Value> {
     let uid = object::uid(owner);
     let pods = world.owned(uid, "pods").map(|pod| &**pod);
-    pods.filter(|pod| object::controller(pod) == Some(uid)).collect()
+    pods.filter(|pod| object::controller(pod) == Some(uid) && adoption::fits(owner, pod)).collect()
 }
 
 /// `spec.replicas`; one when it is absent.
