@@ -83,7 +83,7 @@ rust() {
 
 lab() {
     cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
-    cargo_tests lab cargo test --locked -p weft-cli -- --test-threads=2
+    cargo_tests lab cargo test --locked --no-fail-fast -p weft-cli -- --test-threads=2
 }
 
 kubernetes() {

@@ -49,6 +49,8 @@ pub(super) async fn answer(call: &Call, r: &Resource, target: &Target) -> Result
     // Not as the answer's own status: clients list again only when the stream says so.
     let begun = match begin(call, r, target, &render, start).await {
         Ok(begun) => begun,
+        // The store is away: the client may go on later from where it is.
+        Err(error) if error.code == 503 => return Err(error),
         Err(error) => {
             let mut first = Vec::new();
             line("ERROR", &error.to_status(), &mut first);
@@ -91,11 +93,8 @@ async fn begin(
     render: &Render,
     start: Start,
 ) -> Result<Begun, ApiError> {
-    let current = match start {
-        // Who goes on from what this server has is not kept waiting while the store is away.
-        Start::After(from) if from <= call.registry.seen() => from,
-        _ => call.registry.current().await?,
-    };
+    // A server that is cut off from its store begins no watch: who watches shall know.
+    let current = call.registry.current().await?;
     let (first, from, marked) = match start {
         Start::After(from) => (Vec::new(), from, false),
         Start::Now => (Vec::new(), current, false),

@@ -75,6 +75,7 @@ fn an_etcd_that_is_away_is_told_to_clients_and_all_go_on_after_it() {
         assert_eq!((get(&server, "/readyz").await.0, get(&server, "/livez").await.0), (503, 200));
         // What any version of satisfies is told from memory.
         assert_eq!(get(&server, &format!("{MAPS}?resourceVersion=0")).await.0, 200);
+        assert_eq!(get(&server, &path).await.0, 503, "who watches anew is told");
         assert!(events.try_recv().is_err_and(|e| e == tokio::sync::mpsc::error::TryRecvError::Empty));
         etcd.resume();
         eventually("it is ready", async || get(&server, "/readyz").await.0 == 200).await;
