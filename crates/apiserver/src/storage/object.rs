@@ -32,7 +32,7 @@ impl Object {
     pub(crate) fn new(key: &str, value: &mut Value, rv: u64) -> Result<Self, ApiError> {
         value["metadata"]["resourceVersion"] = json!(rv.to_string());
         let text = text(key, value)?;
-        Ok(Self::over(key, rv, text, value))
+        Ok(Self::over(key, rv, &text, value))
     }
 
     /// Reads an object from text that has its resourceVersion in it.
@@ -41,11 +41,12 @@ impl Object {
             serde_json::from_str(text).map_err(|e| format!("the object {key} is no JSON: {e}"))?;
         let rv = value["metadata"]["resourceVersion"].as_str().and_then(|rv| rv.parse().ok());
         let rv = rv.ok_or_else(|| format!("the object {key} has no resourceVersion"))?;
-        Ok(Self::over(key, rv, text.to_owned(), &value))
+        Ok(Self::over(key, rv, text, &value))
     }
 
-    fn over(key: &str, rv: u64, text: String, value: &Value) -> Self {
+    fn over(key: &str, rv: u64, text: &str, value: &Value) -> Self {
         let (labels, node) = (labels_of(value), node_of(key, value));
+        // A copy, since an allocator may leave text that grew as much room as it has bytes.
         Self { rv, text: text.into(), labels, node, claims: claim::of(key, value) }
     }
 
