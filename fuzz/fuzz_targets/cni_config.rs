@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weft_cni::args::{Command, ExtraArgs};
-use weft_cni::config;
+use weft_cni::protocol::args::{Command, ExtraArgs};
+use weft_cni::protocol::config;
 
 fuzz_target!(|data: &[u8]| {
     for command in [Command::Add, Command::Del, Command::Check] {

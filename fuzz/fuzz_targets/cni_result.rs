@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weft_cni::result::CniResult;
-use weft_cni::version::Version;
+use weft_cni::protocol::result::CniResult;
+use weft_cni::protocol::version::Version;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(value) = serde_json::from_slice(data) else { return };

@@ -1,28 +1,21 @@
-//! The CNI plugins as one program: `bridge`, `host-local` and `loopback`.
+//! The CNI plugins as one program: interface plugins, chained plugins and IPAM plugins.
 //!
 //! A container runtime starts it for every pod: it links only what it needs, makes few system
 //! calls, and either the pod's network is there when it ends or nothing is. [`run`] is the whole
 //! exchange: environment and standard input in, one JSON object on standard output, an exit code.
+//! [`perform`] is the same for a caller in this process.
 //!
-//! [`args`] and [`config`] read what the runtime says and refuse what cannot be before anything
-//! is touched; [`ipam_call`] gets the addresses (our own `host-local` in this process, any other
-//! IPAM plugin by executing it); `bridge` and `loopback` change the kernel; [`result`] speaks
-//! every version of the specification.
+//! [`protocol`] reads what the runtime says, refuses what cannot be before anything is touched,
+//! and speaks every version of the specification; `interface` makes the container's interface;
+//! `ipam` gets its addresses (our own IPAM plugins in this process, any other by executing it);
+//! `chained` adds to what the plugins before made.
 
 #![forbid(unsafe_code)]
 
-pub mod args;
-mod bridge;
-pub mod config;
-mod error;
-mod exec;
-mod host_local;
-pub mod ipam_call;
-mod loopback;
-mod plugin;
-pub mod result;
+mod interface;
+mod ipam;
+pub mod protocol;
 mod sandbox;
-pub mod version;
 
-pub use error::{CniError, code};
-pub use plugin::run;
+pub use protocol::error::{CniError, code};
+pub use protocol::plugin::{is_own, names, perform, run};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use weft_kernel::Netns;
 
-use crate::error::{CniError, code};
+use crate::protocol::error::{CniError, code};
 
 /// Opens CNI_NETNS: it exists, is a network namespace and not the node's own.
 pub(crate) fn open(path: &Path) -> Result<Netns, CniError> {

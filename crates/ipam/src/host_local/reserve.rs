@@ -34,7 +34,7 @@ impl Reservation<'_> {
     }
 
     /// Marks the ADD as finished: from now on only a release or a reboot frees the addresses.
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(&self) -> Result<()> {
         self.store.dir.rename(&index::intent(&self.key), &index::id(&self.key))
     }
 }

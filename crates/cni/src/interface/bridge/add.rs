@@ -1,25 +1,23 @@
 //! ADD: every kernel request of it, in order, and their undoing.
 
-use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use weft_kernel::{Address, Link, LinkKind, LinkSet, Netlink, Netns, NewLink, Op, Route, sysctl};
+use weft_kernel::{Address, Link, LinkKind, LinkSet, Netlink, Netns, NewLink, Op, sysctl};
 
-use crate::bridge::plan::{Plan, mac_of};
-use crate::bridge::remove_link;
-use crate::config::invalid;
-use crate::error::{CniError, code};
-use crate::ipam_call::{self, Ipam};
-use crate::plugin::{Answer, Call};
-use crate::result::{CniResult, Interface, Route as ResultRoute};
+use crate::interface::bridge::plan::Plan;
+use crate::interface::bridge::remove_link;
+use crate::interface::pod;
+use crate::ipam::{self, Evidence, Ipam};
+use crate::protocol::config::invalid;
+use crate::protocol::error::{CniError, code};
+use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::result::{CniResult, Interface};
 use crate::sandbox;
 
 /// How long the kernel may take until the bridge forwards on a new port.
 const FORWARDING: Duration = Duration::from_secs(5);
-/// The container's interface is the third of the result.
-const POD: usize = 2;
 
 /// The two sockets of an ADD.
 struct Sides {
@@ -33,7 +31,7 @@ pub(crate) fn add(call: &Call, plan: &Plan, ipam: &Ipam, answer: Answer<'_>) -> 
     let netns = sandbox::open(path)?;
     let mut sides = Sides { host: Netlink::open()?, pod: Netlink::open_in(&netns)?, netns };
     if sides.pod.link(&call.args.ifname)?.is_some() {
-        return Err(present(call));
+        return Err(pod::present(call));
     }
     // Only this attachment's link is undone. The bridge and its address belong to all pods of
     // the node, and another ADD may count on them already.
@@ -42,15 +40,14 @@ pub(crate) fn add(call: &Call, plan: &Plan, ipam: &Ipam, answer: Answer<'_>) -> 
             remove_link(&mut netlink, &plan.host_link).ok();
         }
     };
-    ipam_call::add(call, ipam, |addresses| attach(call, plan, &mut sides, addresses), detach, answer)
-}
-
-fn present(call: &Call) -> CniError {
-    let message = format!(
-        "environment variable CNI_IFNAME: {:?} is in the container already: delete it first",
-        call.args.ifname
-    );
-    CniError::new(code::INVALID_ENVIRONMENT, message)
+    ipam::add(
+        call,
+        ipam,
+        Evidence::HostLink,
+        |addresses| attach(call, plan, &mut sides, addresses),
+        detach,
+        answer,
+    )
 }
 
 fn attach(call: &Call, plan: &Plan, sides: &mut Sides, mut result: CniResult) -> Result<CniResult, CniError> {
@@ -73,7 +70,8 @@ fn configure(
     result: &mut CniResult,
 ) -> Result<(), CniError> {
     let missing = || CniError::new(code::IO, format!("{} has no other end", plan.host_link));
-    configure_pod(plan, &mut sides.pod, link.peer.ok_or_else(missing)?, result)?;
+    let index = link.peer.ok_or_else(missing)?;
+    pod::configure(&sides.netns, &mut sides.pod, index, &call.args.ifname, result, plan.detects_duplicates)?;
     if plan.hairpin {
         let hairpin = LinkSet { index: link.index, hairpin: Some(true), ..LinkSet::default() };
         sides.host.apply(&Op::LinkSet(hairpin))?;
@@ -105,7 +103,7 @@ fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<
 fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Link, CniError> {
     let gateway = result.ips.first().and_then(|ip| ip.gateway);
     let mut bridge = NewLink::new(&plan.bridge, LinkKind::Bridge);
-    bridge.mac = gateway.map(mac_of);
+    bridge.mac = gateway.map(pod::mac_of);
     bridge.mtu = plan.mtu;
     match host.apply(&Op::LinkAdd(bridge)) {
         Err(error) if !error.exists() => return Err(error.into()),
@@ -142,45 +140,12 @@ fn make_pair(
     pair.up = true;
     match sides.host.apply(&Op::LinkAdd(pair)) {
         Err(error) if error.exists() && sides.pod.link(&call.args.ifname)?.is_some() => {
-            return Err(present(call));
+            return Err(pod::present(call));
         }
         other => other?,
     }
     let gone = || CniError::new(code::TRY_AGAIN, format!("{} vanished while it was made", plan.host_link));
     sides.host.link(&plan.host_link)?.ok_or_else(gone)
-}
-
-fn configure_pod(plan: &Plan, pod: &mut Netlink, index: u32, result: &CniResult) -> Result<(), CniError> {
-    let mut ops = vec![Op::LinkSet(LinkSet { index, up: Some(true), ..LinkSet::default() })];
-    for ip in &result.ips {
-        let mut address = Address::new(index, ip.address);
-        address.no_dad = !plan.detects_duplicates;
-        ops.push(Op::AddrAdd(address));
-    }
-    for route in &result.routes {
-        ops.push(Op::RouteAdd(kernel_route(route, index, result)?));
-    }
-    for done in pod.batch(&ops) {
-        done?;
-    }
-    Ok(())
-}
-
-fn kernel_route(route: &ResultRoute, index: u32, result: &CniResult) -> Result<Route, CniError> {
-    if let Some(advmss) = route.advmss {
-        let message = format!("ipam.routes: advmss: {advmss} is not supported by this plugin: remove it");
-        return Err(CniError::new(code::UNSUPPORTED_FIELD, message));
-    }
-    let same = |ip: &IpAddr| ip.is_ipv4() == route.dst.addr().is_ipv4();
-    let gateway = || result.ips.iter().filter(|ip| same(&ip.address.addr())).find_map(|ip| ip.gateway);
-    let mut wanted = Route::new(route.dst);
-    wanted.via = route.gw.or_else(gateway);
-    wanted.oif = Some(index);
-    wanted.mtu = route.mtu;
-    wanted.metric = route.priority.unwrap_or_default();
-    wanted.table = route.table.unwrap_or(weft_kernel::TABLE_MAIN);
-    wanted.scope = route.scope.unwrap_or(wanted.scope);
-    Ok(wanted)
 }
 
 /// The bridge has each gateway's address, and the kernel forwards.
@@ -262,17 +227,11 @@ fn describe(call: &Call, plan: &Plan, bridge: &Link, link: &Link, result: &mut C
         mtu: Some(mtu),
         ..Interface::default()
     };
-    let sandbox = call.args.netns.as_ref().map(|path| path.to_string_lossy().into_owned());
     let pod_mac = plan.pod_mac(result).to_string();
-    result.interfaces = vec![
+    let interfaces = vec![
         interface(&bridge.name, bridge.mac.map(|mac| mac.to_string()), bridge.mtu),
         interface(&link.name, link.mac.map(|mac| mac.to_string()), link.mtu),
-        Interface { sandbox, ..interface(&call.args.ifname, Some(pod_mac), link.mtu) },
+        Interface { sandbox: pod::sandbox(call), ..interface(&call.args.ifname, Some(pod_mac), link.mtu) },
     ];
-    for ip in &mut result.ips {
-        ip.interface = Some(POD);
-    }
-    if let Some(dns) = call.conf.dns.as_ref().filter(|dns| !dns.is_empty()) {
-        result.dns = dns.clone();
-    }
+    pod::describe(call, interfaces, result);
 }

@@ -10,10 +10,12 @@ use weft_ipam::host_local::{DEFAULT_DATA_DIR, Store};
 use weft_ipam::range::{Assignment, Pool, RangeSpec};
 use weft_model::network::parse_cidr;
 
-use crate::config::{Dns, invalid};
-use crate::error::{CniError, code};
-use crate::plugin::Call;
-use crate::result::{CniResult, Ip, Route};
+use crate::ipam::{self, Evidence, Ipam};
+use crate::protocol::args::Command;
+use crate::protocol::config::{Dns, invalid};
+use crate::protocol::error::{CniError, code};
+use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::result::{CniResult, Ip, Route};
 
 /// What `ipam` holds for host-local, checked.
 #[derive(Debug)]
@@ -145,4 +147,21 @@ fn resolv_conf(path: PathBuf) -> Result<Dns, CniError> {
         }
     }
     Ok(dns)
+}
+
+/// `host-local` called by its own name.
+pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
+    if call.conf.ipam_type() != ipam::HOST_LOCAL {
+        return Err(invalid("ipam.type is not host-local"));
+    }
+    if call.command == Command::Del {
+        return ipam::del(call);
+    }
+    let ipam = Ipam::of(call)?;
+    match call.command {
+        Command::Add => ipam::add(call, &ipam, Evidence::Nowhere, Ok, || {}, answer),
+        Command::Check => ipam::check(call, &ipam),
+        Command::Gc => ipam::gc(call, &ipam),
+        _ => ipam::status(call, &ipam),
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use weft_ipam::host_local::Attachment;
 
-use crate::error::{CniError, code};
+use crate::protocol::error::{CniError, code};
 
 /// Longest container ID: it is part of file contents and names of other programs.
 const LONGEST_ID: usize = 253;

@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::Dns;
-use crate::error::{CniError, code};
-use crate::version::Version;
+use crate::protocol::config::Dns;
+use crate::protocol::error::{CniError, code};
+use crate::protocol::version::Version;
 
 /// A result, in the words of the newest version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,20 +2,20 @@
 
 use std::io::{Read, Take};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weft_ipam::range::RangeSpec;
 
-use crate::args::Command;
-use crate::error::{CniError, code};
-use crate::version::Version;
+use crate::protocol::args::Command;
+use crate::protocol::error::{CniError, code};
+use crate::protocol::version::Version;
 
 /// No configuration is larger; what is, is an attack or a mistake.
 const LARGEST: u64 = 1 << 20;
 
-/// The keys that the plugins know; others are passed over, as the specification wants. `P` is
-/// what `prevResult` is read as.
+/// The keys that all plugins have in common; others belong to one plugin, which reads them by
+/// [`keys`], or are passed over, as the specification wants. `P` is what `prevResult` is read as.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetConf<P = Value> {
@@ -39,34 +39,6 @@ pub struct NetConf<P = Value> {
     /// GC: the attachments that stay.
     #[serde(rename = "cni.dev/valid-attachments")]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
-    /// bridge: the bridge's name.
-    pub bridge: Option<String>,
-    /// bridge: the bridge has the gateway's address.
-    pub is_gateway: Option<bool>,
-    /// bridge: and is the container's default gateway.
-    pub is_default_gateway: Option<bool>,
-    /// bridge: replaces another address of the bridge.
-    pub force_address: Option<bool>,
-    /// bridge: a container may reach itself through the bridge.
-    pub hairpin_mode: Option<bool>,
-    /// MTU in bytes; 0 is the kernel's default.
-    pub mtu: Option<i64>,
-    /// bridge: IPv6 duplicate address detection in the container.
-    pub enabledad: Option<bool>,
-    /// Not supported unless absent, false, 0 or empty; so are all below.
-    pub ip_masq: Option<Value>,
-    /// See `ip_masq`.
-    pub promisc_mode: Option<Value>,
-    /// See `ip_masq`.
-    pub vlan: Option<Value>,
-    /// See `ip_masq`.
-    pub vlan_trunk: Option<Value>,
-    /// See `ip_masq`.
-    pub macspoofchk: Option<Value>,
-    /// See `ip_masq`.
-    pub disable_container_interface: Option<Value>,
-    /// See `ip_masq`.
-    pub port_isolation: Option<Value>,
 }
 
 /// DNS settings of a result.
@@ -93,7 +65,8 @@ impl Dns {
     }
 }
 
-/// The capabilities that are understood.
+/// What the runtime adds, as far as several plugins understand it; the rest (port mappings,
+/// bandwidth) is read by the plugin that it is for (CONVENTIONS of the CNI specification).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimeConfig {
@@ -103,6 +76,22 @@ pub struct RuntimeConfig {
     pub ips: Option<Vec<String>>,
     /// Ranges that go before the configured ones.
     pub ip_ranges: Option<Vec<Vec<RangeSpec>>>,
+    /// DNS settings of the container.
+    pub dns: Option<RuntimeDns>,
+    /// The device that a device plugin chose: a PCI address.
+    #[serde(rename = "deviceID")]
+    pub device_id: Option<String>,
+}
+
+/// The capability `dns`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct RuntimeDns {
+    /// Name servers.
+    pub servers: Option<Vec<String>>,
+    /// Search domains.
+    pub searches: Option<Vec<String>>,
+    /// Resolver options.
+    pub options: Option<Vec<String>>,
 }
 
 /// `args` of the configuration.
@@ -137,12 +126,18 @@ pub fn read(input: impl Read) -> Result<Vec<u8>, CniError> {
 
 /// Decodes a configuration for `command`.
 pub fn parse(bytes: &[u8], command: Command) -> Result<NetConf, CniError> {
-    if matches!(command, Command::Del) {
-        // What the ADD before answered must not stop a DEL, so it is not even decoded.
-        let conf: NetConf<serde::de::IgnoredAny> = decode(bytes)?;
-        return Ok(conf.without_prev_result());
+    let whole = std::str::from_utf8(bytes).map_err(|error| undecodable(&error)).and_then(|_| decode(bytes));
+    match whole {
+        // What the ADD before answered must not stop a DEL.
+        Err(_) if command == Command::Del => {
+            decode::<NetConf<IgnoredAny>>(bytes).map(NetConf::without_prev_result)
+        }
+        other => other,
     }
-    std::str::from_utf8(bytes).map_err(|error| undecodable(&error))?;
+}
+
+/// A plugin's own keys.
+pub fn keys<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CniError> {
     decode(bytes)
 }
 
@@ -205,7 +200,7 @@ impl<P> NetConf<P> {
     }
 }
 
-impl NetConf<serde::de::IgnoredAny> {
+impl NetConf<IgnoredAny> {
     fn without_prev_result(self) -> NetConf {
         NetConf {
             prev_result: None,
@@ -217,20 +212,6 @@ impl NetConf<serde::de::IgnoredAny> {
             runtime_config: self.runtime_config,
             args: self.args,
             valid_attachments: self.valid_attachments,
-            bridge: self.bridge,
-            is_gateway: self.is_gateway,
-            is_default_gateway: self.is_default_gateway,
-            force_address: self.force_address,
-            hairpin_mode: self.hairpin_mode,
-            mtu: self.mtu,
-            enabledad: self.enabledad,
-            ip_masq: self.ip_masq,
-            promisc_mode: self.promisc_mode,
-            vlan: self.vlan,
-            vlan_trunk: self.vlan_trunk,
-            macspoofchk: self.macspoofchk,
-            disable_container_interface: self.disable_container_interface,
-            port_isolation: self.port_isolation,
         }
     }
 }

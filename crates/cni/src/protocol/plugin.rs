@@ -5,14 +5,17 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use crate::args::{Args, Command, Lookup};
-use crate::config::{NetConf, invalid};
-use crate::error::{CniError, code};
-use crate::result::CniResult;
-use crate::version::Version;
-use crate::{bridge, config, ipam_call, loopback};
+use crate::interface::{bridge, loopback};
+use crate::ipam;
+use crate::protocol::args::{Args, Command, Lookup};
+use crate::protocol::config;
+use crate::protocol::config::{NetConf, invalid};
+use crate::protocol::error::{CniError, code};
+use crate::protocol::result::CniResult;
+use crate::protocol::version::Version;
 
 /// What is asked of a plugin, decoded and checked as far as all plugins need it.
 #[derive(Debug)]
@@ -37,9 +40,15 @@ impl Call {
         value.map(|value| CniResult::from_value(value, self.version)).transpose()
     }
 
-    /// The same where it must be there.
+    /// The plugin's own keys of the configuration.
+    pub(crate) fn keys<T: DeserializeOwned>(&self) -> Result<T, CniError> {
+        config::keys(&self.raw)
+    }
+
+    /// What the plugin before in the chain, or the ADD before this call, answered, where it must
+    /// be there.
     pub(crate) fn required_prev_result(&self) -> Result<CniResult, CniError> {
-        self.prev_result()?.ok_or_else(|| invalid("prevResult is missing: CHECK needs what ADD answered"))
+        self.prev_result()?.ok_or_else(|| invalid("prevResult is missing: it is what the plugins before (ADD), or the ADD before (CHECK), answered"))
     }
 }
 
@@ -72,28 +81,54 @@ fn serve(
     }
     let args = Args::from_env(command, lookup)?;
     let raw = config::read(input)?;
+    let name = name.and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str);
+    let call = decode(command, args, raw, version)?;
+    let plugin = plugin(name, call.conf.kind.as_deref())?;
+    plugin(&call, &mut |result| write(output, &result.to_value(call.version).to_string()))
+}
+
+/// One call of one of our plugins, in this process: the same as starting it with `args` as its
+/// environment and `config` on standard input. `answer` gets what an ADD would write; when it
+/// fails, the ADD is undone.
+pub fn perform(
+    command: Command,
+    args: Args,
+    config: Vec<u8>,
+    answer: &mut dyn FnMut(Value) -> Result<(), CniError>,
+) -> Result<(), CniError> {
+    let call = decode(command, args, config, &mut Version::V110)?;
+    let plugin = plugin(None, call.conf.kind.as_deref())?;
+    plugin(&call, &mut |result| answer(result.to_value(call.version)))
+}
+
+/// `version` is set as soon as it is known, for the error object.
+fn decode(command: Command, args: Args, raw: Vec<u8>, version: &mut Version) -> Result<Call, CniError> {
     let conf = config::parse(&raw, command)?;
     *version = config::version(&conf, command)?;
     conf.network()?;
-    let plugin = plugin(name, conf.kind.as_deref())?;
-    let call = Call { command, args, conf, version: *version, raw };
-    let wanted = *version;
-    plugin(&call, &mut |result| write(output, &result.to_value(wanted).to_string()))
+    Ok(Call { command, args, conf, version: *version, raw })
 }
 
-fn plugin(name: Option<&OsStr>, kind: Option<&str>) -> Result<Plugin, CniError> {
-    let name = name.and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str);
-    let by_name = |name: &str| -> Option<Plugin> {
-        match name {
-            "bridge" => Some(bridge::plugin),
-            "host-local" => Some(ipam_call::plugin),
-            "loopback" => Some(loopback::plugin),
-            _ => None,
-        }
-    };
+/// Every plugin by the name that a configuration's `type` and a link to the executable have.
+const PLUGINS: &[(&str, Plugin)] =
+    &[("bridge", bridge::plugin), ("host-local", ipam::host_local::plugin), ("loopback", loopback::plugin)];
+
+/// Whether `kind` is one of our own plugins, which [`perform`] runs.
+pub fn is_own(kind: &str) -> bool {
+    PLUGINS.iter().any(|(name, _)| *name == kind)
+}
+
+/// The names of all plugins.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PLUGINS.iter().map(|(name, _)| *name)
+}
+
+/// The executable's own name decides; under a name that is no plugin's, the configuration's.
+fn plugin(name: Option<&str>, kind: Option<&str>) -> Result<Plugin, CniError> {
+    let by_name = |wanted: &str| PLUGINS.iter().find(|(name, _)| *name == wanted).map(|(_, plugin)| *plugin);
     let unknown = || {
-        let kind = kind.unwrap_or_default();
-        invalid(&format!("type: there is no plugin {kind:?} here: use bridge, host-local or loopback"))
+        let known = names().collect::<Vec<_>>().join(", ");
+        invalid(&format!("type: there is no plugin {:?} here: use one of {known}", kind.unwrap_or_default()))
     };
     name.and_then(by_name).or_else(|| kind.and_then(by_name)).ok_or_else(unknown)
 }

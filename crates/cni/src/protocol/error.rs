@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::version::Version;
+use crate::protocol::version::Version;
 
 /// The error codes of the specification that these plugins use.
 pub mod code {

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::args::Args;
-use crate::config::invalid;
-use crate::error::{CniError, code};
+use crate::protocol::args::Args;
+use crate::protocol::config::invalid;
+use crate::protocol::error::{CniError, code};
 
 /// The program of an IPAM type in CNI_PATH.
 pub(crate) fn find(kind: &str, args: &Args) -> Result<PathBuf, CniError> {

@@ -2,10 +2,10 @@
 
 use weft_kernel::{LinkSet, Netlink, Op};
 
-use crate::args::Command;
-use crate::error::{CniError, code};
-use crate::plugin::{Answer, Call};
-use crate::result::{CniResult, Interface, Ip};
+use crate::protocol::args::Command;
+use crate::protocol::error::{CniError, code};
+use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::result::{CniResult, Interface, Ip};
 use crate::sandbox;
 
 /// The index of `lo`: the first device of every namespace.

@@ -7,12 +7,13 @@ mod plan;
 use weft_kernel::{Netlink, Op};
 use weft_model::mark;
 
-use crate::args::Command;
-use crate::bridge::plan::Plan;
-use crate::config::invalid;
-use crate::error::CniError;
-use crate::ipam_call::{self, Ipam};
-use crate::plugin::{Answer, Call};
+use crate::interface::bridge::plan::Plan;
+use crate::interface::pod;
+use crate::ipam::{self, Ipam};
+use crate::protocol::args::Command;
+use crate::protocol::config::invalid;
+use crate::protocol::error::CniError;
+use crate::protocol::plugin::{Answer, Call};
 use crate::sandbox;
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
@@ -27,16 +28,16 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
         Command::Add => {
             call.prev_result()?;
             let plan = Plan::of(call)?;
-            plan.check_mtu(ipam.gives_v6())?;
+            pod::check_mtu(plan.mtu, ipam.gives_v6())?;
             add::add(call, &plan, &ipam, answer)
         }
         Command::Check => {
             let made = call.required_prev_result()?;
-            ipam_call::check(call, &ipam)?;
+            ipam::check(call, &ipam)?;
             check::check(call, &Plan::of(call)?, &made)
         }
-        Command::Gc => ipam_call::gc(call, &ipam),
-        _ => ipam_call::status(call, &ipam),
+        Command::Gc => ipam::gc(call, &ipam),
+        _ => ipam::status(call, &ipam),
     }
 }
 
@@ -47,7 +48,7 @@ fn del(call: &Call) -> Result<(), CniError> {
     if !remove_link(&mut Netlink::open()?, &host_link)? {
         remove_in_sandbox(call)?;
     }
-    ipam_call::del(call)
+    ipam::del(call)
 }
 
 /// A container that another program attached has another name on the host side.

@@ -1,25 +1,28 @@
 //! Addresses for an interface plugin: our own `host-local` in this process, any other IPAM
 //! plugin by executing it.
 
+pub(crate) mod host_local;
+
 use std::path::PathBuf;
 
 use weft_ipam::host_local::Store;
 use weft_kernel::{Netlink, Op};
 
-use crate::args::Command;
-use crate::config::invalid;
-use crate::error::{CniError, code};
-use crate::exec;
-use crate::host_local::HostLocal;
-use crate::plugin::{Answer, Call};
-use crate::result::CniResult;
+use crate::ipam::host_local::HostLocal;
+use crate::protocol::config::invalid;
+use crate::protocol::error::{CniError, code};
+use crate::protocol::exec;
+use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::result::CniResult;
 
 /// The name of our own IPAM plugin.
-pub const HOST_LOCAL: &str = "host-local";
+pub(crate) const HOST_LOCAL: &str = "host-local";
 
 /// What gives the addresses.
 #[derive(Debug)]
 pub(crate) enum Ipam {
+    /// `"ipam": {}`: nothing does, the interface has none.
+    None,
     HostLocal(Box<HostLocal>),
     Other(PathBuf),
 }
@@ -27,8 +30,12 @@ pub(crate) enum Ipam {
 impl Ipam {
     /// The IPAM plugin of a call, its configuration checked.
     pub(crate) fn of(call: &Call) -> Result<Ipam, CniError> {
+        if call.conf.ipam.is_none() {
+            return Err(invalid("ipam is missing: say how addresses are given, or {} for none"));
+        }
         match call.conf.ipam_type() {
             HOST_LOCAL => Ok(Ipam::HostLocal(Box::new(HostLocal::of(call)?))),
+            "" if call.conf.ipam.as_ref().is_some_and(serde_json::Map::is_empty) => Ok(Ipam::None),
             "" => Err(invalid("ipam.type is missing: name an IPAM plugin such as host-local")),
             other => Ok(Ipam::Other(exec::find(other, &call.args)?)),
         }
@@ -44,17 +51,34 @@ impl Ipam {
     }
 }
 
+/// What shows that an ADD whose process is gone did give its address to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// The host-side link that is named after the attachment's key.
+    HostLink,
+    /// Nothing that can be seen from the node: the address is kept until a DEL.
+    Nowhere,
+}
+
 /// ADD: gets addresses, has `attach` use them and answers with what it made. When anything
 /// fails, `detach` undoes what `attach` did and the addresses are free again.
 pub(crate) fn add(
     call: &Call,
     ipam: &Ipam,
+    evidence: Evidence,
     attach: impl FnOnce(CniResult) -> Result<CniResult, CniError>,
     detach: impl Fn(),
     answer: Answer<'_>,
 ) -> Result<(), CniError> {
     match ipam {
-        Ipam::HostLocal(host_local) => add_here(call, host_local, attach, detach, answer),
+        Ipam::None => {
+            let done = attach(CniResult::default()).and_then(|result| answer(&result));
+            if done.is_err() {
+                detach();
+            }
+            done
+        }
+        Ipam::HostLocal(host_local) => reserve_here(call, host_local, evidence, attach, detach, answer),
         Ipam::Other(plugin) => {
             let done = exec::call(plugin, "ADD", &call.raw)
                 .and_then(|output| CniResult::from_value(&exec::decode(&output)?, call.version))
@@ -72,9 +96,10 @@ pub(crate) fn add(
     }
 }
 
-fn add_here(
+fn reserve_here(
     call: &Call,
     host_local: &HostLocal,
+    evidence: Evidence,
     attach: impl FnOnce(CniResult) -> Result<CniResult, CniError>,
     detach: impl Fn(),
     answer: Answer<'_>,
@@ -82,6 +107,9 @@ fn add_here(
     let store = Store::open(&host_local.data_dir, call.conf.network()?)?;
     let attachment = call.args.attachment();
     let lease = store.reserve(attachment, &host_local.pool, &host_local.requested, &|link| has_link(link))?;
+    if evidence == Evidence::Nowhere {
+        lease.commit()?;
+    }
     let held = || {
         let gone = "a DEL of this container came during its ADD";
         if lease.is_held() { Ok(()) } else { Err(CniError::new(code::TRY_AGAIN, gone)) }
@@ -93,7 +121,9 @@ fn add_here(
         Ok(()) => {
             // The answer is out. Should this fail, the unfinished ADD counts as finished as
             // long as its link is there, which is as long as the sandbox is.
-            lease.commit().ok();
+            if evidence == Evidence::HostLink {
+                lease.commit().ok();
+            }
             Ok(())
         }
         Err(error) => {
@@ -146,7 +176,7 @@ pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 pub(crate) fn status(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     match ipam {
         Ipam::HostLocal(host_local) => host_local.status(call.conf.network()?),
-        Ipam::Other(_) => delegate(call, ipam, "STATUS"),
+        Ipam::Other(_) | Ipam::None => delegate(call, ipam, "STATUS"),
     }
 }
 
@@ -173,23 +203,6 @@ pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 fn delegate(call: &Call, ipam: &Ipam, command: &str) -> Result<(), CniError> {
     match ipam {
         Ipam::Other(plugin) => exec::call(plugin, command, &call.raw).map(drop),
-        Ipam::HostLocal(_) => Ok(()),
-    }
-}
-
-/// `host-local` called by its own name.
-pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
-    if call.conf.ipam_type() != HOST_LOCAL {
-        return Err(invalid("ipam.type is not host-local"));
-    }
-    if call.command == Command::Del {
-        return del(call);
-    }
-    let ipam = Ipam::of(call)?;
-    match call.command {
-        Command::Add => add(call, &ipam, Ok, || {}, answer),
-        Command::Check => check(call, &ipam),
-        Command::Gc => gc(call, &ipam),
-        _ => status(call, &ipam),
+        Ipam::HostLocal(_) | Ipam::None => Ok(()),
     }
 }

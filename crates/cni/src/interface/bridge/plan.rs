@@ -3,20 +3,37 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::Deserialize;
 use serde_json::Value;
 use weft_model::{Mac, mark};
 
-use crate::config::{NetConf, invalid};
-use crate::error::{CniError, code};
-use crate::plugin::Call;
-use crate::result::{CniResult, Route};
+use crate::interface::pod;
+use crate::protocol::error::{CniError, code};
+use crate::protocol::plugin::Call;
+use crate::protocol::result::{CniResult, Route};
 
 /// The bridge when the configuration names none, as the reference's.
 const DEFAULT_BRIDGE: &str = "cni0";
-/// The least MTU of IPv4 and of IPv6 in bytes, and the largest of any link.
-const LEAST_V4: i64 = 68;
-const LEAST_V6: u32 = 1280;
-const LARGEST: i64 = 65535;
+
+/// The plugin's own keys.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    bridge: Option<String>,
+    is_gateway: Option<bool>,
+    is_default_gateway: Option<bool>,
+    force_address: Option<bool>,
+    hairpin_mode: Option<bool>,
+    mtu: Option<i64>,
+    enabledad: Option<bool>,
+    ip_masq: Option<Value>,
+    promisc_mode: Option<Value>,
+    vlan: Option<Value>,
+    vlan_trunk: Option<Value>,
+    macspoofchk: Option<Value>,
+    disable_container_interface: Option<Value>,
+    port_isolation: Option<Value>,
+}
 
 /// The wanted state.
 #[derive(Debug)]
@@ -35,19 +52,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(call: &Call) -> Result<Plan, CniError> {
-        let conf = &call.conf;
-        refuse_unsupported(conf)?;
-        let bridge =
-            conf.bridge.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_BRIDGE.into());
-        let odd = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
-        if bridge.len() > 15 || bridge == "." || bridge == ".." || bridge.contains(odd) {
-            return Err(invalid(&format!("bridge: {bridge:?} is no interface name of at most 15 bytes")));
-        }
-        if call.args.ifname == "lo" {
-            let message =
-                "environment variable CNI_IFNAME: \"lo\" is in every namespace: choose another name";
-            return Err(CniError::new(code::INVALID_ENVIRONMENT, message));
-        }
+        let conf: Keys = call.keys()?;
+        refuse_unsupported(&conf)?;
+        let bridge = conf.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
+        let bridge = pod::link_name("bridge", bridge)?.to_owned();
+        pod::refuse_lo(call)?;
         let is_default_gateway = conf.is_default_gateway == Some(true);
         Ok(Plan {
             bridge,
@@ -56,31 +65,23 @@ impl Plan {
             force_address: conf.force_address == Some(true),
             hairpin: conf.hairpin_mode == Some(true),
             detects_duplicates: conf.enabledad == Some(true),
-            mtu: mtu(conf)?,
-            mac: mac(call)?,
+            mtu: pod::mtu(conf.mtu)?,
+            mac: pod::mac(call)?,
             host_link: mark::host_link_name(&call.args.container_id, &call.args.ifname),
             alias: call.args.extra.pod.as_ref().map(|pod| format!("{}{pod}", mark::ALIAS_PREFIX)),
         })
     }
 
-    /// IPv6 needs a larger MTU than IPv4.
-    pub(crate) fn check_mtu(&self, has_v6: bool) -> Result<(), CniError> {
-        match self.mtu.filter(|mtu| has_v6 && *mtu < LEAST_V6) {
-            Some(mtu) => Err(invalid(&format!("mtu: {mtu} is too small for IPv6: use {LEAST_V6} or more"))),
-            None => Ok(()),
-        }
-    }
-
     /// Adds what follows from the bridge being the gateway: gateways, and default routes for
     /// the families that have none.
     pub(crate) fn complete(&self, result: &mut CniResult) -> Result<(), CniError> {
-        self.check_mtu(result.ips.iter().any(|ip| ip.address.addr().is_ipv6()))?;
+        pod::check_mtu(self.mtu, result.ips.iter().any(|ip| ip.address.addr().is_ipv6()))?;
         if !self.is_gateway {
             return Ok(());
         }
         for ip in &mut result.ips {
             let gateway = *ip.gateway.get_or_insert_with(|| first_address(&ip.address));
-            let default = default_of(&gateway);
+            let default = pod::default_of(&gateway);
             if self.is_default_gateway && !result.routes.iter().any(|route| route.dst == default) {
                 result.routes.push(route(default, gateway));
             }
@@ -92,7 +93,7 @@ impl Plan {
     /// address, so that neighbours' caches stay right when the address is given again.
     pub(crate) fn pod_mac(&self, result: &CniResult) -> Mac {
         let first = result.ips.first().map(|ip| ip.address.addr());
-        self.mac.or_else(|| first.map(mac_of)).unwrap_or_default()
+        self.mac.or_else(|| first.map(pod::mac_of)).unwrap_or_default()
     }
 
     /// The hardware address of the host side: from its name. One that is set when the link is
@@ -101,23 +102,6 @@ impl Plan {
         let digits = self.host_link.get(2..12).unwrap_or("0000000000");
         let number = u64::from_str_radix(digits, 16).unwrap_or_default().to_be_bytes();
         Mac([0x5a, number[3], number[4], number[5], number[6], number[7]])
-    }
-}
-
-/// `0a:58` and the four bytes of an IPv4 address, as kubenet has it; of an IPv6 address its
-/// last four.
-pub(crate) fn mac_of(ip: IpAddr) -> Mac {
-    let [a, b, c, d] = match ip {
-        IpAddr::V4(ip) => ip.octets(),
-        IpAddr::V6(ip) => (ip.to_bits() as u32).to_be_bytes(),
-    };
-    Mac([0x0a, 0x58, a, b, c, d])
-}
-
-pub(crate) fn default_of(ip: &IpAddr) -> IpNet {
-    match ip {
-        IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
-        IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
     }
 }
 
@@ -132,27 +116,7 @@ fn route(dst: IpNet, gw: IpAddr) -> Route {
     Route { dst, gw: Some(gw), mtu: None, advmss: None, priority: None, table: None, scope: None }
 }
 
-fn mtu(conf: &NetConf) -> Result<Option<u32>, CniError> {
-    match conf.mtu.unwrap_or(0) {
-        0 => Ok(None),
-        mtu if (LEAST_V4..=LARGEST).contains(&mtu) => Ok(u32::try_from(mtu).ok()),
-        mtu => Err(invalid(&format!("mtu: {mtu} is not between {LEAST_V4} and {LARGEST}"))),
-    }
-}
-
-fn mac(call: &Call) -> Result<Option<Mac>, CniError> {
-    let runtime = call.conf.runtime_config.as_ref().and_then(|config| config.mac.as_ref());
-    let legacy = call.conf.args.as_ref().and_then(|args| args.cni.as_ref()?.mac.as_ref());
-    let text = runtime.or(legacy).or(call.args.extra.mac.as_ref()).filter(|text| !text.is_empty());
-    let Some(text) = text else { return Ok(None) };
-    let mac: Mac = text.parse().map_err(|error| invalid(&format!("mac: {text:?} is {error}")))?;
-    if mac.0[0] & 1 == 1 || mac == Mac::default() {
-        return Err(invalid(&format!("mac: {mac} is no address of one interface")));
-    }
-    Ok(Some(mac))
-}
-
-fn refuse_unsupported(conf: &NetConf) -> Result<(), CniError> {
+fn refuse_unsupported(conf: &Keys) -> Result<(), CniError> {
     let fields = [
         ("ipMasq", &conf.ip_masq, "the agent masquerades for the whole node"),
         ("promiscMode", &conf.promisc_mode, "use hairpinMode"),

@@ -1,0 +1,9 @@
+//! The exchange between a container runtime and a plugin (the CNI specification, sections 2 to 5).
+
+pub mod args;
+pub mod config;
+pub(crate) mod error;
+pub(crate) mod exec;
+pub(crate) mod plugin;
+pub mod result;
+pub mod version;
