@@ -1,4 +1,5 @@
-//! Linux objects: namespaces, links, addresses, routes, neighbours, nftables, sysctls.
+//! Linux objects: namespaces, links, addresses, routes, rules, neighbours, traffic control,
+//! nftables, sysctls.
 //!
 //! The only room that calls the kernel by hand, and so the only one with `unsafe`. It knows
 //! nothing of clusters: callers say which objects, it says what the kernel answered.
@@ -27,9 +28,11 @@ mod op;
 pub mod process;
 mod read;
 mod route;
+mod rule;
 pub mod sandbox;
 mod socket;
 pub mod sysctl;
+mod tc;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wire;
@@ -44,3 +47,5 @@ pub use netlink::Netlink;
 pub use netns::{Netns, NetnsGuard};
 pub use op::Op;
 pub use route::{Route, TABLE_LOCAL, TABLE_MAIN};
+pub use rule::Rule;
+pub use tc::{Class, Filter, Match, Qdisc, QdiscKind, Tbf, Verdict, ticks};

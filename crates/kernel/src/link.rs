@@ -97,6 +97,10 @@ pub struct LinkSet {
     pub netns: Option<Netns>,
     /// Whether it takes every packet of the segment.
     pub promiscuous: Option<bool>,
+    /// Whether it takes every multicast packet of the segment.
+    pub allmulti: Option<bool>,
+    /// Packets that its transmit queue holds.
+    pub tx_queue_len: Option<u32>,
     /// Bridge port: packets may leave by the port they came in.
     pub hairpin: Option<bool>,
     /// Bridge port: no packets to other isolated ports.
@@ -140,6 +144,10 @@ pub struct Link {
     pub learning: Option<bool>,
     /// Whether it takes every packet of the segment (asked for by user space, IFF_PROMISC).
     pub promiscuous: bool,
+    /// Whether it takes every multicast packet of the segment (asked for by user space).
+    pub allmulti: bool,
+    /// Packets that its transmit queue holds.
+    pub tx_queue_len: u32,
 }
 
 /// A VXLAN endpoint's parameters.

@@ -74,9 +74,11 @@ pub(crate) fn encode_set(set: &LinkSet) -> Vec<LinkMessage> {
     message.header.index = set.index;
     set_flag(&mut message, LinkFlags::Up, set.up);
     set_flag(&mut message, LinkFlags::Promisc, set.promiscuous);
+    set_flag(&mut message, LinkFlags::Allmulti, set.allmulti);
     let attributes = &mut message.attributes;
     attributes.extend(set.name.clone().map(LinkAttribute::IfName));
     attributes.extend(set.mtu.map(LinkAttribute::Mtu));
+    attributes.extend(set.tx_queue_len.map(LinkAttribute::TxQueueLen));
     attributes.extend(set.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(set.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
     attributes.extend(set.alias.clone().map(LinkAttribute::IfAlias));
@@ -130,6 +132,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
         up: has(libc::IFF_UP),
         running: has(libc::IFF_RUNNING),
         promiscuous: has(libc::IFF_PROMISC),
+        allmulti: has(libc::IFF_ALLMULTI),
         ..Link::default()
     };
     for (kind, value) in attributes(body) {
@@ -137,6 +140,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_ADDRESS => link.mac = mac(value),
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
+            libc::IFLA_TXQLEN => link.tx_queue_len = u32_at(value, 0)?,
             libc::IFLA_MASTER => link.master = u32_at(value, 0),
             libc::IFLA_IFALIAS => link.alias = Some(text(value)).filter(|alias| !alias.is_empty()),
             libc::IFLA_LINK => link.peer = u32_at(value, 0).filter(|index| *index != 0),

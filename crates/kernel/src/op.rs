@@ -4,7 +4,8 @@ use netlink_packet_core::Emitable;
 
 use crate::wire::append;
 use crate::{
-    Address, FdbEntry, LinkKind, LinkSet, Neighbour, NewLink, Route, addr, link_codec, neigh, route,
+    Address, Class, FdbEntry, Filter, LinkKind, LinkSet, Neighbour, NewLink, Qdisc, Route, Rule, addr,
+    link_codec, neigh, route, rule, tc,
 };
 
 /// One change of kernel state.
@@ -34,6 +35,20 @@ pub enum Op {
     FdbReplace(FdbEntry),
     /// Remove a forwarding entry.
     FdbDel(FdbEntry),
+    /// Add a routing rule; fails if the same one is there.
+    RuleAdd(Rule),
+    /// Remove the first rule with what this one says.
+    RuleDel(Rule),
+    /// Add a queueing discipline; fails if there is one at its place that the kernel did not put.
+    QdiscAdd(Qdisc),
+    /// Add a queueing discipline in place of what is there.
+    QdiscReplace(Qdisc),
+    /// Remove a queueing discipline with all classes and filters of it.
+    QdiscDel(Qdisc),
+    /// Add a class of a queueing discipline.
+    ClassAdd(Class),
+    /// Add a filter; fails if its handle is taken.
+    FilterAdd(Filter),
 }
 
 // These flags fit sixteen bits.
@@ -60,6 +75,13 @@ impl Op {
             Op::NeighDel(neighbour) => put(libc::RTM_DELNEIGH, ACKED, &neigh::encode(neighbour)),
             Op::FdbReplace(entry) => put(libc::RTM_NEWNEIGH, REPLACE, &neigh::encode_fdb(entry)),
             Op::FdbDel(entry) => put(libc::RTM_DELNEIGH, ACKED, &neigh::encode_fdb(entry)),
+            Op::RuleAdd(rule) => put(libc::RTM_NEWRULE, ADD, &rule::encode(rule)),
+            Op::RuleDel(rule) => put(libc::RTM_DELRULE, ACKED, &rule::encode(rule)),
+            Op::QdiscAdd(qdisc) => put(libc::RTM_NEWQDISC, ADD, &tc::encode_qdisc(qdisc)),
+            Op::QdiscReplace(qdisc) => put(libc::RTM_NEWQDISC, REPLACE, &tc::encode_qdisc(qdisc)),
+            Op::QdiscDel(qdisc) => put(libc::RTM_DELQDISC, ACKED, &tc::encode_qdisc(qdisc)),
+            Op::ClassAdd(class) => put(libc::RTM_NEWTCLASS, ADD, &tc::encode_class(class)),
+            Op::FilterAdd(filter) => put(libc::RTM_NEWTFILTER, ADD, &tc::encode_filter(filter)),
         }
         1
     }
@@ -95,6 +117,13 @@ impl Op {
             Op::NeighDel(n) => ("remove neighbour", format!("{} on link {}", n.ip, n.ifindex)),
             Op::FdbReplace(e) => ("replace forwarding entry", format!("{} on link {}", e.mac, e.ifindex)),
             Op::FdbDel(e) => ("remove forwarding entry", format!("{} on link {}", e.mac, e.ifindex)),
+            Op::RuleAdd(rule) => ("add rule", rule.to_string()),
+            Op::RuleDel(rule) => ("remove rule", rule.to_string()),
+            Op::QdiscAdd(qdisc) => ("add queueing discipline", qdisc.to_string()),
+            Op::QdiscReplace(qdisc) => ("replace queueing discipline", qdisc.to_string()),
+            Op::QdiscDel(qdisc) => ("remove queueing discipline", qdisc.to_string()),
+            Op::ClassAdd(c) => ("add traffic class", format!("{:x} on link {}", c.handle, c.ifindex)),
+            Op::FilterAdd(f) => ("add traffic filter", format!("{:x} on link {}", f.parent, f.ifindex)),
         }
     }
 }

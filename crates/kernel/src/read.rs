@@ -12,7 +12,8 @@ use netlink_packet_route::route::RouteMessage;
 use crate::ack::{end_of_dump, kernel_error, refusal};
 use crate::wire::messages;
 use crate::{
-    Address, Error, FdbEntry, Link, Neighbour, Netlink, Result, Route, addr, link_codec, neigh, route,
+    Address, Class, Error, FdbEntry, Filter, Link, Neighbour, Netlink, Qdisc, Result, Route, Rule, addr,
+    link_codec, neigh, route, rule, tc,
 };
 
 /// How often a dump is begun anew when the table changes meanwhile.
@@ -67,6 +68,37 @@ impl Netlink {
         // A kernel without IPv6 answers the question for it with what it has.
         let decode = |payload: &[u8]| route::decode(payload).filter(|_| payload.first() == Some(&wanted));
         self.dump("routes", libc::RTM_GETROUTE, &question, decode)
+    }
+
+    /// All routing rules, IPv4 and IPv6, in the order they apply within each.
+    pub fn rules(&mut self) -> Result<Vec<Rule>> {
+        let mut rules = Vec::new();
+        for ipv6 in [false, true] {
+            // A kernel without IPv6 answers the question for it with what it has, or refuses.
+            let of_family = |payload: &[u8]| rule::decode(payload).filter(|rule| rule.ipv6 == ipv6);
+            match self.dump("rules", libc::RTM_GETRULE, &rule::question(ipv6), of_family) {
+                Err(error) if ipv6 && error.errno() == Some(libc::EAFNOSUPPORT) => {}
+                read => rules.extend(read?),
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The queueing disciplines of a link, those the kernel puts itself too.
+    pub fn qdiscs(&mut self, ifindex: u32) -> Result<Vec<Qdisc>> {
+        let of_link = |payload: &[u8]| tc::decode_qdisc(payload).filter(|qdisc| qdisc.ifindex == ifindex);
+        self.dump("queueing disciplines", libc::RTM_GETQDISC, &tc::question(0, 0), of_link)
+    }
+
+    /// The classes of a link's queueing disciplines.
+    pub fn classes(&mut self, ifindex: u32) -> Result<Vec<Class>> {
+        self.dump("traffic classes", libc::RTM_GETTCLASS, &tc::question(ifindex, 0), tc::decode_class)
+    }
+
+    /// The filters of the queueing discipline `parent` of a link.
+    pub fn filters(&mut self, ifindex: u32, parent: u32) -> Result<Vec<Filter>> {
+        let question = tc::question(ifindex, parent);
+        self.dump("traffic filters", libc::RTM_GETTFILTER, &question, tc::decode_filter)
     }
 
     /// All neighbours, IPv4 and IPv6.

@@ -56,6 +56,51 @@ pub(crate) fn append(buffer: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, body
     body.emit(&mut message[HEADER..]);
 }
 
+/// A message's body as bytes: its fixed header, then attributes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Body(Vec<u8>);
+
+impl Body {
+    pub(crate) fn new(header: &[u8]) -> Body {
+        Body(header.to_vec())
+    }
+
+    pub(crate) fn put(&mut self, kind: u16, value: &[u8]) -> &mut Body {
+        // No value of ours comes near 64 KiB.
+        self.0.extend(((value.len() + 4) as u16).to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(aligned(self.0.len()), 0);
+        self
+    }
+
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) -> &mut Body {
+        self.put(kind, &value.to_ne_bytes())
+    }
+
+    pub(crate) fn text(&mut self, kind: u16, value: &str) -> &mut Body {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.put(kind, &bytes)
+    }
+
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) -> &mut Body {
+        let mut inner = Body::default();
+        fill(&mut inner);
+        self.put(kind, &inner.0)
+    }
+}
+
+impl Emitable for Body {
+    fn buffer_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.0);
+    }
+}
+
 fn aligned(len: usize) -> usize {
     len.saturating_add(3) & !3
 }
@@ -66,6 +111,10 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
 pub(crate) fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
@@ -122,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{LinkKind, NewLink, Route, addr, link_codec, neigh, route};
+    use crate::{LinkKind, NewLink, Route, addr, link_codec, neigh, route, rule, tc};
 
     /// Bytes that look like a message of the kernel: a header with a known family, then
     /// attributes of small types with any value.
@@ -149,6 +198,10 @@ mod tests {
         route::decode(bytes);
         neigh::decode(bytes);
         neigh::decode_fdb(bytes);
+        rule::decode(bytes);
+        tc::decode_qdisc(bytes);
+        tc::decode_class(bytes);
+        tc::decode_filter(bytes);
         for message in messages(bytes) {
             crate::monitor::decode(&message);
             crate::ack::refusal(&message);
