@@ -12,6 +12,7 @@
 
 mod ack;
 mod addr;
+mod bridge_vlan;
 pub mod capture;
 mod delta;
 pub mod descriptors;
@@ -32,15 +33,18 @@ mod rule;
 pub mod sandbox;
 mod socket;
 pub mod sysctl;
+mod tap;
 mod tc;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod vf;
 mod wire;
 
 pub use addr::Address;
+pub use bridge_vlan::PortVlan;
 pub use delta::Delta;
 pub use error::{Error, Result};
-pub use link::{Link, LinkKind, LinkSet, NewLink, Vxlan};
+pub use link::{Details, IpvlanMode, IpvlanReach, Link, LinkKind, LinkSet, MacvlanMode, NewLink, Vxlan};
 pub use monitor::{Event, Monitor, Netconf, decode_events};
 pub use neigh::{FdbEntry, Neighbour};
 pub use netlink::Netlink;
@@ -48,4 +52,6 @@ pub use netns::{Netns, NetnsGuard};
 pub use op::Op;
 pub use route::{Route, TABLE_LOCAL, TABLE_MAIN};
 pub use rule::Rule;
+pub use tap::{NewTap, add_tap};
 pub use tc::{Class, Filter, Match, Qdisc, QdiscKind, Tbf, Verdict, ticks};
+pub use vf::{Vf, VfLinkState, VfSet, VfVlan};

@@ -48,6 +48,46 @@ impl NewLink {
 pub enum LinkKind {
     /// An Ethernet bridge without spanning tree and VLAN filter.
     Bridge,
+    /// A bridge that keeps its ports' VLANs apart (802.1Q).
+    VlanBridge {
+        /// VLAN of a new port's untagged packets, 0 for none; the kernel's default (1) when absent.
+        default_pvid: Option<u16>,
+    },
+    /// An interface with a hardware address of its own on another one. Made with `netns`, the
+    /// one below is in the socket's namespace; the same holds for `Ipvlan` and `Vlan`.
+    Macvlan {
+        /// Index of the interface below.
+        parent: u32,
+        /// How those on one parent reach each other.
+        mode: MacvlanMode,
+        /// How many broadcasts may wait; the kernel's default (1000) when absent.
+        bc_queue_len: Option<u32>,
+    },
+    /// An interface with the hardware address of the one below it.
+    Ipvlan {
+        /// Index of the interface below.
+        parent: u32,
+        /// Where packets are routed.
+        mode: IpvlanMode,
+        /// How those on one parent reach each other.
+        reach: IpvlanReach,
+    },
+    /// The packets of one VLAN (802.1Q) of another interface.
+    Vlan {
+        /// Index of the interface below.
+        parent: u32,
+        /// VLAN identifier, 0 to 4094.
+        id: u16,
+    },
+    /// An interface that drops what is sent by it.
+    Dummy,
+    /// A routing domain of the interfaces that have it as master.
+    Vrf {
+        /// The routing table that they use.
+        table: u32,
+    },
+    /// An intermediate functional block: queues what other interfaces redirect to it.
+    Ifb,
     /// A pair of Ethernet interfaces joined back to back.
     Veth {
         /// Name of the other end.
@@ -76,6 +116,45 @@ pub enum LinkKind {
     },
 }
 
+/// How interfaces of kind macvlan on one parent reach each other. The parent itself cannot be
+/// reached in any mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MacvlanMode {
+    /// Not at all.
+    Private,
+    /// By the switch outside, which has to send back.
+    Vepa,
+    /// Directly.
+    Bridge,
+    /// There is only one, and it has the parent's address.
+    Passthru,
+    /// By a list of senders that are let in.
+    Source,
+}
+
+/// Where packets of an ipvlan interface are routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpvlanMode {
+    /// In the namespace of the ipvlan interface.
+    L2,
+    /// In the parent's namespace; no broadcast and multicast.
+    L3,
+    /// As `L3`, through the parent namespace's packet filter in both directions.
+    L3s,
+}
+
+/// How interfaces of kind ipvlan on one parent reach each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpvlanReach {
+    /// Directly.
+    #[default]
+    Bridge,
+    /// Not at all.
+    Private,
+    /// By the switch outside, which has to send back.
+    Vepa,
+}
+
 /// What to change on an interface; what is absent stays.
 #[derive(Clone, Debug, Default)]
 pub struct LinkSet {
@@ -101,6 +180,10 @@ pub struct LinkSet {
     pub allmulti: Option<bool>,
     /// Packets that its transmit queue holds.
     pub tx_queue_len: Option<u32>,
+    /// Bridge: keeps its ports' VLANs apart.
+    pub vlan_filtering: Option<bool>,
+    /// Bridge: VLAN of a new port's untagged packets; 0 for none.
+    pub vlan_default_pvid: Option<u16>,
     /// Bridge port: packets may leave by the port they came in.
     pub hairpin: Option<bool>,
     /// Bridge port: no packets to other isolated ports.
@@ -130,7 +213,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// Alias.
     pub alias: Option<String>,
-    /// Index of the peer (veth) or underlay interface (IFLA_LINK), in namespace `peer_netnsid`.
+    /// Index of the peer (veth), of the underlay interface or of the one below (macvlan, ipvlan,
+    /// vlan) (IFLA_LINK), in namespace `peer_netnsid`.
     pub peer: Option<u32>,
     /// The peer's namespace as this one numbers it; none when it is the same namespace.
     pub peer_netnsid: Option<i32>,
@@ -148,6 +232,37 @@ pub struct Link {
     pub allmulti: bool,
     /// Packets that its transmit queue holds.
     pub tx_queue_len: u32,
+    /// The hardware address it was made with; none where it has none, as virtual interfaces.
+    pub permanent_mac: Option<Mac>,
+    /// The device it belongs to as its bus names it: `0000:03:10.2` on the bus `pci`.
+    pub device: Option<String>,
+    /// The bus of that device.
+    pub device_bus: Option<String>,
+    /// What else belongs to its kind.
+    pub details: Details,
+}
+
+/// What belongs to a link of one kind only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Details {
+    /// Nothing that is known here.
+    #[default]
+    None,
+    /// A bridge.
+    Bridge {
+        /// Whether it keeps its ports' VLANs apart.
+        vlan_filtering: bool,
+        /// VLAN of a new port's untagged packets; 0 for none.
+        vlan_default_pvid: u16,
+    },
+    /// A macvlan interface; none for a mode that is unknown.
+    Macvlan(Option<MacvlanMode>),
+    /// An ipvlan interface; none for a mode that is unknown.
+    Ipvlan(Option<IpvlanMode>, IpvlanReach),
+    /// A VLAN interface with its identifier.
+    Vlan(u16),
+    /// A routing domain with its table.
+    Vrf(u32),
 }
 
 /// A VXLAN endpoint's parameters.

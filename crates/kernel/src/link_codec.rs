@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
+    InfoVeth, InfoVlan, InfoVrf, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode,
 };
 
 use crate::wire::{attributes, flag, i32_at, ip, mac, text, u16_at, u32_at};
-use crate::{Link, LinkKind, LinkSet, Netns, NewLink, Vxlan};
+use crate::{Details, IpvlanMode, IpvlanReach, Link, LinkKind, LinkSet, MacvlanMode, Netns, NewLink, Vxlan};
 
 /// The request that makes `link`. The kernel checks the alias but sets none, and cannot set the
 /// other end of a veth up yet: see [`encode_named`].
@@ -17,6 +18,7 @@ pub(crate) fn encode_new(link: &NewLink) -> LinkMessage {
     let mut message = common(&link.name, link.up, link.mtu, link.mac, link.netns.as_ref());
     message.attributes.extend(link.master.map(LinkAttribute::Controller));
     message.attributes.extend(link.alias.clone().map(LinkAttribute::IfAlias));
+    message.attributes.extend(parent(&link.kind).map(LinkAttribute::Link));
     message.attributes.push(LinkAttribute::LinkInfo(kind(&link.kind)));
     message
 }
@@ -48,9 +50,36 @@ fn set_flag(message: &mut LinkMessage, which: LinkFlags, value: Option<bool>) {
     }
 }
 
+fn parent(kind: &LinkKind) -> Option<u32> {
+    match kind {
+        LinkKind::Macvlan { parent, .. }
+        | LinkKind::Ipvlan { parent, .. }
+        | LinkKind::Vlan { parent, .. } => Some(*parent),
+        _ => None,
+    }
+}
+
 fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
+    let with = |kind, data| vec![LinkInfo::Kind(kind), LinkInfo::Data(data)];
     match kind {
         LinkKind::Bridge => vec![LinkInfo::Kind(InfoKind::Bridge)],
+        LinkKind::VlanBridge { default_pvid } => {
+            with(InfoKind::Bridge, InfoData::Bridge(bridge(Some(true), *default_pvid)))
+        }
+        LinkKind::Macvlan { parent: _, mode, bc_queue_len } => {
+            let mut data = vec![InfoMacVlan::Mode(macvlan_mode(*mode))];
+            data.extend(bc_queue_len.map(InfoMacVlan::BcQueueLen));
+            with(InfoKind::MacVlan, InfoData::MacVlan(data))
+        }
+        LinkKind::Ipvlan { parent: _, mode, reach } => {
+            let mut data = vec![InfoIpVlan::Mode(ipvlan_mode(*mode))];
+            data.extend(ipvlan_flags(*reach).map(InfoIpVlan::Flags));
+            with(InfoKind::IpVlan, InfoData::IpVlan(data))
+        }
+        LinkKind::Vlan { parent: _, id } => with(InfoKind::Vlan, InfoData::Vlan(vec![InfoVlan::Id(*id)])),
+        LinkKind::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
+        LinkKind::Vrf { table } => with(InfoKind::Vrf, InfoData::Vrf(vec![InfoVrf::TableId(*table)])),
+        LinkKind::Ifb => vec![LinkInfo::Kind(InfoKind::Ifb)],
         LinkKind::Veth { peer_name, peer_netns, peer_mac, peer_mtu, peer_up: _ } => {
             let peer = common(peer_name, false, *peer_mtu, *peer_mac, peer_netns.as_ref());
             vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]
@@ -64,6 +93,38 @@ fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
             }));
             vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))]
         }
+    }
+}
+
+fn bridge(vlan_filtering: Option<bool>, default_pvid: Option<u16>) -> Vec<InfoBridge> {
+    let filtering = vlan_filtering.map(InfoBridge::VlanFiltering);
+    filtering.into_iter().chain(default_pvid.map(InfoBridge::VlanDefaultPvid)).collect()
+}
+
+fn macvlan_mode(mode: MacvlanMode) -> MacVlanMode {
+    match mode {
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Passthru => MacVlanMode::Passthrough,
+        MacvlanMode::Source => MacVlanMode::Source,
+    }
+}
+
+fn ipvlan_mode(mode: IpvlanMode) -> IpVlanMode {
+    match mode {
+        IpvlanMode::L2 => IpVlanMode::L2,
+        IpvlanMode::L3 => IpVlanMode::L3,
+        IpvlanMode::L3s => IpVlanMode::L3S,
+    }
+}
+
+/// None for the kernel's default, as older kernels do not know these flags.
+fn ipvlan_flags(reach: IpvlanReach) -> Option<IpVlanFlags> {
+    match reach {
+        IpvlanReach::Bridge => None,
+        IpvlanReach::Private => Some(IpVlanFlags::Private),
+        IpvlanReach::Vepa => Some(IpVlanFlags::Vepa),
     }
 }
 
@@ -83,6 +144,11 @@ pub(crate) fn encode_set(set: &LinkSet) -> Vec<LinkMessage> {
     attributes.extend(set.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
     attributes.extend(set.alias.clone().map(LinkAttribute::IfAlias));
     attributes.extend(set.netns.as_ref().map(netns_attribute));
+    let data = bridge(set.vlan_filtering, set.vlan_default_pvid);
+    if !data.is_empty() {
+        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))];
+        attributes.push(LinkAttribute::LinkInfo(info));
+    }
     let port = encode_port(set);
     let first = port.is_none() || !message.attributes.is_empty() || !message.header.change_mask.is_empty();
     first.then_some(message).into_iter().chain(port).collect()
@@ -145,6 +211,9 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
             libc::IFLA_IFALIAS => link.alias = Some(text(value)).filter(|alias| !alias.is_empty()),
             libc::IFLA_LINK => link.peer = u32_at(value, 0).filter(|index| *index != 0),
             libc::IFLA_LINK_NETNSID => link.peer_netnsid = i32_at(value, 0),
+            libc::IFLA_PERM_ADDRESS => link.permanent_mac = mac(value),
+            libc::IFLA_PARENT_DEV_NAME => link.device = Some(text(value)),
+            libc::IFLA_PARENT_DEV_BUS_NAME => link.device_bus = Some(text(value)),
             libc::IFLA_LINKINFO => decode_info(&mut link, value),
             _ => {}
         }
@@ -158,6 +227,9 @@ fn decode_info(link: &mut Link, info: &[u8]) {
     if link.kind.as_deref() == Some("vxlan") {
         link.vxlan = find(libc::IFLA_INFO_DATA).map(decode_vxlan);
     }
+    if let (Some(kind), Some(data)) = (link.kind.as_deref(), find(libc::IFLA_INFO_DATA)) {
+        link.details = decode_details(kind, data);
+    }
     if find(libc::IFLA_INFO_SLAVE_KIND).map(text).as_deref() == Some("bridge") {
         for (kind, value) in find(libc::IFLA_INFO_SLAVE_DATA).into_iter().flat_map(attributes) {
             match kind {
@@ -170,10 +242,54 @@ fn decode_info(link: &mut Link, info: &[u8]) {
     }
 }
 
-// `IFLA_BRPORT_*` and `IFLA_VXLAN_*` of linux/if_link.h, which libc does not have.
+fn decode_details(kind: &str, data: &[u8]) -> Details {
+    let find = |wanted| attributes(data).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let u16_of = |kind| find(kind).and_then(|value| u16_at(value, 0));
+    let u32_of = |kind| find(kind).and_then(|value| u32_at(value, 0));
+    match kind {
+        "bridge" => Details::Bridge {
+            vlan_filtering: find(BR_VLAN_FILTERING).and_then(flag).unwrap_or_default(),
+            vlan_default_pvid: u16_of(BR_VLAN_DEFAULT_PVID).unwrap_or_default(),
+        },
+        "macvlan" => Details::Macvlan(match u32_of(MACVLAN_MODE) {
+            Some(1) => Some(MacvlanMode::Private),
+            Some(2) => Some(MacvlanMode::Vepa),
+            Some(4) => Some(MacvlanMode::Bridge),
+            Some(8) => Some(MacvlanMode::Passthru),
+            Some(16) => Some(MacvlanMode::Source),
+            _ => None,
+        }),
+        "ipvlan" => {
+            let mode = match u16_of(IPVLAN_MODE) {
+                Some(0) => Some(IpvlanMode::L2),
+                Some(1) => Some(IpvlanMode::L3),
+                Some(2) => Some(IpvlanMode::L3s),
+                _ => None,
+            };
+            let reach = match u16_of(IPVLAN_FLAGS) {
+                Some(1) => IpvlanReach::Private,
+                Some(2) => IpvlanReach::Vepa,
+                _ => IpvlanReach::Bridge,
+            };
+            Details::Ipvlan(mode, reach)
+        }
+        "vlan" => u16_of(VLAN_ID).map_or(Details::None, Details::Vlan),
+        "vrf" => u32_of(VRF_TABLE).map_or(Details::None, Details::Vrf),
+        _ => Details::None,
+    }
+}
+
+// `IFLA_BRPORT_*`, `IFLA_VXLAN_*` and others of linux/if_link.h, which libc does not have.
 const BRPORT_HAIRPIN: u16 = 4;
 const BRPORT_LEARNING: u16 = 8;
 const BRPORT_ISOLATED: u16 = 33;
+const BR_VLAN_FILTERING: u16 = 7;
+const BR_VLAN_DEFAULT_PVID: u16 = 39;
+const MACVLAN_MODE: u16 = 1;
+const IPVLAN_MODE: u16 = 1;
+const IPVLAN_FLAGS: u16 = 2;
+const VLAN_ID: u16 = 1;
+const VRF_TABLE: u16 = 1;
 const VXLAN_ID: u16 = 1;
 const VXLAN_LINK: u16 = 3;
 const VXLAN_LOCAL: u16 = 4;

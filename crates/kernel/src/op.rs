@@ -4,8 +4,8 @@ use netlink_packet_core::Emitable;
 
 use crate::wire::append;
 use crate::{
-    Address, Class, FdbEntry, Filter, LinkKind, LinkSet, Neighbour, NewLink, Qdisc, Route, Rule, addr,
-    link_codec, neigh, route, rule, tc,
+    Address, Class, FdbEntry, Filter, LinkKind, LinkSet, Neighbour, NewLink, PortVlan, Qdisc, Route, Rule,
+    VfSet, addr, bridge_vlan, link_codec, neigh, route, rule, tc, vf,
 };
 
 /// One change of kernel state.
@@ -17,6 +17,12 @@ pub enum Op {
     LinkSet(LinkSet),
     /// Remove the interface with this index.
     LinkDel(u32),
+    /// Change a virtual function through the interface of its physical one.
+    VfSet(VfSet),
+    /// Let VLANs through a bridge port; those that are there get the new flags.
+    PortVlanAdd(PortVlan),
+    /// Let VLANs no longer through a bridge port.
+    PortVlanDel(PortVlan),
     /// Add an address; fails if it is there.
     AddrAdd(Address),
     /// Remove an address.
@@ -66,6 +72,9 @@ impl Op {
             Op::LinkAdd(link) => put(libc::RTM_NEWLINK, ADD, &link_codec::encode_new(link)),
             Op::LinkSet(set) => return encode_link_set(set, buffer, seq),
             Op::LinkDel(index) => put(libc::RTM_DELLINK, ACKED, &link_codec::encode_index(*index)),
+            Op::VfSet(set) => put(libc::RTM_SETLINK, ACKED, &vf::encode(set)),
+            Op::PortVlanAdd(vlan) => put(libc::RTM_SETLINK, ACKED, &bridge_vlan::encode(vlan)),
+            Op::PortVlanDel(vlan) => put(libc::RTM_DELLINK, ACKED, &bridge_vlan::encode(vlan)),
             Op::AddrAdd(address) => put(libc::RTM_NEWADDR, ADD, &addr::encode(address)),
             Op::AddrDel(address) => put(libc::RTM_DELADDR, ACKED, &addr::encode(address)),
             Op::RouteReplace(route) => put(libc::RTM_NEWROUTE, REPLACE, &route::encode(route)),
@@ -108,6 +117,9 @@ impl Op {
             Op::LinkAdd(link) => ("add link", link.name.clone()),
             Op::LinkSet(set) => ("change link", format!("{} ({set:?})", set.index)),
             Op::LinkDel(index) => ("remove link", index.to_string()),
+            Op::VfSet(set) => ("change virtual function", format!("{} of link {}", set.number, set.index)),
+            Op::PortVlanAdd(v) => ("add VLANs", format!("{} on bridge port {}", v.ids(), v.index)),
+            Op::PortVlanDel(v) => ("remove VLANs", format!("{} on bridge port {}", v.ids(), v.index)),
             Op::AddrAdd(a) => ("add address", format!("{} on link {}", a.net, a.ifindex)),
             Op::AddrDel(a) => ("remove address", format!("{} on link {}", a.net, a.ifindex)),
             Op::RouteReplace(route) => ("replace route", route.to_string()),

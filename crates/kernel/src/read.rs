@@ -143,7 +143,7 @@ impl Netlink {
     }
 
     /// Reads a whole table as it was at one moment.
-    fn dump<T>(
+    pub(crate) fn dump<T>(
         &mut self,
         object: &'static str,
         kind: u16,

@@ -171,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{LinkKind, NewLink, Route, addr, link_codec, neigh, route, rule, tc};
+    use crate::{LinkKind, NewLink, Route, addr, bridge_vlan, link_codec, neigh, route, rule, tc, vf};
 
     /// Bytes that look like a message of the kernel: a header with a known family, then
     /// attributes of small types with any value.
@@ -202,6 +202,8 @@ mod tests {
         tc::decode_qdisc(bytes);
         tc::decode_class(bytes);
         tc::decode_filter(bytes);
+        bridge_vlan::decode(bytes);
+        vf::decode(bytes);
         for message in messages(bytes) {
             crate::monitor::decode(&message);
             crate::ack::refusal(&message);
