@@ -5,10 +5,12 @@
 //! - [`host_local`]: the node's allocations on disk, in the format of the reference CNI plugin
 //!   `host-local`, so that both can share one directory; killed at any instruction, the directory
 //!   is right, and what an interrupted ADD had taken comes back.
+//! - [`dhcp`]: DHCP clients for IPv4 and IPv6. Pure.
 
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod dhcp;
 pub mod host_local;
 pub mod node_cidr;
 pub mod range;
