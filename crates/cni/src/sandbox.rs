@@ -6,6 +6,14 @@ use std::path::Path;
 use weft_kernel::Netns;
 
 use crate::protocol::error::{CniError, code};
+use crate::protocol::plugin::Call;
+
+/// The namespace of a call that needs one.
+pub(crate) fn of(call: &Call) -> Result<Netns, CniError> {
+    let missing =
+        || CniError::new(code::INVALID_ENVIRONMENT, "environment variable CNI_NETNS: it is not set");
+    open(call.args.netns.as_ref().ok_or_else(missing)?)
+}
 
 /// Opens CNI_NETNS: it exists, is a network namespace and not the node's own.
 pub(crate) fn open(path: &Path) -> Result<Netns, CniError> {

@@ -4,3 +4,6 @@ pub(crate) mod bridge;
 pub(crate) mod check;
 pub(crate) mod loopback;
 pub(crate) mod pod;
+pub(crate) mod ptp;
+pub(crate) mod routed;
+pub(crate) mod veth;

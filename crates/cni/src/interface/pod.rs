@@ -89,39 +89,63 @@ pub(crate) fn mac_of(ip: IpAddr) -> Mac {
     Mac([0x0a, 0x58, a, b, c, d])
 }
 
-/// The link `index` named `name` in the container comes up with the addresses and routes of
-/// `result`, in one batch. `detects_duplicates`: IPv6 addresses are probed before they are used.
+/// A kernel parameter of the container's interface: family (`ipv4`), name, value.
+pub(crate) type LinkSysctl<'a> = (&'a str, &'a str, &'a str);
+
+/// The link `index` comes up with the addresses and routes of `result`, in one batch; before, it
+/// gets these parameters, as far as the kernel has them. `detects_duplicates`: IPv6 addresses are
+/// probed before they are used.
 pub(crate) fn configure(
+    call: &Call,
     netns: &Netns,
     pod: &mut Netlink,
     index: u32,
-    name: &str,
     result: &CniResult,
+    sysctls: &[LinkSysctl<'_>],
     detects_duplicates: bool,
 ) -> Result<(), CniError> {
-    if result.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
-        enable_v6(netns, name)?;
-    }
+    prepare(call, netns, result, sysctls)?;
     let mut ops = vec![Op::LinkSet(LinkSet { index, up: Some(true), ..LinkSet::default() })];
     for ip in &result.ips {
-        let mut address = Address::new(index, ip.address);
-        address.no_dad = !detects_duplicates;
-        ops.push(Op::AddrAdd(address));
+        ops.push(address(index, ip.address, detects_duplicates));
     }
     for route in &result.routes {
         ops.push(Op::RouteAdd(kernel_route(route, index, result)?));
     }
-    for done in pod.batch(&ops) {
+    apply(pod, &ops)
+}
+
+/// All of it, or the first error.
+pub(crate) fn apply(netlink: &mut Netlink, ops: &[Op]) -> Result<(), CniError> {
+    for done in netlink.batch(ops) {
         done?;
     }
     Ok(())
 }
 
+/// The link `index` gets an address.
+pub(crate) fn address(index: u32, net: IpNet, detects_duplicates: bool) -> Op {
+    Op::AddrAdd(Address { no_dad: !detects_duplicates, ..Address::new(index, net) })
+}
+
+/// The parameters of the container's interface before it comes up, as far as the kernel has them.
 /// A runtime may have switched IPv6 off in a container of which it did not know that it would
 /// get an IPv6 address; and the addresses shall outlive the link being set down.
-fn enable_v6(netns: &Netns, name: &str) -> Result<(), CniError> {
+pub(crate) fn prepare(
+    call: &Call,
+    netns: &Netns,
+    result: &CniResult,
+    sysctls: &[LinkSysctl<'_>],
+) -> Result<(), CniError> {
+    let name = &call.args.ifname;
     let _inside = netns.guard()?;
-    for link in ["lo", name] {
+    for (family, key, value) in sysctls {
+        sysctl::set(&format!("net/{family}/conf/{name}/{key}"), value).ok();
+    }
+    if result.ips.iter().all(|ip| ip.address.addr().is_ipv4()) {
+        return Ok(());
+    }
+    for link in ["lo", name.as_str()] {
         sysctl::ensure(&format!("net/ipv6/conf/{link}/disable_ipv6"), "0").ok();
     }
     Ok(sysctl::set(&format!("net/ipv6/conf/{name}/keep_addr_on_down"), "1")?)

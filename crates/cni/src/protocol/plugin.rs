@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::interface::{bridge, loopback};
+use crate::interface::{bridge, loopback, ptp, routed};
 use crate::ipam;
 use crate::protocol::args::{Args, Command, Lookup};
 use crate::protocol::config;
@@ -110,8 +110,13 @@ fn decode(command: Command, args: Args, raw: Vec<u8>, version: &mut Version) -> 
 }
 
 /// Every plugin by the name that a configuration's `type` and a link to the executable have.
-const PLUGINS: &[(&str, Plugin)] =
-    &[("bridge", bridge::plugin), ("host-local", ipam::host_local::plugin), ("loopback", loopback::plugin)];
+const PLUGINS: &[(&str, Plugin)] = &[
+    ("bridge", bridge::plugin),
+    ("host-local", ipam::host_local::plugin),
+    ("loopback", loopback::plugin),
+    ("ptp", ptp::plugin),
+    ("routed", routed::plugin),
+];
 
 /// Whether `kind` is one of our own plugins, which [`perform`] runs.
 pub fn is_own(kind: &str) -> bool {

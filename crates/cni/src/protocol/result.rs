@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use weft_kernel::Link;
 
 use crate::protocol::config::Dns;
 use crate::protocol::error::{CniError, code};
@@ -85,6 +86,26 @@ pub struct Route {
     /// Scope as the kernel numbers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<u8>,
+}
+
+impl Interface {
+    /// A link as the kernel has it; `sandbox` is its network namespace, none for the node's.
+    pub(crate) fn of(link: &Link, sandbox: Option<String>) -> Interface {
+        Interface {
+            name: link.name.clone(),
+            mac: link.mac.map(|mac| mac.to_string()),
+            mtu: Some(link.mtu),
+            sandbox,
+            ..Interface::default()
+        }
+    }
+}
+
+impl Route {
+    /// A route by `gw` with all else as the kernel has it.
+    pub(crate) fn new(dst: IpNet, gw: Option<IpAddr>) -> Route {
+        Route { dst, gw, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
 }
 
 impl CniResult {

@@ -1,38 +1,52 @@
 //! What the configuration wants of bridge and link, checked. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde_json::Value;
-use weft_model::{Mac, mark};
+use weft_model::Mac;
 
-use crate::interface::pod;
+use crate::interface::pod::{self, LinkSysctl};
+use crate::ipam::Ipam;
+use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::Call;
 use crate::protocol::result::{CniResult, Route};
 
 /// The bridge when the configuration names none, as the reference's.
 const DEFAULT_BRIDGE: &str = "cni0";
+/// The largest VLAN ID (IEEE 802.1Q).
+const LARGEST_VLAN: i64 = 4094;
 
 /// The plugin's own keys.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Keys {
     bridge: Option<String>,
-    is_gateway: Option<bool>,
-    is_default_gateway: Option<bool>,
-    force_address: Option<bool>,
-    hairpin_mode: Option<bool>,
+    is_gateway: bool,
+    is_default_gateway: bool,
+    force_address: bool,
+    hairpin_mode: bool,
+    promisc_mode: bool,
     mtu: Option<i64>,
-    enabledad: Option<bool>,
-    ip_masq: Option<Value>,
-    promisc_mode: Option<Value>,
-    vlan: Option<Value>,
-    vlan_trunk: Option<Value>,
-    macspoofchk: Option<Value>,
-    disable_container_interface: Option<Value>,
-    port_isolation: Option<Value>,
+    enabledad: bool,
+    vlan: Option<i64>,
+    vlan_trunk: Option<Vec<TrunkKeys>>,
+    preserve_default_vlan: bool,
+    macspoofchk: bool,
+    disable_container_interface: bool,
+    port_isolation: bool,
+    ip_masq: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct TrunkKeys {
+    id: Option<i64>,
+    #[serde(rename = "minID")]
+    min: Option<i64>,
+    #[serde(rename = "maxID")]
+    max: Option<i64>,
 }
 
 /// The wanted state.
@@ -43,33 +57,64 @@ pub(crate) struct Plan {
     pub(crate) is_default_gateway: bool,
     pub(crate) force_address: bool,
     pub(crate) hairpin: bool,
+    pub(crate) promiscuous: bool,
     pub(crate) detects_duplicates: bool,
+    pub(crate) isolated: bool,
+    /// Whether the container's interface is set up.
+    pub(crate) sets_up: bool,
     pub(crate) mtu: Option<u32>,
     pub(crate) mac: Option<Mac>,
-    pub(crate) host_link: String,
-    pub(crate) alias: Option<String>,
+}
+
+/// The VLANs of the container's port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Vlans {
+    /// Of untagged packets; 0 when the configuration names none.
+    pub(crate) native: u16,
+    /// That packets may be tagged with.
+    pub(crate) trunk: BTreeSet<u16>,
+    /// Whether the port stays in the bridge's default VLAN too.
+    pub(crate) keeps_default: bool,
 }
 
 impl Plan {
     pub(crate) fn of(call: &Call) -> Result<Plan, CniError> {
-        let conf: Keys = call.keys()?;
-        refuse_unsupported(&conf)?;
-        let bridge = conf.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
-        let bridge = pod::link_name("bridge", bridge)?.to_owned();
+        let keys: Keys = call.keys()?;
         pod::refuse_lo(call)?;
-        let is_default_gateway = conf.is_default_gateway == Some(true);
+        if keys.hairpin_mode && keys.promisc_mode {
+            return Err(invalid("hairpinMode and promiscMode exclude each other: remove one of them"));
+        }
+        let vlans = vlans(&keys)?;
+        for (key, set) in
+            [("ipMasq", keys.ip_masq), ("macspoofchk", keys.macspoofchk), ("vlan", vlans.is_some())]
+        {
+            if set {
+                let message = format!("{key}: true: it is not supported by this plugin: remove it");
+                return Err(CniError::new(code::UNSUPPORTED_FIELD, message));
+            }
+        }
+        let bridge = keys.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
         Ok(Plan {
-            bridge,
-            is_gateway: is_default_gateway || conf.is_gateway == Some(true),
-            is_default_gateway,
-            force_address: conf.force_address == Some(true),
-            hairpin: conf.hairpin_mode == Some(true),
-            detects_duplicates: conf.enabledad == Some(true),
-            mtu: pod::mtu(conf.mtu)?,
+            bridge: pod::link_name("bridge", bridge)?.to_owned(),
+            is_gateway: keys.is_default_gateway || keys.is_gateway,
+            is_default_gateway: keys.is_default_gateway,
+            force_address: keys.force_address,
+            hairpin: keys.hairpin_mode,
+            promiscuous: keys.promisc_mode,
+            detects_duplicates: keys.enabledad,
+            isolated: keys.port_isolation,
+            sets_up: !keys.disable_container_interface,
+            mtu: pod::mtu(keys.mtu)?,
             mac: pod::mac(call)?,
-            host_link: mark::host_link_name(&call.args.container_id, &call.args.ifname),
-            alias: call.args.extra.pod.as_ref().map(|pod| format!("{}{pod}", mark::ALIAS_PREFIX)),
         })
+    }
+
+    /// Refuses what cannot go with this IPAM plugin.
+    pub(crate) fn check_ipam(&self, ipam: &Ipam) -> Result<(), CniError> {
+        if !self.sets_up && !matches!(ipam, Ipam::None) {
+            return Err(invalid("disableContainerInterface: an interface that is down can have no ipam"));
+        }
+        pod::check_mtu(self.mtu, ipam.gives_v6())
     }
 
     /// Adds what follows from the bridge being the gateway: gateways, and default routes for
@@ -82,27 +127,65 @@ impl Plan {
         for ip in &mut result.ips {
             let gateway = *ip.gateway.get_or_insert_with(|| first_address(&ip.address));
             let default = pod::default_of(&gateway);
-            if self.is_default_gateway && !result.routes.iter().any(|route| route.dst == default) {
-                result.routes.push(route(default, gateway));
+            let has_default = |route: &Route| route.dst == default && route.gw.is_some();
+            if self.is_default_gateway && !result.routes.iter().any(has_default) {
+                result.routes.push(Route::new(default, Some(gateway)));
             }
         }
         Ok(())
     }
 
     /// The hardware address of the container's interface: asked for, or made from its first
-    /// address, so that neighbours' caches stay right when the address is given again.
-    pub(crate) fn pod_mac(&self, result: &CniResult) -> Mac {
+    /// address.
+    pub(crate) fn pod_mac(&self, result: &CniResult) -> Option<Mac> {
         let first = result.ips.first().map(|ip| ip.address.addr());
-        self.mac.or_else(|| first.map(pod::mac_of)).unwrap_or_default()
+        self.mac.or_else(|| first.map(pod::mac_of))
     }
 
-    /// The hardware address of the host side: from its name. One that is set when the link is
-    /// made is left alone by udev.
-    pub(crate) fn host_mac(&self) -> Mac {
-        let digits = self.host_link.get(2..12).unwrap_or("0000000000");
-        let number = u64::from_str_radix(digits, 16).unwrap_or_default().to_be_bytes();
-        Mac([0x5a, number[3], number[4], number[5], number[6], number[7]])
+    /// The parameters of the container's interface: it tells its neighbours when it comes up, and
+    /// probes its addresses only if asked to.
+    pub(crate) fn sysctls(&self) -> &'static [LinkSysctl<'static>] {
+        if self.detects_duplicates {
+            &[("ipv6", "enhanced_dad", "1"), ("ipv6", "accept_dad", "1"), ("ipv4", "arp_notify", "1")]
+        } else {
+            &[("ipv6", "accept_dad", "0"), ("ipv4", "arp_notify", "1")]
+        }
     }
+}
+
+fn vlans(keys: &Keys) -> Result<Option<Vlans>, CniError> {
+    let native = keys.vlan.unwrap_or(0);
+    if !(0..=LARGEST_VLAN).contains(&native) {
+        return Err(invalid(&format!("vlan: {native} is not between 0 and {LARGEST_VLAN}")));
+    }
+    if native == 0 && keys.vlan_trunk.is_none() {
+        return Ok(None);
+    }
+    let mut vlans = Vlans {
+        native: u16::try_from(native).unwrap_or_default(),
+        keeps_default: keys.preserve_default_vlan,
+        ..Vlans::default()
+    };
+    for (index, entry) in keys.vlan_trunk.iter().flatten().enumerate() {
+        let wrong = |reason: &str| invalid(&format!("vlanTrunk[{index}]: {reason}"));
+        let id = |key: &str, id: i64| {
+            let checked = u16::try_from(id).ok().filter(|id| (1..=LARGEST_VLAN as u16).contains(id));
+            checked.ok_or_else(|| wrong(&format!("{key}: {id} is not between 1 and {LARGEST_VLAN}")))
+        };
+        match (entry.min, entry.max) {
+            (Some(min), Some(max)) if min > max => {
+                return Err(wrong(&format!("minID {min} is greater than maxID {max}")));
+            }
+            (Some(min), Some(max)) => vlans.trunk.extend(id("minID", min)?..=id("maxID", max)?),
+            (None, None) => {}
+            (Some(_), None) => return Err(wrong("maxID is missing beside minID")),
+            (None, Some(_)) => return Err(wrong("minID is missing beside maxID")),
+        }
+        if let Some(single) = entry.id {
+            vlans.trunk.insert(id("id", single)?);
+        }
+    }
+    Ok(Some(vlans))
 }
 
 fn first_address(net: &IpNet) -> IpAddr {
@@ -112,31 +195,38 @@ fn first_address(net: &IpNet) -> IpAddr {
     }
 }
 
-fn route(dst: IpNet, gw: IpAddr) -> Route {
-    Route { dst, gw: Some(gw), mtu: None, advmss: None, priority: None, table: None, scope: None }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn refuse_unsupported(conf: &Keys) -> Result<(), CniError> {
-    let fields = [
-        ("ipMasq", &conf.ip_masq, "the agent masquerades for the whole node"),
-        ("promiscMode", &conf.promisc_mode, "use hairpinMode"),
-        ("vlan", &conf.vlan, "remove it"),
-        ("vlanTrunk", &conf.vlan_trunk, "remove it"),
-        ("macspoofchk", &conf.macspoofchk, "remove it"),
-        ("disableContainerInterface", &conf.disable_container_interface, "remove it"),
-        ("portIsolation", &conf.port_isolation, "remove it"),
-    ];
-    for (key, value, advice) in fields {
-        let unset = match value {
-            None | Some(Value::Null | Value::Bool(false)) => true,
-            Some(Value::Number(number)) => number.as_i64() == Some(0),
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(_) => false,
-        };
-        if let (false, Some(value)) = (unset, value) {
-            let message = format!("{key}: {value} is not supported by this plugin: {advice}");
-            return Err(CniError::new(code::UNSUPPORTED_FIELD, message));
+    fn vlans_of(json: &str) -> Result<Option<Vlans>, CniError> {
+        vlans(&serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn a_trunk_is_single_ids_and_ranges() {
+        assert_eq!(vlans_of("{}"), Ok(None));
+        assert_eq!(vlans_of(r#"{"vlan":0}"#), Ok(None));
+        assert_eq!(vlans_of(r#"{"vlanTrunk":[]}"#), Ok(Some(Vlans::default())));
+        let both = vlans_of(r#"{"vlan":7,"vlanTrunk":[{"id":5},{"minID":10,"maxID":12},{"id":11}]}"#);
+        let both = both.unwrap().unwrap();
+        assert_eq!((both.native, both.trunk.into_iter().collect::<Vec<_>>()), (7, vec![5, 10, 11, 12]));
+    }
+
+    #[test]
+    fn no_wrong_vlan_is_taken_for_another() {
+        for (json, key) in [
+            (r#"{"vlan":4095}"#, "vlan: 4095"),
+            (r#"{"vlan":-1}"#, "vlan: -1"),
+            (r#"{"vlan":65537}"#, "vlan: 65537"),
+            (r#"{"vlanTrunk":[{"id":0}]}"#, "vlanTrunk[0]: id: 0"),
+            (r#"{"vlanTrunk":[{"id":1},{"minID":5}]}"#, "vlanTrunk[1]: maxID is missing"),
+            (r#"{"vlanTrunk":[{"maxID":5}]}"#, "minID is missing"),
+            (r#"{"vlanTrunk":[{"minID":9,"maxID":5}]}"#, "minID 9 is greater"),
+            (r#"{"vlanTrunk":[{"minID":9,"maxID":70000}]}"#, "maxID: 70000"),
+        ] {
+            let error = vlans_of(json).unwrap_err();
+            assert!(error.code == 7 && error.message.contains(key), "{json}: {error}");
         }
     }
-    Ok(())
 }

@@ -1,0 +1,178 @@
+//! The `routed` plugin: a veth pair and a route for each pod, no bridge and no network of layer 2.
+//!
+//! The way of Calico: the pod has its address alone (/32, /128) and one next hop, the same for
+//! every pod: 169.254.1.1, for which the node's end answers ARP (proxy ARP), and for IPv6 the
+//! link-local address that follows from the hardware address of every node's end. The node has
+//! `10.92.77.163 dev wf… scope link`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use weft_kernel::{LinkSet, Netlink, Op, Route, sysctl};
+use weft_model::Mac;
+
+use crate::interface::veth::{self, Pair, Sides};
+use crate::interface::{bridge, check, pod};
+use crate::ipam::{self, Evidence, Ipam};
+use crate::protocol::args::Command;
+use crate::protocol::config::invalid;
+use crate::protocol::error::CniError;
+use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::result::{CniResult, Interface, Route as ResultRoute};
+use crate::sandbox;
+
+/// The next hop of every pod, which is nobody's address.
+const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The hardware address of every node's end, and the link-local address that follows from it.
+const HOST_MAC: Mac = Mac([0xee; 6]);
+const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
+/// RT_SCOPE_LINK.
+const SCOPE_LINK: u8 = 253;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Keys {
+    mtu: Option<i64>,
+}
+
+pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
+    if call.command == Command::Del {
+        veth::remove(call)?;
+        return ipam::del(call);
+    }
+    let ipam = Ipam::of(call)?;
+    match call.command {
+        Command::Add => add(call, &ipam, answer),
+        Command::Check => {
+            let made = call.required_prev_result()?;
+            ipam::check(call, &ipam)?;
+            check(call, &made)
+        }
+        Command::Gc => ipam::gc(call, &ipam),
+        _ => ipam::status(call, &ipam),
+    }
+}
+
+fn add(call: &Call, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
+    pod::refuse_lo(call)?;
+    let (mtu, mac) = (pod::mtu(call.keys::<Keys>()?.mtu)?, pod::mac(call)?);
+    if matches!(ipam, Ipam::None) {
+        return Err(invalid("ipam: a routed pod needs an address: name an IPAM plugin"));
+    }
+    pod::check_mtu(mtu, ipam.gives_v6())?;
+    let mut sides = Sides::open(call)?;
+    let detach = || {
+        if let Ok(mut netlink) = Netlink::open() {
+            veth::remove_link(&mut netlink, &veth::host_link(call)).ok();
+        }
+    };
+    let pair = Pair { host_mac: HOST_MAC, pod_mac: mac, ..Pair::of(call, mtu) };
+    let attach = |addresses| attach(call, pair, &mut sides, addresses);
+    ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
+}
+
+fn attach(
+    call: &Call,
+    mut pair: Pair,
+    sides: &mut Sides,
+    addresses: CniResult,
+) -> Result<CniResult, CniError> {
+    let mut result = plan(addresses);
+    pair.pod_mac = pair.pod_mac.or_else(|| result.ips.first().map(|ip| pod::mac_of(ip.address.addr())));
+    bridge::forward(&result)?;
+    let (link, peer) = pair.make(call, sides)?;
+    answer_for_next_hop(&link.name, &result)?;
+    let to_pod = |ip: &IpNet| {
+        let scope = if ip.addr().is_ipv4() { SCOPE_LINK } else { 0 };
+        Op::RouteAdd(Route { oif: Some(link.index), scope, ..Route::new(*ip) })
+    };
+    let routes: Vec<Op> = result.ips.iter().map(|ip| to_pod(&ip.address)).collect();
+    pod::apply(&mut sides.host, &routes)?;
+    pod::prepare(call, &sides.netns, &result, &[])?;
+    pod::apply(&mut sides.pod, &pod_side(peer, &result)?)?;
+    veth::wait_carrier(&mut sides.host, &link)?;
+    let inside = veth::inside(call, &mut sides.pod, peer)?;
+    let interfaces = vec![Interface::of(&link, None), Interface::of(&inside, pod::sandbox(call))];
+    pod::describe(call, interfaces, &mut result);
+    Ok(result)
+}
+
+fn next_hop(v4: bool) -> IpAddr {
+    if v4 { NEXT_HOP.into() } else { NEXT_HOP_V6.into() }
+}
+
+/// Each address alone, by the next hop of its family; everything goes there, or only what the
+/// IPAM plugin has routes to.
+fn plan(mut result: CniResult) -> CniResult {
+    for ip in &mut result.ips {
+        ip.address = ip.address.addr().into();
+        ip.gateway = Some(next_hop(ip.address.addr().is_ipv4()));
+    }
+    for route in &mut result.routes {
+        route.gw = Some(next_hop(route.dst.addr().is_ipv4()));
+    }
+    for v4 in [true, false] {
+        let of_family = |net: &IpNet| net.addr().is_ipv4() == v4;
+        let routed = result.routes.iter().any(|route| of_family(&route.dst));
+        if !routed && result.ips.iter().any(|ip| of_family(&ip.address)) {
+            let hop = next_hop(v4);
+            result.routes.push(ResultRoute::new(pod::default_of(&hop), Some(hop)));
+        }
+    }
+    result
+}
+
+/// The node's end answers for the next hop at once, and routes what comes.
+fn answer_for_next_hop(link: &str, result: &CniResult) -> Result<(), CniError> {
+    let has = |v4: bool| result.ips.iter().any(|ip| ip.address.addr().is_ipv4() == v4);
+    let v4 = [
+        ("conf", "proxy_arp", "1"),
+        ("neigh", "proxy_delay", "0"),
+        ("conf", "forwarding", "1"),
+        ("conf", "rp_filter", "1"),
+    ];
+    let v6 = [
+        ("conf", "forwarding", "1"),
+        ("conf", "accept_ra", "0"),
+        ("neigh", "proxy_delay", "0"),
+        ("conf", "proxy_ndp", "1"),
+    ];
+    for (family, wanted, settings) in [("ipv4", has(true), v4), ("ipv6", has(false), v6)] {
+        for (kind, key, value) in settings.into_iter().filter(|_| wanted) {
+            sysctl::set(&format!("net/{family}/{kind}/{link}/{key}"), value)?;
+        }
+    }
+    Ok(())
+}
+
+fn pod_side(index: u32, result: &CniResult) -> Result<Vec<Op>, CniError> {
+    let mut ops = vec![Op::LinkSet(LinkSet { index, up: Some(true), ..LinkSet::default() })];
+    for ip in &result.ips {
+        ops.push(pod::address(index, ip.address, false));
+    }
+    if result.ips.iter().any(|ip| ip.address.addr().is_ipv4()) {
+        let hop = Route { oif: Some(index), scope: SCOPE_LINK, ..Route::new(IpAddr::from(NEXT_HOP).into()) };
+        ops.push(Op::RouteAdd(hop));
+    }
+    for route in &result.routes {
+        ops.push(Op::RouteAdd(pod::kernel_route(route, index, result)?));
+    }
+    Ok(ops)
+}
+
+fn check(call: &Call, made: &CniResult) -> Result<(), CniError> {
+    let netns = sandbox::of(call)?;
+    let mut pod = Netlink::open_in(&netns)?;
+    let inside = check::link(&mut pod, &call.args.ifname, Some("veth"), made)?;
+    check::addresses_and_routes(&mut pod, &inside, made)?;
+    let mut host = Netlink::open()?;
+    let link = host.link(&veth::host_link(call))?;
+    let link = link.ok_or_else(|| check::differs(format!("{} is gone", veth::host_link(call))))?;
+    let routes = host.routes()?;
+    let reached = |net: &IpNet| routes.iter().any(|route| route.dst == *net && route.oif == Some(link.index));
+    match made.ips.iter().find(|ip| !reached(&ip.address)) {
+        Some(ip) => Err(check::differs(format!("the node has no route to {} by {}", ip.address, link.name))),
+        None => Ok(()),
+    }
+}
