@@ -177,8 +177,8 @@ fn the_keys_of_the_configuration_are_checked() {
         row("52", "/ipam/routes", json!([{"dst": "10.0.0.300/8"}]), 7, "ipam.routes[0].dst"),
         row("52", "/ipam/routes", json!([{"dst": "0.0.0.0/0", "gw": "fd00::1"}]), 7, "ipam.routes[0].gw"),
         row("54", "/ipMasq", json!(true), 2, "ipMasq: true"),
-        row("54", "/vlan", json!(100), 2, "vlan: 100"),
-        row("54", "/promiscMode", json!(true), 2, "promiscMode: true"),
+        row("54", "/vlan", json!(4095), 7, "vlan: 4095"),
+        row("54", "/promiscMode", json!(true), 7, "promiscMode"),
         row("55", "/prevResult", json!({"ips": [{"address": "rubbish"}]}), 6, "prevResult"),
     ];
     let old = with(&config, "/cniVersion", json!("0.3.1"));

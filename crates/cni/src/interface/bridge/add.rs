@@ -4,6 +4,7 @@ use weft_kernel::{Link, LinkKind, LinkSet, Netlink, NewLink, Op, sysctl};
 
 use crate::interface::bridge::gateway;
 use crate::interface::bridge::plan::Plan;
+use crate::interface::bridge::vlan;
 use crate::interface::pod;
 use crate::interface::veth::{self, Pair, Sides};
 use crate::ipam::{self, Evidence, Ipam};
@@ -11,6 +12,9 @@ use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::{CniResult, Interface};
+
+/// EOPNOTSUPP.
+const NOT_SUPPORTED: i32 = 95;
 
 pub(crate) fn add(call: &Call, plan: &Plan, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
     let mut sides = Sides::open(call)?;
@@ -31,29 +35,47 @@ fn attach(call: &Call, plan: &Plan, sides: &mut Sides, mut result: CniResult) ->
     let pair =
         Pair { master: Some(bridge.index), pod_mac: plan.pod_mac(&result), ..Pair::of(call, plan.mtu) };
     let (link, peer) = pair.make(call, sides)?;
-    configure_port(plan, &mut sides.host, &link)?;
+    configure_port(plan, &mut sides.host, &bridge, &link)?;
     if result.ips.is_empty() {
         set_up(plan, sides, peer)?;
     } else {
         let (sysctls, dad) = (plan.sysctls(), plan.detects_duplicates);
         pod::configure(call, &sides.netns, &mut sides.pod, peer, &result, sysctls, dad)?;
     }
-    if plan.is_gateway {
-        gateway::ensure(plan, &mut sides.host, &bridge, &result)?;
-    }
+    let gateway = ensure_gateway(plan, &mut sides.host, &bridge, &result)?;
     if plan.sets_up {
         veth::wait_carrier(&mut sides.host, &link)?;
     }
     // A bridge that is no gateway takes the lowest hardware address of its ports.
     let bridge = sides.host.link_by_index(bridge.index)?.unwrap_or(bridge);
     let inside = veth::inside(call, &mut sides.pod, peer)?;
-    let interfaces = vec![
+    let mut interfaces = vec![
         Interface::of(&bridge, None),
         Interface::of(&link, None),
         Interface::of(&inside, pod::sandbox(call)),
     ];
+    interfaces.extend(gateway.map(|link| Interface::of(&link, None)));
     pod::describe(call, interfaces, &mut result);
     Ok(result)
+}
+
+/// Answers the interface that has the gateway's addresses, if it is not the bridge itself.
+fn ensure_gateway(
+    plan: &Plan,
+    host: &mut Netlink,
+    bridge: &Link,
+    result: &CniResult,
+) -> Result<Option<Link>, CniError> {
+    if !plan.is_gateway || result.ips.is_empty() {
+        return Ok(None);
+    }
+    let Some(vlans) = plan.vlans.as_ref().filter(|vlans| vlans.native != 0) else {
+        gateway::ensure(plan, host, bridge, result)?;
+        return Ok(None);
+    };
+    let link = vlan::ensure_interface(vlans, bridge, host)?;
+    gateway::ensure(plan, host, &link, result)?;
+    Ok(Some(link))
 }
 
 fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Link, CniError> {
@@ -77,10 +99,21 @@ fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<
 /// would change it as pods come and go.
 fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Link, CniError> {
     let gateway = result.ips.first().and_then(|ip| ip.gateway).filter(|_| plan.is_gateway);
-    let mut bridge = NewLink::new(&plan.bridge, LinkKind::Bridge);
+    let kind = match plan.vlans {
+        Some(_) => LinkKind::VlanBridge { default_pvid: None },
+        None => LinkKind::Bridge,
+    };
+    let mut bridge = NewLink::new(&plan.bridge, kind);
     bridge.mac = gateway.map(pod::mac_of);
     bridge.mtu = plan.mtu;
     match host.apply(&Op::LinkAdd(bridge)) {
+        Err(error) if plan.vlans.is_some() && error.errno() == Some(NOT_SUPPORTED) => {
+            let message = format!(
+                "vlan: bridge {}: this kernel's bridges do not filter VLANs (CONFIG_BRIDGE_VLAN_FILTERING)",
+                plan.bridge
+            );
+            return Err(CniError::new(code::IO, message));
+        }
         Err(error) if !error.exists() => return Err(error.into()),
         _ => {}
     }
@@ -91,17 +124,21 @@ fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Li
     host.link(&plan.bridge)?.ok_or_else(gone)
 }
 
-fn configure_port(plan: &Plan, host: &mut Netlink, link: &Link) -> Result<(), CniError> {
+fn configure_port(plan: &Plan, host: &mut Netlink, bridge: &Link, link: &Link) -> Result<(), CniError> {
     let port = LinkSet {
         index: link.index,
         hairpin: plan.hairpin.then_some(true),
         isolated: plan.isolated.then_some(true),
         ..LinkSet::default()
     };
+    let mut ops = Vec::new();
     if plan.hairpin || plan.isolated {
-        host.apply(&Op::LinkSet(port))?;
+        ops.push(Op::LinkSet(port));
     }
-    Ok(())
+    if let Some(vlans) = &plan.vlans {
+        ops.extend(vlan::port(vlans, bridge, link.index));
+    }
+    pod::apply(host, &ops)
 }
 
 /// A container without addresses still has an interface that carries packets.

@@ -4,6 +4,7 @@ mod add;
 mod check;
 mod gateway;
 mod plan;
+mod vlan;
 
 pub(crate) use crate::interface::bridge::gateway::forward;
 use crate::interface::bridge::plan::Plan;

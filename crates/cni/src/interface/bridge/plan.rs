@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) sets_up: bool,
     pub(crate) mtu: Option<u32>,
     pub(crate) mac: Option<Mac>,
+    /// None where the bridge does not filter VLANs.
+    pub(crate) vlans: Option<Vlans>,
 }
 
 /// The VLANs of the container's port.
@@ -84,10 +86,7 @@ impl Plan {
         if keys.hairpin_mode && keys.promisc_mode {
             return Err(invalid("hairpinMode and promiscMode exclude each other: remove one of them"));
         }
-        let vlans = vlans(&keys)?;
-        for (key, set) in
-            [("ipMasq", keys.ip_masq), ("macspoofchk", keys.macspoofchk), ("vlan", vlans.is_some())]
-        {
+        for (key, set) in [("ipMasq", keys.ip_masq), ("macspoofchk", keys.macspoofchk)] {
             if set {
                 let message = format!("{key}: true: it is not supported by this plugin: remove it");
                 return Err(CniError::new(code::UNSUPPORTED_FIELD, message));
@@ -106,6 +105,7 @@ impl Plan {
             sets_up: !keys.disable_container_interface,
             mtu: pod::mtu(keys.mtu)?,
             mac: pod::mac(call)?,
+            vlans: vlans(&keys)?,
         })
     }
 
