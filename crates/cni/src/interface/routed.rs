@@ -30,6 +30,9 @@ const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xf
 /// RT_SCOPE_LINK.
 const SCOPE_LINK: u8 = 253;
 
+/// `lo` has the same index in every namespace.
+const LO: u32 = 1;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Keys {
@@ -83,6 +86,7 @@ fn attach(
     bridge::forward(&result)?;
     let (link, peer) = pair.make(call, sides)?;
     answer_for_next_hop(&link.name, &result)?;
+    ensure_known(&mut sides.host, &result)?;
     let to_pod = |ip: &IpNet| {
         let scope = if ip.addr().is_ipv4() { SCOPE_LINK } else { 0 };
         Op::RouteAdd(Route { oif: Some(link.index), scope, ..Route::new(*ip) })
@@ -144,6 +148,20 @@ fn answer_for_next_hop(link: &str, result: &CniResult) -> Result<(), CniError> {
         }
     }
     Ok(())
+}
+
+/// The kernel answers ARP only for what it has a route to. On a node with a default route that is
+/// everything; on another one the next hop gets a route that nothing is sent by.
+fn ensure_known(host: &mut Netlink, result: &CniResult) -> Result<(), CniError> {
+    let has_v4 = result.ips.iter().any(|ip| ip.address.addr().is_ipv4());
+    if !has_v4 || host.route_get(NEXT_HOP.into(), None, None).is_ok() {
+        return Ok(());
+    }
+    let route = Route { oif: Some(LO), scope: SCOPE_LINK, ..Route::new(IpAddr::from(NEXT_HOP).into()) };
+    match host.apply(&Op::RouteAdd(route)) {
+        Err(error) if !error.exists() => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn pod_side(index: u32, result: &CniResult) -> Result<Vec<Op>, CniError> {

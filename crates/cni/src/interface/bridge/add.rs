@@ -46,8 +46,6 @@ fn attach(call: &Call, plan: &Plan, sides: &mut Sides, mut result: CniResult) ->
     if plan.sets_up {
         veth::wait_carrier(&mut sides.host, &link)?;
     }
-    // A bridge that is no gateway takes the lowest hardware address of its ports.
-    let bridge = sides.host.link_by_index(bridge.index)?.unwrap_or(bridge);
     let inside = veth::inside(call, &mut sides.pod, peer)?;
     let mut interfaces = vec![
         Interface::of(&bridge, None),
@@ -95,8 +93,8 @@ fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<
     Ok(bridge)
 }
 
-/// With a hardware address of its own: without one a bridge takes the lowest of its ports', and
-/// would change it as pods come and go.
+/// With a hardware address that was set, if only to what it had: otherwise a bridge takes the
+/// lowest of its ports', and would change it as pods come and go.
 fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Link, CniError> {
     let gateway = result.ips.first().and_then(|ip| ip.gateway).filter(|_| plan.is_gateway);
     let kind = match plan.vlans {
@@ -121,7 +119,11 @@ fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Li
     sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", plan.bridge), "0").ok();
     let gone =
         || CniError::new(code::TRY_AGAIN, format!("bridge {} vanished while it was made", plan.bridge));
-    host.link(&plan.bridge)?.ok_or_else(gone)
+    let bridge = host.link(&plan.bridge)?.ok_or_else(gone)?;
+    if gateway.is_none() {
+        host.apply(&Op::LinkSet(LinkSet { index: bridge.index, mac: bridge.mac, ..LinkSet::default() }))?;
+    }
+    Ok(bridge)
 }
 
 fn configure_port(plan: &Plan, host: &mut Netlink, bridge: &Link, link: &Link) -> Result<(), CniError> {
