@@ -31,6 +31,8 @@ pub enum Op {
     RouteReplace(Route),
     /// Add a route; fails if one to the same destination, table and metric is there.
     RouteAdd(Route),
+    /// Add a route, beside others to the same destination over other next hops.
+    RouteAppend(Route),
     /// Remove a route.
     RouteDel(Route),
     /// Add or replace a neighbour.
@@ -79,6 +81,7 @@ impl Op {
             Op::AddrDel(address) => put(libc::RTM_DELADDR, ACKED, &addr::encode(address)),
             Op::RouteReplace(route) => put(libc::RTM_NEWROUTE, REPLACE, &route::encode(route)),
             Op::RouteAdd(route) => put(libc::RTM_NEWROUTE, ADD, &route::encode(route)),
+            Op::RouteAppend(route) => put(libc::RTM_NEWROUTE, CREATE, &route::encode(route)),
             Op::RouteDel(route) => put(libc::RTM_DELROUTE, ACKED, &route::encode(route)),
             Op::NeighReplace(neighbour) => put(libc::RTM_NEWNEIGH, REPLACE, &neigh::encode(neighbour)),
             Op::NeighDel(neighbour) => put(libc::RTM_DELNEIGH, ACKED, &neigh::encode(neighbour)),
@@ -123,7 +126,7 @@ impl Op {
             Op::AddrAdd(a) => ("add address", format!("{} on link {}", a.net, a.ifindex)),
             Op::AddrDel(a) => ("remove address", format!("{} on link {}", a.net, a.ifindex)),
             Op::RouteReplace(route) => ("replace route", route.to_string()),
-            Op::RouteAdd(route) => ("add route", route.to_string()),
+            Op::RouteAdd(route) | Op::RouteAppend(route) => ("add route", route.to_string()),
             Op::RouteDel(route) => ("remove route", route.to_string()),
             Op::NeighReplace(n) => ("replace neighbour", format!("{} on link {}", n.ip, n.ifindex)),
             Op::NeighDel(n) => ("remove neighbour", format!("{} on link {}", n.ip, n.ifindex)),

@@ -2,8 +2,16 @@
 
 pub(crate) mod bridge;
 pub(crate) mod check;
+pub(crate) mod device;
+pub(crate) mod dummy;
+pub(crate) mod host_device;
+pub(crate) mod ipvlan;
 pub(crate) mod loopback;
+pub(crate) mod macvlan;
 pub(crate) mod pod;
 pub(crate) mod ptp;
 pub(crate) mod routed;
+pub(crate) mod single;
+pub(crate) mod tap;
 pub(crate) mod veth;
+pub(crate) mod vlan;

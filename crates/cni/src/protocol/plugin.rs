@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::interface::{bridge, loopback, ptp, routed};
+use crate::interface::{bridge, dummy, host_device, ipvlan, loopback, macvlan, ptp, routed, tap, vlan};
 use crate::ipam;
 use crate::protocol::args::{Args, Command, Lookup};
 use crate::protocol::config;
@@ -112,10 +112,16 @@ fn decode(command: Command, args: Args, raw: Vec<u8>, version: &mut Version) -> 
 /// Every plugin by the name that a configuration's `type` and a link to the executable have.
 const PLUGINS: &[(&str, Plugin)] = &[
     ("bridge", bridge::plugin),
+    ("dummy", dummy::plugin),
+    ("host-device", host_device::plugin),
     ("host-local", ipam::host_local::plugin),
+    ("ipvlan", ipvlan::plugin),
     ("loopback", loopback::plugin),
+    ("macvlan", macvlan::plugin),
     ("ptp", ptp::plugin),
     ("routed", routed::plugin),
+    ("tap", tap::plugin),
+    ("vlan", vlan::plugin),
 ];
 
 /// Whether `kind` is one of our own plugins, which [`perform`] runs.

@@ -138,6 +138,32 @@ pub fn allocations(network: &Path) -> Vec<(String, String)> {
     found
 }
 
+/// The executable; the virtual machine lane has it in another place (`WEFT_CNI`).
+pub fn executable() -> PathBuf {
+    std::env::var_os("WEFT_CNI").map_or_else(|| env!("CARGO_BIN_EXE_weft-cni").into(), PathBuf::from)
+}
+
+/// Whether a ping from `from` is answered.
+pub fn reaches(from: &Netns, to: &str) -> bool {
+    let ping = || Command::new("ping").args(["-c1", "-W2", to]).output().unwrap().status.success();
+    from.run(ping).unwrap()
+}
+
+/// Runs a script in `ns` and gives what it says.
+pub fn sh(ns: &Netns, script: &str) -> String {
+    let output = ns.run(|| Command::new("sh").args(["-ec", script]).output().unwrap()).unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A node with the interface `uplink0` on a network where `out0` of the namespace given back is.
+pub fn node_with_uplink() -> (Node, Netns) {
+    let mut node = Node::new();
+    let (here, outside) = (node.ns.ns().clone(), node.ns.extra("outside"));
+    node.ns.join((&here, "uplink0", "10.9.0.250/24"), (&outside, "out0", "10.9.0.251/24"));
+    (node, outside)
+}
+
 impl Call {
     pub fn new(command: &str, id: &str, netns: Option<&Path>, config: &Value) -> Call {
         let mut env = BTreeMap::from([
@@ -151,7 +177,7 @@ impl Call {
             env.insert("CNI_NETNS", netns.display().to_string());
         }
         let input = config.to_string().into_bytes();
-        Call { program: env!("CARGO_BIN_EXE_weft-cni").into(), env, input }
+        Call { program: executable(), env, input }
     }
 
     /// The same call to the reference plugin of the configuration's type.
