@@ -96,8 +96,8 @@ fn attach(
     pod::prepare(call, &sides.netns, &result, &[])?;
     pod::apply(&mut sides.pod, &pod_side(peer, &result)?)?;
     veth::wait_carrier(&mut sides.host, &link)?;
-    let inside = veth::inside(call, &mut sides.pod, peer)?;
-    let interfaces = vec![Interface::of(&link, None), Interface::of(&inside, pod::sandbox(call))];
+    let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
+    let interfaces = vec![Interface::of(&link, None), inside];
     pod::describe(call, interfaces, &mut result);
     Ok(result)
 }

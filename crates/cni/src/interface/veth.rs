@@ -9,6 +9,7 @@ use weft_model::{Mac, mark};
 use crate::interface::pod;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::Call;
+use crate::protocol::result::Interface;
 use crate::sandbox;
 
 /// How long the kernel may take until a new pair has a carrier.
@@ -97,10 +98,23 @@ impl Pair {
     }
 }
 
-/// The container's end as it is in the end.
-pub(crate) fn inside(call: &Call, pod: &mut Netlink, index: u32) -> Result<Link, CniError> {
+/// The container's end as the result names it. It is only asked for where its hardware address is
+/// the kernel's choice.
+pub(crate) fn inside(
+    call: &Call,
+    sides: &mut Sides,
+    index: u32,
+    link: &Link,
+    mac: Option<Mac>,
+) -> Result<Interface, CniError> {
+    if let Some(mac) = mac {
+        let name = call.args.ifname.clone();
+        let pod = Link { name, mac: Some(mac), mtu: link.mtu, ..Link::default() };
+        return Ok(Interface::of(&pod, pod::sandbox(call)));
+    }
     let gone = || CniError::new(code::TRY_AGAIN, format!("{} vanished from the container", call.args.ifname));
-    pod.link_by_index(index)?.ok_or_else(gone)
+    let pod = sides.pod.link_by_index(index)?.ok_or_else(gone)?;
+    Ok(Interface::of(&pod, pod::sandbox(call)))
 }
 
 /// The name of the node's end.

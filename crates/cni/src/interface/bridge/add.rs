@@ -46,12 +46,8 @@ fn attach(call: &Call, plan: &Plan, sides: &mut Sides, mut result: CniResult) ->
     if plan.sets_up {
         veth::wait_carrier(&mut sides.host, &link)?;
     }
-    let inside = veth::inside(call, &mut sides.pod, peer)?;
-    let mut interfaces = vec![
-        Interface::of(&bridge, None),
-        Interface::of(&link, None),
-        Interface::of(&inside, pod::sandbox(call)),
-    ];
+    let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
+    let mut interfaces = vec![Interface::of(&bridge, None), Interface::of(&link, None), inside];
     interfaces.extend(gateway.map(|link| Interface::of(&link, None)));
     pod::describe(call, interfaces, &mut result);
     Ok(result)
