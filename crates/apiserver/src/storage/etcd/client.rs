@@ -208,6 +208,15 @@ pub(super) fn was_never_sent(status: &Status) -> bool {
     status.source().is_some_and(|source| source.is::<NeverSent>())
 }
 
+/// Whether etcd refuses a request for its size: etcd itself, or its gRPC before it.
+pub(super) fn is_too_large(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument => status.message().contains("too large"),
+        Code::ResourceExhausted => status.message().contains("larger than max"),
+        _ => false,
+    }
+}
+
 /// The same failure, with what caused it in its message.
 fn explained(status: &Status) -> Status {
     let (mut text, mut never_sent) = (status.message().to_owned(), false);

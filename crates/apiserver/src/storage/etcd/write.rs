@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::client::was_never_sent;
+use super::client::{is_too_large, was_never_sent};
 use super::keys::{Keys, end_of, revision};
 use super::messages::{Compare, DeleteRequest, EQUAL, LESS, MOD, Op, Operation, PutRequest, TxnRequest};
 use super::{Etcd, PATIENCE};
@@ -185,7 +185,7 @@ impl Etcd {
                 );
                 ApiError::new(507, "InsufficientStorage", message)
             }
-            Code::InvalidArgument if status.message().contains("too large") => {
+            _ if is_too_large(status) => {
                 let message = format!("Request entity too large: {}", status.message());
                 ApiError::new(413, "RequestEntityTooLarge", message)
             }
