@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::action::Action;
 use super::super::world::{Key, World};
-use super::adoption::fits;
+use super::adoption::{fits, selector};
 use super::{count, object, replicas, report, share, template};
 use crate::registry::Part;
 
@@ -14,11 +14,11 @@ const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 pub(super) fn plan(world: &World, key: &Key, deployment: &Value, now: &str) -> Vec<Action> {
-    let uid = object::uid(deployment);
+    let (uid, selector) = (object::uid(deployment), selector(deployment));
     let sets = world.owned(uid, "replicasets.apps").map(|set| &**set);
     let sets: Vec<&Value> = sets
         .filter(|set| {
-            object::controller(set) == Some(uid) && !object::terminating(set) && fits(deployment, set)
+            object::controller(set) == Some(uid) && !object::terminating(set) && fits(&selector, set)
         })
         .collect();
     let (new, old): (Vec<&Value>, Vec<&Value>) = sets.iter().partition(|set| same_template(deployment, set));

@@ -44,9 +44,9 @@ pub(super) fn plan(world: &World, key: &Key, object: &Value, now: &str) -> Vec<A
 
 /// The pods that a workload controls and that fit its selector.
 fn own_pods<'a>(world: &'a World, owner: &'a Value) -> Vec<&'a Value> {
-    let uid = object::uid(owner);
+    let (uid, selector) = (object::uid(owner), adoption::selector(owner));
     let pods = world.owned(uid, "pods").map(|pod| &**pod);
-    pods.filter(|pod| object::controller(pod) == Some(uid) && adoption::fits(owner, pod)).collect()
+    pods.filter(|pod| object::controller(pod) == Some(uid) && adoption::fits(&selector, pod)).collect()
 }
 
 /// `spec.replicas`; one when it is absent.
