@@ -71,18 +71,22 @@ pub(crate) fn run(command: ObjectsCommand) -> anyhow::Result<u8> {
                 (backup.len(), "restored")
             }
             ObjectsCommand::Copy(options) => {
-                let side = |text: String| match text.starts_with("http") {
-                    true => Place::Etcd(options.etcd.at(text.split(',').map(str::to_owned).collect())),
-                    false => Place::Dir(text.into()),
-                };
-                let backup = Backup::of(&side(options.from)).await?;
-                backup.fill(&side(options.to)).await?;
+                let backup = Backup::of(&side(&options.from, &options.etcd)).await?;
+                backup.fill(&side(&options.to, &options.etcd)).await?;
                 (backup.len(), "copied")
             }
         };
         println!("{count} objects {done}");
         Ok(exit::DONE)
     })
+}
+
+/// One side of a copy: URLs say so.
+fn side(text: &str, etcd: &EtcdAccess) -> Place {
+    match ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) {
+        true => Place::Etcd(etcd.at(text.split(',').map(str::to_owned).collect())),
+        false => Place::Dir(text.into()),
+    }
 }
 
 fn place(dir: Option<PathBuf>, etcd: Option<EtcdConfig>) -> anyhow::Result<Place> {
@@ -120,4 +124,26 @@ async fn ask(dir: &Path, path: &Path) -> anyhow::Result<usize> {
         // Half a backup helps nobody.
         let _ = std::fs::remove_file(path);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_url_is_an_etcd() {
+        let etcd = EtcdAccess {
+            etcd_prefix: "/weft".into(),
+            etcd_cafile: None,
+            etcd_certfile: None,
+            etcd_keyfile: None,
+        };
+        for folder in ["httpdata", "https", "/var/lib/weft", "http:data"] {
+            let Place::Dir(dir) = side(folder, &etcd) else { panic!("{folder} is a folder") };
+            assert_eq!(dir, Path::new(folder));
+        }
+        let Place::Etcd(config) = side("https://a:2379,https://b:2379", &etcd) else { panic!("two URLs") };
+        assert_eq!(config.servers, ["https://a:2379", "https://b:2379"]);
+        assert!(matches!(side("http://a:2379", &etcd), Place::Etcd(_)));
+    }
 }
