@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use weft_apiserver::{Backup, EtcdConfig, Place, StorageError};
+use weft_apiserver::{Backup, EtcdConfig, Place, StorageError, sync_folder};
 use weft_store::Api;
 
 use crate::etcd_args::{EtcdAccess, EtcdArgs};
@@ -117,7 +117,7 @@ async fn ask(dir: &Path, path: &Path) -> anyhow::Result<usize> {
         while let Some(piece) = answer.next().await? {
             file.write_all(&piece).with_context(failed)?;
         }
-        file.sync_all().with_context(failed)?;
+        file.sync_all().and_then(|()| sync_folder(path)).with_context(failed)?;
         anyhow::Ok(Backup::load(path)?.len())
     };
     whole.await.inspect_err(|_| {

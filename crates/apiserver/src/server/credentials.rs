@@ -10,6 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::ServerError;
+use crate::files::sync_folder;
 use crate::strategy::random_bytes;
 
 /// Writes a file whole or not at all.
@@ -22,7 +23,8 @@ pub(super) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), S
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
-        std::fs::rename(&fresh, path)
+        std::fs::rename(&fresh, path)?;
+        sync_folder(path)
     };
     write().map_err(|e| {
         // What is half written must not stay; the first error is the one to tell.

@@ -16,6 +16,7 @@ use super::error::StorageError;
 use super::object::Object;
 use super::state::Objects;
 use super::{EtcdConfig, embedded, etcd};
+use crate::files::sync_folder;
 
 /// Version of the backup's format.
 const VERSION: u64 = 1;
@@ -85,7 +86,7 @@ impl Backup {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
         let mut parts = self.clone().into_parts();
         let written = parts.try_for_each(|part| file.write_all(part.as_bytes()));
-        written.and_then(|()| file.sync_all()).map_err(|e| {
+        written.and_then(|()| file.sync_all()).and_then(|()| sync_folder(path)).map_err(|e| {
             // Half a backup helps nobody.
             let _ = std::fs::remove_file(path);
             failed(e)

@@ -18,6 +18,7 @@ use super::error::StorageError;
 use super::state::{Loaded, Objects, Shared, State};
 use super::view::{Answer, Decide};
 use crate::error::ApiError;
+use crate::files::sync_folder;
 use file::File;
 use writer::{Job, Writer};
 
@@ -77,7 +78,7 @@ pub(super) fn fill(dir: &Path, objects: &Objects, rv: u64) -> Result<(), Storage
     // Of a restore that was cut short.
     let _ = std::fs::remove_file(&part);
     File::open(&part)?.fill(objects, rv)?;
-    let named = std::fs::rename(&part, &path).and_then(|()| std::fs::File::open(dir)?.sync_all());
+    let named = std::fs::rename(&part, &path).and_then(|()| sync_folder(&path));
     named.map_err(|e| failed(e.to_string()))
 }
 
