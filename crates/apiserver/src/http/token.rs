@@ -24,9 +24,7 @@ pub(super) async fn answer(
     body: Incoming,
 ) -> Result<Reply, ApiError> {
     let mut request = body::read_json(&call.headers, body).await?;
-    if !request.is_object() {
-        return Err(ApiError::bad_request("the body is no TokenRequest"));
-    }
+    check(&request)?;
     let account = call.registry.get(r, target.ns(), name).await?;
     let spec = &request["spec"];
     let lifetime = spec["expirationSeconds"].as_i64().unwrap_or(USUAL);
@@ -70,6 +68,17 @@ pub(super) async fn answer(
     Ok(reply::json(201, &request))
 }
 
+/// Nothing of a TokenRequest is needed, but what is there can be read.
+fn check(request: &Value) -> Result<(), ApiError> {
+    if !request.is_object() {
+        return Err(ApiError::bad_request("the body is no TokenRequest"));
+    }
+    match &request["spec"] {
+        Value::Null | Value::Object(_) => Ok(()),
+        _ => Err(ApiError::bad_request("the spec of the TokenRequest is no object")),
+    }
+}
+
 /// The object that a token is to be bound to.
 async fn held(
     call: &Call,
@@ -104,4 +113,20 @@ async fn held(
         )));
     }
     Ok(Some(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_another_type_is_refused() {
+        for request in [json!({}), json!({"spec": null}), json!({"spec": {"audiences": ["a"]}})] {
+            assert!(check(&request).is_ok(), "{request}");
+        }
+        for request in [json!(null), json!([]), json!({"spec": 1}), json!({"spec": "x"}), json!({"spec": []})]
+        {
+            assert_eq!(check(&request).unwrap_err().code, 400, "{request}");
+        }
+    }
 }
