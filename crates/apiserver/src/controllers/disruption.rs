@@ -102,7 +102,9 @@ fn scale(world: &World, pods: &[&Value]) -> usize {
         let top = object::controller(owner).and_then(|uid| world.by_uid(uid)).unwrap_or(owner);
         seen.insert(object::uid(top).to_owned()).then(|| top["spec"]["replicas"].as_u64().unwrap_or(0))
     });
-    usize::try_from(replicas.sum::<u64>()).unwrap_or(usize::MAX)
+    // A custom object's number may be any; more than this no budget's status can hold.
+    let most = u64::from(i32::MAX.unsigned_abs());
+    usize::try_from(replicas.fold(0, u64::saturating_add).min(most)).unwrap_or(0)
 }
 
 /// Of the evicted pods, those that are there and not being deleted yet.
@@ -118,4 +120,31 @@ fn still_going(evicted: &Value, pods: &[&Value], now: &str) -> Map<String, Value
         .filter(|(name, at)| fresh(at) && there(name))
         .map(|(name, at)| (name.clone(), at.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim::Sim;
+    use super::*;
+
+    #[test]
+    fn owners_may_want_any_number() {
+        let mut sim = Sim::default();
+        for name in ["a", "b"] {
+            let owner = json!({"metadata": {"name": name, "uid": name}, "spec": {"replicas": u64::MAX}});
+            sim.put("deployments.apps", owner);
+            let owners = json!([{"kind": "Deployment", "name": name, "uid": name, "controller": true}]);
+            let meta = json!({"name": name, "labels": {"app": "x"}, "ownerReferences": owners});
+            sim.put("pods", json!({"metadata": meta, "status": {"phase": "Running"}}));
+        }
+        let selector = json!({"matchLabels": {"app": "x"}});
+        let spec = json!({"selector": selector, "maxUnavailable": 1});
+        sim.put(BUDGETS, json!({"metadata": {"name": "few"}, "spec": spec}));
+        let (key, budget) = (Key::new(BUDGETS, "shop", "few"), sim.get(BUDGETS, "few"));
+        let [Action::Patch { patch, .. }] = &plan(&sim.world, &key, &budget, "2026-01-01T00:00:00Z")[..]
+        else {
+            panic!("the status is written")
+        };
+        assert_eq!(patch["status"]["expectedPods"], i32::MAX, "as much as the status can hold");
+    }
 }

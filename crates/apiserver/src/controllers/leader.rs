@@ -134,7 +134,8 @@ impl Candidate {
             if object["spec"] != spec {
                 return Err(ApiError::conflict(&kinds::LEASES, NAME, "somebody was faster"));
             }
-            let transitions = spec["leaseTransitions"].as_u64().unwrap_or(0) + 1;
+            let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
+            let transitions = transitions.saturating_add(1).clamp(1, i64::from(i32::MAX));
             object["spec"] = json!({"holderIdentity": identity, "leaseDurationSeconds": duration,
                 "acquireTime": now(), "renewTime": now(), "leaseTransitions": transitions});
             Ok(())
@@ -223,6 +224,15 @@ mod tests {
         second.win().await;
         assert!(!term.lasts());
         assert_eq!(holder(&registry).await, second.identity);
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_has_gone_round_as_often_as_can_be_counted_is_taken() {
+        let (registry, _folder) = registry().await;
+        let spec = json!({"holderIdentity": "", "leaseTransitions": i32::MAX});
+        let lease = json!({"metadata": {"name": NAME}, "spec": spec});
+        registry.create(&kinds::LEASES, Some(NAMESPACE), lease).await.unwrap();
+        candidate(&registry, false, Duration::from_secs(3600)).take().await.unwrap();
     }
 
     #[tokio::test]
