@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::action::Action;
 use super::super::world::{Key, World};
-use super::{count, delete, object, own_pods, pods, report, template};
+use super::{BURST, count, delete, object, own_pods, pods, report, template};
 
 pub(super) fn plan(world: &World, key: &Key, job: &Value, now: &str) -> Vec<Action> {
     if ended(job) {
@@ -71,7 +71,7 @@ fn scale(job: &Value, pods: &[&Value], tally: &Tally) -> Vec<Action> {
         ("controller-uid", uid.to_owned()),
     ];
     let create = || template::create(job, template::pod(job, &format!("{name}-"), &labels));
-    (active.len()..wanted).map(|_| create()).collect()
+    (active.len()..wanted).take(BURST).map(|_| create()).collect()
 }
 
 fn status(job: &Value, pods: &[&Value], tally: &Tally, now: &str) -> Value {
@@ -121,6 +121,12 @@ mod tests {
         assert_eq!(counted(&job, &["Succeeded", "Running"]), (1, 0));
         assert_eq!(counted(&job, &["Succeeded", "Succeeded"]), (1, 0));
         assert_eq!(counted(&job, &["Succeeded", "Succeeded", "Succeeded", "Running"]), (0, 1));
+    }
+
+    #[test]
+    fn the_pods_of_the_largest_job_are_made_in_parts() {
+        let job = job(json!({"parallelism": i32::MAX, "completions": i32::MAX}));
+        assert_eq!(counted(&job, &["Running"]), (BURST, 0));
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::registry::Part;
 
 pub(super) use cron_job::plan as plan_cron_job;
 
+/// Pods that one workload is given at once, as Kubernetes has it; more follow when these are there.
+const BURST: usize = 500;
+
 /// The writes that bring a workload's pods and status nearer to its spec. None for what is no workload.
 pub(super) fn plan(world: &World, key: &Key, object: &Value, now: &str) -> Vec<Action> {
     if object::terminating(object) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::action::Action;
 use super::super::world::{Key, World};
-use super::{delete, object, own_pods, pods, replicas, report, template};
+use super::{BURST, delete, object, own_pods, pods, replicas, report, template};
 
 pub(super) fn plan(world: &World, key: &Key, set: &Value) -> Vec<Action> {
     let pods = own_pods(world, set);
@@ -23,7 +23,7 @@ fn scale(set: &Value, pods: &[&Value]) -> Vec<Action> {
     }
     let name = format!("{}-", object::name(set));
     let create = || template::create(set, template::pod(set, &name, &[]));
-    (active.len()..wanted).map(|_| create()).collect()
+    (active.len()..wanted).take(BURST).map(|_| create()).collect()
 }
 
 fn status(pods: &[&Value]) -> Value {
@@ -73,6 +73,8 @@ mod tests {
         assert!(deleted(4).is_empty());
         assert_eq!(scale(&set(6), &pods).len(), 2, "a finished pod is none");
         assert_eq!(status(&pods)["readyReplicas"], 1);
+        let largest = usize::try_from(i32::MAX).unwrap();
+        assert_eq!(scale(&set(largest), &pods).len(), BURST, "not all in memory at once");
     }
 
     proptest! {

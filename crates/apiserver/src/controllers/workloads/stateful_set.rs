@@ -1,12 +1,13 @@
 //! StatefulSet: pods with names that stay. All are created at once, whatever podManagementPolicy says.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde_json::{Value, json};
 
 use super::super::action::Action;
 use super::super::world::{Key, World};
-use super::{count, delete, object, own_pods, pods, replicas, report, template};
+use super::{BURST, count, delete, object, own_pods, pods, replicas, report, template};
 
 const REVISION: &str = "controller-revision-hash";
 
@@ -21,37 +22,46 @@ pub(super) fn plan(world: &World, key: &Key, set: &Value) -> Vec<Action> {
     actions
 }
 
-/// The wanted pods' names by ordinal.
-fn names(set: &Value) -> BTreeMap<String, usize> {
+/// The wanted pods' ordinals.
+fn ordinals(set: &Value) -> Range<usize> {
     let start = count(&set["spec"]["ordinals"]["start"]).unwrap_or(0);
-    (start..start + replicas(set))
-        .map(|ordinal| (format!("{}-{ordinal}", object::name(set)), ordinal))
-        .collect()
+    start..start.saturating_add(replicas(set))
+}
+
+fn name(set: &Value, ordinal: usize) -> String {
+    format!("{}-{ordinal}", object::name(set))
+}
+
+/// The ordinal of a pod with the name of a wanted one.
+fn ordinal(set: &Value, pod: &Value) -> Option<usize> {
+    let (_, digits) = object::name(pod).rsplit_once('-')?;
+    let ordinal = digits.parse().ok()?;
+    (ordinals(set).contains(&ordinal) && name(set, ordinal) == object::name(pod)).then_some(ordinal)
 }
 
 fn scale(set: &Value, pods: &[&Value], revision: &str) -> Vec<Action> {
-    let mut wanted = names(set);
-    let mut actions = Vec::new();
+    let (mut held, mut actions) = (BTreeSet::new(), Vec::new());
     for pod in pods {
         // A pod that is still ending holds its name.
-        let kept = wanted.remove(object::name(pod)).is_some() && !object::finished(pod);
-        if !kept && !object::terminating(pod) {
+        let ordinal = ordinal(set, pod);
+        held.extend(ordinal);
+        if (ordinal.is_none() || object::finished(pod)) && !object::terminating(pod) {
             actions.push(delete(pod));
         }
     }
-    actions.extend(
-        wanted.iter().map(|(name, ordinal)| template::create(set, pod(set, name, *ordinal, revision))),
-    );
+    let missing = ordinals(set).filter(|ordinal| !held.contains(ordinal)).take(BURST);
+    actions.extend(missing.map(|ordinal| template::create(set, pod(set, ordinal, revision))));
     actions
 }
 
-fn pod(set: &Value, name: &str, ordinal: usize, revision: &str) -> Value {
+fn pod(set: &Value, ordinal: usize, revision: &str) -> Value {
+    let name = name(set, ordinal);
     let labels = [
-        ("statefulset.kubernetes.io/pod-name", name.to_owned()),
+        ("statefulset.kubernetes.io/pod-name", name.clone()),
         ("apps.kubernetes.io/pod-index", ordinal.to_string()),
         (REVISION, revision.to_owned()),
     ];
-    let mut pod = template::pod(set, name, &labels);
+    let mut pod = template::pod(set, &name, &labels);
     pod["spec"]["hostname"] = json!(name);
     if let Some(service) = set["spec"]["serviceName"].as_str().filter(|service| !service.is_empty()) {
         pod["spec"]["subdomain"] = json!(service);
@@ -64,9 +74,8 @@ fn update(set: &Value, pods: &[&Value], revision: &str) -> Option<Action> {
     let strategy = &set["spec"]["updateStrategy"];
     let rolls = strategy["type"] != "OnDelete";
     let partition = count(&strategy["rollingUpdate"]["partition"]).unwrap_or(0);
-    let ordinals = names(set);
     let old = |pod: &&&Value| pod["metadata"]["labels"][REVISION] != revision;
-    let ordinal = |pod: &Value| ordinals.get(object::name(pod)).copied().unwrap_or(0);
+    let ordinal = |pod: &Value| ordinal(set, pod).unwrap_or(0);
     let next =
         pods.iter().filter(old).filter(|pod| ordinal(pod) >= partition).max_by_key(|pod| ordinal(pod))?;
     // A pod that never became ready must not stop its own repair.
@@ -118,6 +127,36 @@ mod tests {
         assert_eq!(pods.iter().map(|pod| object::name(pod)).collect::<Vec<_>>(), ["db-0", "db-1"]);
         assert_eq!(pods[1]["spec"], json!({"hostname": "db-1", "subdomain": "db-peers"}));
         assert_eq!(pods[1]["metadata"]["labels"]["apps.kubernetes.io/pod-index"], "1");
+    }
+
+    #[test]
+    fn a_name_is_wanted_as_it_is_written() {
+        let mut set = set(2);
+        set["spec"]["ordinals"] = json!({"start": 9});
+        for (name, expected) in [
+            ("db-9", Some(9)),
+            ("db-10", Some(10)),
+            ("db-8", None),
+            ("db-11", None),
+            ("db-09", None),
+            ("db-+9", None),
+            ("other-9", None),
+            ("db", None),
+        ] {
+            assert_eq!(ordinal(&set, &json!({"metadata": {"name": name}})), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_pods_of_the_largest_set_are_made_in_parts() {
+        let mut largest = set(usize::try_from(i32::MAX).unwrap());
+        largest["spec"]["ordinals"] = json!({"start": i32::MAX});
+        let actions = scale(&largest, &[], "r");
+        let pods = created(&actions);
+        assert_eq!((pods.len(), object::name(pods[0])), (BURST, "db-2147483647"));
+        let first = ready(pods[0].clone());
+        assert_eq!(object::name(created(&scale(&largest, &[&first], "r"))[0]), "db-2147483648");
+        assert!(update(&largest, &[&first], "new").is_some());
     }
 
     #[test]
