@@ -17,6 +17,7 @@ pub mod capture;
 mod delta;
 pub mod descriptors;
 mod error;
+mod late;
 mod link;
 mod link_codec;
 mod monitor;
@@ -41,6 +42,7 @@ mod tc;
 pub mod testing;
 mod vf;
 mod wire;
+pub mod xtables;
 
 pub use addr::Address;
 pub use bridge_vlan::PortVlan;

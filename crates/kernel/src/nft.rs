@@ -27,14 +27,16 @@
 
 mod client;
 mod dump;
+mod edit;
 mod expr;
+pub(crate) mod low;
 mod lower;
 mod monitor;
 mod ruleset;
 mod socket;
 mod trace;
 mod transaction;
-mod wire;
+pub(crate) mod wire;
 
 pub use client::Nft;
 pub use dump::LiveRule;

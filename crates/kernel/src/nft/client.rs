@@ -30,6 +30,12 @@ impl Nft {
         netns.run(Nft::open)?
     }
 
+    /// Closes it without waiting for the kernel to destroy what was deleted, where that can be
+    /// had.
+    pub fn close_later(self) {
+        crate::late::close(self.socket.into());
+    }
+
     /// The netlink port by which [`super::NftEvent`] tells own changes from others'.
     pub fn port(&self) -> u32 {
         self.socket.port()

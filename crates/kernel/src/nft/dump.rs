@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::client::{Nft, is_passing};
 use super::expr::Expr;
-use super::lower::Low;
+use super::low::Low;
 use super::ruleset::{Base, Chain, ChainKind, Family, Hook, Rule, Ruleset, Set, SetKey, Table};
 use super::wire::{Attributes, Body, F_DUMP, msg};
 use crate::{Error, Result};
@@ -173,7 +173,7 @@ fn base(a: Attributes<'_>) -> Option<Base> {
     })
 }
 
-fn live_rule(family: Family, a: Attributes<'_>) -> Option<LiveRule> {
+pub(super) fn live_rule(family: Family, a: Attributes<'_>) -> Option<LiveRule> {
     let lows: Vec<Low> = a.nested(4).map(|(_, element)| Low::read(Attributes(element))).collect();
     let rule =
         Rule { exprs: Expr::raise(family, &lows), comment: a.get(7).and_then(comment).unwrap_or_default() };

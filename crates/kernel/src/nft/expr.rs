@@ -2,10 +2,12 @@
 //! [`Expr::Other`], which equals nothing that was wanted.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use weft_model::Mac;
 
-use super::lower::Low;
+use super::low::Low;
 use super::ruleset::Family;
 
 /// Source or destination of a packet.
@@ -81,6 +83,10 @@ pub enum Expr {
     },
     /// The identifier of an ICMP or ICMPv6 echo; follows a [`Expr::Protocol`].
     EchoId(u16),
+    /// The source hardware address; in tables of the bridge family.
+    EtherSource(Mac),
+    /// The destination is an address of this node (`fib daddr type local`).
+    LocalDestination,
     /// Count packets and bytes.
     Counter,
     /// Source NAT to the address of the device it leaves by.
@@ -88,6 +94,12 @@ pub enum Expr {
         /// Choose ports at random (`fully-random`).
         random_fully: bool,
     },
+    /// Destination NAT to an address and port.
+    Dnat(SocketAddr),
+    /// Go on in another chain and come back.
+    Jump(String),
+    /// Go on in another chain.
+    Goto(String),
     /// Let it pass.
     Accept,
     /// Drop it.
@@ -178,6 +190,11 @@ impl fmt::Display for Expr {
             Expr::Port { side: Side::Source, port } => write!(f, "th sport {port}"),
             Expr::Port { side: Side::Destination, port } => write!(f, "th dport {port}"),
             Expr::EchoId(id) => write!(f, "icmp id {id}"),
+            Expr::EtherSource(mac) => write!(f, "ether saddr {mac}"),
+            Expr::LocalDestination => f.write_str("fib daddr type local"),
+            Expr::Dnat(to) => write!(f, "dnat to {to}"),
+            Expr::Jump(chain) => write!(f, "jump {chain}"),
+            Expr::Goto(chain) => write!(f, "goto {chain}"),
             Expr::Counter => f.write_str("counter"),
             Expr::Masquerade { random_fully: false } => f.write_str("masquerade"),
             Expr::Masquerade { random_fully: true } => f.write_str("masquerade fully-random"),

@@ -1,16 +1,16 @@
-//! The kernel's own expressions (loads into a register, compares, verdicts) and the way
-//! between them and [`Expr`]. One register is used throughout.
+//! The way between the kernel's own expressions (loads into a register, compares, verdicts) and
+//! [`Expr`]. One register is used throughout, but for translations.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use weft_model::Mac;
 
 use super::expr::{Direction, Expr, Side};
+use super::low::{Low, SECOND, verdict};
 use super::ruleset::Family;
-use super::wire::{Attributes, Body};
 
-const REGISTER: u32 = 1;
-const VERDICT_REGISTER: u32 = 0;
+const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 const META_MARK: u32 = 3;
@@ -20,33 +20,10 @@ const META_NFTRACE: u32 = 12;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const NAME_SIZE: usize = 16;
+const ETHER_SOURCE: u32 = 6;
+/// `RTN_LOCAL`.
+const TYPE_LOCAL: u32 = 2;
 const RANDOM_FULLY: u32 = 1 << 4;
-
-/// `NF_*` and `NFT_*` verdict codes.
-pub(super) mod verdict {
-    pub(crate) const DROP: i32 = 0;
-    pub(crate) const ACCEPT: i32 = 1;
-    pub(crate) const CONTINUE: i32 = -1;
-    pub(crate) const JUMP: i32 = -3;
-    pub(crate) const GOTO: i32 = -4;
-    pub(crate) const RETURN: i32 = -5;
-}
-
-/// One kernel expression (`NFTA_EXPR_NAME` and its data).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Low {
-    Payload { base: u32, offset: u32, len: u32 },
-    Mask(Vec<u8>),
-    Compare { negate: bool, data: Vec<u8> },
-    Lookup { set: String, negate: bool },
-    Meta(u32),
-    SetMeta(u32),
-    Value(Vec<u8>),
-    Verdict { code: i32, chain: Option<String> },
-    Counter,
-    Masquerade { flags: u32 },
-    Other(String),
-}
 
 /// The kernel expressions of one of ours, in a table of `family`.
 pub(super) fn lower(family: Family, expr: &Expr) -> Vec<Low> {
@@ -96,9 +73,32 @@ pub(super) fn lower(family: Family, expr: &Expr) -> Vec<Low> {
         Expr::Accept => vec![Low::Verdict { code: verdict::ACCEPT, chain: None }],
         Expr::Drop => vec![Low::Verdict { code: verdict::DROP, chain: None }],
         Expr::Return => vec![Low::Verdict { code: verdict::RETURN, chain: None }],
-        Expr::Trace => vec![Low::Value(vec![1]), Low::SetMeta(META_NFTRACE)],
+        Expr::Jump(chain) => vec![Low::Verdict { code: verdict::JUMP, chain: Some(chain.clone()) }],
+        Expr::Goto(chain) => vec![Low::Verdict { code: verdict::GOTO, chain: Some(chain.clone()) }],
+        Expr::EtherSource(mac) => {
+            vec![Low::Payload { base: LINK, offset: ETHER_SOURCE, len: 6 }, eq(&mac.0)]
+        }
+        Expr::LocalDestination => vec![Low::DestinationType, eq(&TYPE_LOCAL.to_ne_bytes())],
+        Expr::Dnat(to) => {
+            let (address, family) = match to.ip() {
+                IpAddr::V4(ip) => (ip.octets().to_vec(), Family::Ip),
+                IpAddr::V6(ip) => (ip.octets().to_vec(), Family::Ip6),
+            };
+            let port = to.port().to_be_bytes().to_vec();
+            vec![
+                first(address),
+                Low::Value { register: SECOND, data: port },
+                Low::Dnat { family: family.number().into() },
+            ]
+        }
+        Expr::Trace => vec![first(vec![1]), Low::SetMeta(META_NFTRACE)],
         Expr::Other(name) => vec![Low::Other(name.clone())],
     }
+}
+
+/// A constant in the first register.
+fn first(data: Vec<u8>) -> Low {
+    Low::Value { register: 1, data }
 }
 
 fn load_address(family: Family, side: Side, ipv6: bool) -> Vec<Low> {
@@ -196,7 +196,34 @@ fn simple(lows: &[Low]) -> (Expr, usize) {
             };
             (expr, 2)
         }
-        [Low::Value(data), Low::SetMeta(META_NFTRACE), ..] if data[..] == [1] => (Expr::Trace, 2),
+        [Low::Value { register: 1, data }, Low::SetMeta(META_NFTRACE), ..] if data[..] == [1] => {
+            (Expr::Trace, 2)
+        }
+        [Low::DestinationType, Low::Compare { negate: false, data }, ..]
+            if word(data) == Some(TYPE_LOCAL) =>
+        {
+            (Expr::LocalDestination, 2)
+        }
+        [
+            Low::Payload { base: LINK, offset: ETHER_SOURCE, len: 6 },
+            Low::Compare { negate: false, data },
+            ..,
+        ] => match data[..].try_into() {
+            Ok(mac) => (Expr::EtherSource(Mac(mac)), 2),
+            Err(_) => (Expr::Other("payload".into()), 2),
+        },
+        [
+            Low::Value { register: 1, data },
+            Low::Value { register: SECOND, data: port },
+            Low::Dnat { .. },
+            ..,
+        ] => {
+            let port = <[u8; 2]>::try_from(&port[..]).ok().map(u16::from_be_bytes);
+            match ip(data).zip(port) {
+                Some(to) => (Expr::Dnat(to.into()), 3),
+                None => (Expr::Other("nat".into()), 3),
+            }
+        }
         [first, ..] => (single(first), 1),
         [] => (Expr::Other(String::new()), 1),
     }
@@ -236,10 +263,10 @@ fn single(low: &Low) -> Expr {
         Low::Verdict { code: verdict::DROP, .. } => return Expr::Drop,
         Low::Verdict { code: verdict::RETURN, .. } => return Expr::Return,
         Low::Verdict { code: verdict::JUMP, chain: Some(chain) } => {
-            return Expr::Other(format!("jump {chain}"));
+            return Expr::Jump(chain.clone());
         }
         Low::Verdict { code: verdict::GOTO, chain: Some(chain) } => {
-            return Expr::Other(format!("goto {chain}"));
+            return Expr::Goto(chain.clone());
         }
         Low::Other(name) => name.as_str(),
         Low::Payload { .. } => "payload",
@@ -247,131 +274,14 @@ fn single(low: &Low) -> Expr {
         Low::Compare { .. } => "cmp",
         Low::Lookup { .. } => "lookup",
         Low::Meta(_) | Low::SetMeta(_) => "meta",
-        Low::Value(_) | Low::Verdict { .. } => "immediate",
+        Low::Value { .. } | Low::Verdict { .. } => "immediate",
         Low::Masquerade { .. } => "masq",
+        Low::DestinationType => "fib",
+        Low::Dnat { .. } => "nat",
+        Low::Range { .. } => "range",
+        Low::Match { name, .. } | Low::Target { name, .. } => name,
     };
     Expr::Other(name.into())
-}
-
-impl Low {
-    /// Writes it as one `NFTA_LIST_ELEM`.
-    pub(super) fn write(&self, list: &mut Body) {
-        let (name, data) = self.attributes();
-        list.nest(1, |e| {
-            e.text(1, name).nest(2, |d| d.0.extend(&data.0));
-        });
-    }
-
-    fn attributes(&self) -> (&str, Body) {
-        let mut b = Body::default();
-        let value = |data: &[u8]| {
-            let data = data.to_vec();
-            move |b: &mut Body| {
-                b.bytes(1, &data);
-            }
-        };
-        let name = match self {
-            Low::Payload { base, offset, len } => {
-                b.be32(1, REGISTER).be32(2, *base).be32(3, *offset).be32(4, *len);
-                "payload"
-            }
-            Low::Mask(mask) => {
-                b.be32(1, REGISTER).be32(2, REGISTER).be32(3, mask.len() as u32);
-                b.nest(4, value(mask)).nest(5, value(&vec![0; mask.len()]));
-                "bitwise"
-            }
-            Low::Compare { negate, data } => {
-                b.be32(1, REGISTER).be32(2, u32::from(*negate)).nest(3, value(data));
-                "cmp"
-            }
-            Low::Lookup { set, negate } => {
-                b.text(1, set).be32(2, REGISTER).be32(5, u32::from(*negate));
-                "lookup"
-            }
-            Low::Meta(key) => {
-                b.be32(1, REGISTER).be32(2, *key);
-                "meta"
-            }
-            Low::SetMeta(key) => {
-                b.be32(2, *key).be32(3, REGISTER);
-                "meta"
-            }
-            Low::Value(data) => {
-                b.be32(1, REGISTER).nest(2, value(data));
-                "immediate"
-            }
-            Low::Verdict { code, chain } => {
-                b.be32(1, VERDICT_REGISTER).nest(2, |d| {
-                    d.nest(2, |v| {
-                        v.be32(1, code.cast_unsigned());
-                        if let Some(chain) = chain {
-                            v.text(2, chain);
-                        }
-                    });
-                });
-                "immediate"
-            }
-            Low::Counter => "counter",
-            Low::Masquerade { flags } => {
-                if *flags != 0 {
-                    b.be32(1, *flags);
-                }
-                "masq"
-            }
-            Low::Other(name) => name,
-        };
-        (name, b)
-    }
-
-    /// Reads one `NFTA_LIST_ELEM`'s inside.
-    pub(super) fn read(element: Attributes<'_>) -> Low {
-        let name = element.text(1).unwrap_or_default();
-        Low::known(&name, element.nested(2)).unwrap_or(Low::Other(name))
-    }
-
-    fn known(name: &str, data: Attributes<'_>) -> Option<Low> {
-        let ours = |kind: u16| (data.be32(kind)? == REGISTER).then_some(());
-        let value = |kind: u16| data.nested(kind).get(1).map(<[u8]>::to_vec);
-        match name {
-            "payload" => {
-                ours(1)?;
-                Some(Low::Payload { base: data.be32(2)?, offset: data.be32(3)?, len: data.be32(4)? })
-            }
-            "bitwise" => {
-                ours(1).and(ours(2))?;
-                let plain = value(5)?.iter().all(|b| *b == 0) && data.be32(6).unwrap_or(0) == 0;
-                plain.then_some(Low::Mask(value(4)?))
-            }
-            "cmp" => {
-                ours(1)?;
-                let negate = match data.be32(2)? {
-                    0 => false,
-                    1 => true,
-                    _ => return None,
-                };
-                Some(Low::Compare { negate, data: value(3)? })
-            }
-            "lookup" => {
-                ours(2)?;
-                let plain = data.get(3).is_none();
-                plain
-                    .then_some(Low::Lookup { set: data.text(1)?, negate: data.be32(5).unwrap_or(0) & 1 == 1 })
-            }
-            "meta" if data.get(1).is_some() => ours(1).and(Some(Low::Meta(data.be32(2)?))),
-            "meta" => ours(3).and(Some(Low::SetMeta(data.be32(2)?))),
-            "immediate" if data.be32(1)? == VERDICT_REGISTER => {
-                let v = data.nested(2).nested(2);
-                Some(Low::Verdict { code: v.be32(1)?.cast_signed(), chain: v.text(2) })
-            }
-            "immediate" => ours(1).and(Some(Low::Value(value(2)?))),
-            "counter" => Some(Low::Counter),
-            "masq" => {
-                let plain = data.get(2).is_none();
-                plain.then_some(Low::Masquerade { flags: data.be32(1).unwrap_or(0) })
-            }
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::nft::wire::{Attributes, Body};
 
 fn net() -> impl Strategy<Value = IpNet> {
     prop_oneof![
@@ -25,6 +26,14 @@ fn expr() -> impl Strategy<Value = Expr> {
         (any::<u32>(), any::<u32>()).prop_map(|(value, mask)| Expr::Mark { value, mask }),
         (side(), any::<u16>()).prop_map(|(side, port)| Expr::Port { side, port }),
         any::<u16>().prop_map(Expr::EchoId),
+        any::<std::net::SocketAddrV4>().prop_map(|to| Expr::Dnat(to.into())),
+        any::<[u8; 6]>().prop_map(|mac| Expr::EtherSource(Mac(mac))),
+        ("[a-z]{1,9}", any::<bool>()).prop_map(|(chain, jump)| if jump {
+            Expr::Jump(chain)
+        } else {
+            Expr::Goto(chain)
+        }),
+        Just(Expr::LocalDestination),
         any::<bool>().prop_map(|random_fully| Expr::Masquerade { random_fully }),
         prop_oneof![
             Just(Expr::Counter),

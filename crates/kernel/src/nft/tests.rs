@@ -146,7 +146,7 @@ fn what_nft_wrote_is_read_the_same() {
     assert_eq!(read.sets["pods"], wanted().sets["pods"]);
     let rules = &read.chains["postrouting"].rules;
     assert_eq!(rules[0].exprs, [Expr::saddr_in("pods", false), Expr::Masquerade { random_fully: false }]);
-    assert_eq!(rules[1].to_string(), "ip daddr 10.9.0.0/16 (jump other)");
+    assert_eq!(rules[1].to_string(), "ip daddr 10.9.0.0/16 jump other");
     assert_eq!(read.chains["other"].base, None);
     assert!(matches!(read.chains["other"].rules[0].exprs[0], Expr::Other(_)));
 }

@@ -1,7 +1,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::lower::verdict;
+use super::low::verdict;
 use super::monitor::joined;
 use super::ruleset::{Family, Table};
 use super::socket::Socket;

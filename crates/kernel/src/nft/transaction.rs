@@ -1,4 +1,4 @@
-use super::lower::lower;
+use super::edit::rule_body;
 use super::ruleset::{Base, Rule, Set, SetKey, Table};
 use super::wire::{self, Body, F_APPEND, F_CREATE, msg};
 
@@ -23,6 +23,8 @@ pub(super) struct Step {
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
     pub(super) steps: Vec<Step>,
+    /// The generation of the rule set that the changes were thought out for.
+    pub(super) generation: Option<u32>,
 }
 
 impl Transaction {
@@ -96,23 +98,20 @@ impl Transaction {
     /// Appends a rule to a chain.
     pub fn add_rule(&mut self, table: &Table, chain: &str, rule: &Rule) {
         let mut body = Body::default();
-        body.text(1, &table.name).text(2, chain);
-        body.nest(4, |list| {
-            rule.exprs.iter().flat_map(|e| lower(table.family, e)).for_each(|low| low.write(list));
-        });
-        if !rule.comment.is_empty() {
-            // nft's own layout of user data: type 0 is the comment, with its NUL.
-            let text = rule.comment.as_bytes();
-            let mut data = vec![0, (text.len() + 1) as u8];
-            data.extend(text);
-            data.push(0);
-            body.bytes(7, &data);
-        }
+        rule_body(&mut body, table, chain, rule);
         let object = format!(" chain {chain} rule `{rule}`");
         self.push(table, msg::NEW_RULE, F_CREATE | F_APPEND, body, "add nft rule", object);
     }
 
-    fn push(&mut self, table: &Table, kind: u16, flags: u16, body: Body, op: &'static str, rest: String) {
+    pub(super) fn push(
+        &mut self,
+        table: &Table,
+        kind: u16,
+        flags: u16,
+        body: Body,
+        op: &'static str,
+        rest: String,
+    ) {
         let object = format!("{table}{rest}");
         self.steps.push(Step { kind, flags, family: table.family.number(), body: body.0, op, object });
     }
@@ -121,7 +120,11 @@ impl Transaction {
     pub(super) fn encode(&self, first: u32) -> Vec<u8> {
         let mut out = Vec::new();
         let subsystem = wire::SUBSYSTEM >> 8;
-        wire::message(&mut out, wire::BATCH_BEGIN, 0, first, 0, subsystem, &[]);
+        let mut begin = Body::default();
+        if let Some(generation) = self.generation {
+            begin.be32(1, generation);
+        }
+        wire::message(&mut out, wire::BATCH_BEGIN, 0, first, 0, subsystem, &begin.0);
         let mut seq = first;
         for (i, step) in self.steps.iter().enumerate() {
             seq = seq.wrapping_add(1);

@@ -6,22 +6,22 @@ const GENERIC: usize = 4;
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 
-pub(super) const SUBSYSTEM: u16 = 10 << 8;
-pub(super) const NLMSG_ERROR: u16 = 2;
-pub(super) const NLMSG_DONE: u16 = 3;
-pub(super) const F_REQUEST: u16 = 0x1;
-pub(super) const F_ACK: u16 = 0x4;
-pub(super) const F_DUMP_INTR: u16 = 0x10;
-pub(super) const F_DUMP: u16 = 0x300;
-pub(super) const F_CREATE: u16 = 0x400;
-pub(super) const F_APPEND: u16 = 0x800;
-pub(super) const F_ACK_TLVS: u16 = 0x200;
+pub(crate) const SUBSYSTEM: u16 = 10 << 8;
+pub(crate) const NLMSG_ERROR: u16 = 2;
+pub(crate) const NLMSG_DONE: u16 = 3;
+pub(crate) const F_REQUEST: u16 = 0x1;
+pub(crate) const F_ACK: u16 = 0x4;
+pub(crate) const F_DUMP_INTR: u16 = 0x10;
+pub(crate) const F_DUMP: u16 = 0x300;
+pub(crate) const F_CREATE: u16 = 0x400;
+pub(crate) const F_APPEND: u16 = 0x800;
+pub(crate) const F_ACK_TLVS: u16 = 0x200;
 
-pub(super) const BATCH_BEGIN: u16 = 0x10;
-pub(super) const BATCH_END: u16 = 0x11;
+pub(crate) const BATCH_BEGIN: u16 = 0x10;
+pub(crate) const BATCH_END: u16 = 0x11;
 
 /// `NFT_MSG_*` with the subsystem in the high byte.
-pub(super) mod msg {
+pub(crate) mod msg {
     use super::SUBSYSTEM;
     pub(crate) const NEW_TABLE: u16 = SUBSYSTEM;
     pub(crate) const GET_TABLE: u16 = SUBSYSTEM | 1;
@@ -29,7 +29,9 @@ pub(super) mod msg {
     pub(crate) const NEW_CHAIN: u16 = SUBSYSTEM | 3;
     pub(crate) const GET_CHAIN: u16 = SUBSYSTEM | 4;
     pub(crate) const NEW_RULE: u16 = SUBSYSTEM | 6;
+    pub(crate) const DEL_CHAIN: u16 = SUBSYSTEM | 5;
     pub(crate) const GET_RULE: u16 = SUBSYSTEM | 7;
+    pub(crate) const DEL_RULE: u16 = SUBSYSTEM | 8;
     pub(crate) const NEW_SET: u16 = SUBSYSTEM | 9;
     pub(crate) const GET_SET: u16 = SUBSYSTEM | 10;
     pub(crate) const NEW_SET_ELEM: u16 = SUBSYSTEM | 12;
@@ -42,10 +44,10 @@ pub(super) mod msg {
 
 /// Attributes being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Body(pub(super) Vec<u8>);
+pub(crate) struct Body(pub(crate) Vec<u8>);
 
 impl Body {
-    pub(super) fn bytes(&mut self, kind: u16, data: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, kind: u16, data: &[u8]) -> &mut Self {
         // The length field has 16 bits; callers split lists before they reach it.
         debug_assert!(data.len() + 4 <= usize::from(u16::MAX));
         self.0.extend(((data.len() + 4) as u16).to_ne_bytes());
@@ -55,17 +57,17 @@ impl Body {
         self
     }
 
-    pub(super) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
         let mut bytes = text.as_bytes().to_vec();
         bytes.push(0);
         self.bytes(kind, &bytes)
     }
 
-    pub(super) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub(crate) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) -> &mut Self {
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) -> &mut Self {
         let mut inner = Body::default();
         fill(&mut inner);
         self.bytes(kind | NESTED, &inner.0)
@@ -73,7 +75,7 @@ impl Body {
 }
 
 /// Appends one nfnetlink message to `out`.
-pub(super) fn message(
+pub(crate) fn message(
     out: &mut Vec<u8>,
     kind: u16,
     flags: u16,
@@ -95,32 +97,32 @@ pub(super) fn message(
 
 /// One message as received; `payload` starts after the netlink header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) seq: u32,
-    pub(super) port: u32,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) seq: u32,
+    pub(crate) port: u32,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// The protocol family in the nfnetlink header.
-    pub(super) fn family(&self) -> u8 {
+    pub(crate) fn family(&self) -> u8 {
         self.payload.first().copied().unwrap_or(0)
     }
 
     /// The attributes after the nfnetlink header.
-    pub(super) fn attributes(&self) -> Attributes<'a> {
+    pub(crate) fn attributes(&self) -> Attributes<'a> {
         Attributes(self.payload.get(GENERIC..).unwrap_or_default())
     }
 
     /// The error number of an NLMSG_ERROR or NLMSG_DONE: 0 is an acknowledgement.
-    pub(super) fn errno(&self) -> i32 {
+    pub(crate) fn errno(&self) -> i32 {
         self.payload.first_chunk().map_or(0, |b| -i32::from_ne_bytes(*b))
     }
 
     /// The kernel's own words in an NLMSG_ERROR (extended acknowledgement), if it had any.
-    pub(super) fn error_text(&self) -> Option<String> {
+    pub(crate) fn error_text(&self) -> Option<String> {
         (self.kind == NLMSG_ERROR && self.flags & F_ACK_TLVS != 0).then_some(())?;
         let attributes = Attributes(self.payload.get(4 + HEADER..)?);
         attributes.into_iter().find(|(kind, _)| *kind == 1).map(|(_, data)| text(data))
@@ -128,7 +130,7 @@ impl<'a> Message<'a> {
 }
 
 /// The messages of one datagram.
-pub(super) struct Messages<'a>(pub(super) &'a [u8]);
+pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
@@ -153,26 +155,26 @@ impl<'a> Iterator for Messages<'a> {
 
 /// Attributes as received: type (without flags) and data.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
+pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Attributes<'a> {
-    pub(super) fn get(self, kind: u16) -> Option<&'a [u8]> {
+    pub(crate) fn get(self, kind: u16) -> Option<&'a [u8]> {
         { self }.find(|(k, _)| *k == kind).map(|(_, data)| data)
     }
 
-    pub(super) fn nested(self, kind: u16) -> Attributes<'a> {
+    pub(crate) fn nested(self, kind: u16) -> Attributes<'a> {
         Attributes(self.get(kind).unwrap_or_default())
     }
 
-    pub(super) fn text(self, kind: u16) -> Option<String> {
+    pub(crate) fn text(self, kind: u16) -> Option<String> {
         self.get(kind).map(text)
     }
 
-    pub(super) fn be32(self, kind: u16) -> Option<u32> {
+    pub(crate) fn be32(self, kind: u16) -> Option<u32> {
         self.get(kind)?.first_chunk().map(|b| u32::from_be_bytes(*b))
     }
 
-    pub(super) fn be64(self, kind: u16) -> Option<u64> {
+    pub(crate) fn be64(self, kind: u16) -> Option<u64> {
         self.get(kind)?.first_chunk().map(|b| u64::from_be_bytes(*b))
     }
 }
@@ -191,7 +193,7 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// Text up to the first NUL.
-pub(super) fn text(data: &[u8]) -> String {
+pub(crate) fn text(data: &[u8]) -> String {
     let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
     String::from_utf8_lossy(&data[..end]).into_owned()
 }

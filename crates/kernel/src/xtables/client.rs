@@ -1,0 +1,276 @@
+//! Reading and changing iptables' tables, by nf_tables or by iptables-restore.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::arguments::split;
+use super::plan::{self, Edits, Id, Live, Step, View};
+use super::raise;
+use super::render;
+use super::rule::Rule;
+use super::variant::Variant;
+use crate::nft::low::Low;
+use crate::nft::wire::Attributes;
+use crate::nft::{Family, Nft, Table, Transaction};
+use crate::{Error, Result};
+
+/// How long changes by others, each of which makes ours start again, are borne.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// iptables and ip6tables of the calling thread's network namespace.
+#[derive(Debug)]
+pub struct Xtables {
+    variant: Variant,
+    nft: Option<Nft>,
+}
+
+impl Xtables {
+    /// Those that this machine has ([`Variant::find`]).
+    pub fn open() -> Xtables {
+        Xtables::with(Variant::find())
+    }
+
+    /// Those of a given variant.
+    pub fn with(variant: Variant) -> Xtables {
+        Xtables { variant, nft: None }
+    }
+
+    /// Which they are.
+    pub fn variant(&self) -> &Variant {
+        &self.variant
+    }
+
+    /// Closes its socket without waiting for the kernel to destroy what was deleted.
+    pub fn close_later(self) {
+        if let Some(nft) = self.nft {
+            nft.close_later();
+        }
+    }
+
+    /// The rules of a chain, first to last; none for one that is not understood. No list where
+    /// there is no such chain.
+    pub fn rules(&mut self, table: &Table, chain: &str) -> Result<Option<Vec<Option<Rule>>>> {
+        let rules = if self.variant.legacy {
+            self.saved(table)?.remove(chain)
+        } else if self.nft()?.has_chain(table, chain)? {
+            Some(self.read(table, chain)?)
+        } else {
+            None
+        };
+        Ok(rules.map(|rules| rules.into_iter().map(|live| live.rule).collect()))
+    }
+
+    /// Makes the changes, those of all tables together; says whether there was any.
+    pub fn apply(&mut self, edits: &[Edits]) -> Result<bool> {
+        self.apply_if(edits, &[], |_| Ok(()))
+    }
+
+    /// The same if the rules of the chains `look`, as they are at the moment of the change, are
+    /// found good.
+    pub fn apply_if<E: From<Error>>(
+        &mut self,
+        edits: &[Edits],
+        look: &[(Table, &str)],
+        check: impl Fn(&[Vec<Option<Rule>>]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<bool, E> {
+        let as_text = self.variant.legacy || !edits.iter().all(Edits::is_plain);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let generation = if as_text { 0 } else { self.nft()?.generation()? };
+            let mut seen = Vec::new();
+            for (table, chain) in look {
+                seen.push(self.rules(table, chain)?.unwrap_or_default());
+            }
+            check(&seen)?;
+            let done = match as_text {
+                true => self.restore(edits),
+                false => self.commit(edits, generation, !look.is_empty()),
+            };
+            match done {
+                Err(e) if Instant::now() < deadline && is_conflict(&e) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn nft(&mut self) -> Result<&mut Nft> {
+        match &mut self.nft {
+            Some(nft) => Ok(nft),
+            none => Ok(none.insert(Nft::open()?)),
+        }
+    }
+
+    /// One transaction. It is tied to the generation only if rules were read for it: what makes
+    /// chains of its own alone conflicts with nobody.
+    fn commit(&mut self, edits: &[Edits], generation: u32, mut tied: bool) -> Result<bool> {
+        let mut transaction = Transaction::default();
+        for of_table in edits {
+            let (view, read) = self.view(of_table)?;
+            tied |= read;
+            add(&mut transaction, of_table, &plan::steps(of_table, view));
+        }
+        if transaction.is_empty() {
+            return Ok(false);
+        }
+        if tied {
+            transaction.expect_generation(generation);
+        }
+        self.nft()?.apply(&transaction)?;
+        Ok(true)
+    }
+
+    fn view(&mut self, edits: &Edits) -> Result<(View, bool)> {
+        let mut there = BTreeSet::new();
+        for chain in plan::asked(edits) {
+            if self.nft()?.has_chain(&edits.table, chain)? {
+                there.insert(chain.to_owned());
+            }
+        }
+        let needed = plan::needed(edits, &there);
+        let mut view: View = there.iter().map(|chain| (chain.clone(), Vec::new())).collect();
+        for chain in &needed {
+            view.insert((*chain).to_owned(), self.read(&edits.table, chain)?);
+        }
+        Ok((view, !needed.is_empty()))
+    }
+
+    fn read(&mut self, table: &Table, chain: &str) -> Result<Vec<Live>> {
+        let records = self.nft()?.rule_records(table, chain)?;
+        Ok(records.iter().filter_map(|record| live(table.family, Attributes(record))).collect())
+    }
+
+    /// The whole table as iptables-save prints it.
+    fn saved(&self, table: &Table) -> Result<View> {
+        let program = self.variant.program(table.family, "-save");
+        let named = format!("{} -t {}", program.display(), table.name);
+        let failed = |e| Error::sys("run", &named, e);
+        let output = Command::new(&program).args(["-t", &table.name]).output().map_err(failed)?;
+        let text = succeeded(&named, output)?;
+        let mut view = View::new();
+        for line in text.lines() {
+            if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {
+                view.insert(chain.to_owned(), Vec::new());
+            } else if let Some((chain, words)) =
+                line.strip_prefix("-A ").and_then(|rest| rest.split_once(' '))
+            {
+                let rule = Rule::parse(&split(words));
+                let jump = rule.jumps_to().map(str::to_owned);
+                let live = Live { id: Id::Text(words.to_owned()), rule: Some(rule), jump };
+                view.entry(chain.to_owned()).or_default().push(live);
+            }
+        }
+        Ok(view)
+    }
+
+    /// One iptables-restore for each family.
+    fn restore(&mut self, edits: &[Edits]) -> Result<bool> {
+        let mut changed = false;
+        for family in [Family::Ip, Family::Ip6] {
+            let mut text = String::new();
+            for of_table in edits.iter().filter(|edits| edits.table.family == family) {
+                let steps = plan::steps(of_table, self.saved(&of_table.table)?);
+                text.push_str(&restore_text(&of_table.table.name, &steps));
+            }
+            if !text.is_empty() {
+                self.run_restore(family, &text)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    fn run_restore(&self, family: Family, text: &str) -> Result<()> {
+        let program = self.variant.program(family, "-restore");
+        let named = format!("{} --noflush -w", program.display());
+        let failed = |e| Error::sys("run", &named, e);
+        let mut child = Command::new(&program)
+            .args(["--noflush", "-w"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        if let Some(mut input) = child.stdin.take() {
+            // A program that refuses a line may end before it has read the rest.
+            input.write_all(text.as_bytes()).ok();
+        }
+        succeeded(&named, child.wait_with_output().map_err(failed)?).map(drop)
+    }
+}
+
+/// What made the plan outdated: another generation, or a rule or chain that came or went.
+fn is_conflict(error: &Error) -> bool {
+    matches!(
+        error.errno(),
+        Some(libc::ERESTART | libc::ENOENT | libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN)
+    )
+}
+
+fn succeeded(named: &str, output: Output) -> Result<String> {
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let failed = std::io::Error::other(format!("ended with {}", output.status));
+    Err(Error::Sys { op: "run", object: named.to_owned(), message: said, errno: failed })
+}
+
+fn live(family: Family, a: Attributes<'_>) -> Option<Live> {
+    let lows: Vec<Low> = a.nested(4).map(|(_, element)| Low::read(Attributes(element))).collect();
+    let jump = raise::jump(&lows).map(str::to_owned);
+    Some(Live { id: Id::Handle(a.be64(3)?), rule: raise::rule(family, &lows), jump })
+}
+
+/// Adds the steps for one table; iptables' own table and chains before them, as far as they are
+/// used.
+fn add(transaction: &mut Transaction, edits: &Edits, steps: &[Step]) {
+    if steps.is_empty() {
+        return;
+    }
+    let table = &edits.table;
+    if steps.iter().any(|step| matches!(step, Step::NewChain(_) | Step::Add { .. })) {
+        transaction.add_table(table, false);
+    }
+    let mut own = BTreeSet::new();
+    for step in steps {
+        match step {
+            Step::NewChain(chain) => transaction.ensure_chain(table, chain, None, ""),
+            Step::Add { chain, rule, first } => {
+                let base = plan::base(&table.name, chain);
+                if base.is_some() && own.insert(chain) {
+                    transaction.ensure_chain(table, chain, base, "");
+                }
+                if let Some(body) = render::body(rule, table.family, &table.name, chain) {
+                    transaction.add_raw_rule(table, chain, *first, body, &rule.to_string());
+                }
+            }
+            Step::Delete { chain, id: Id::Handle(handle) } => transaction.delete_rule(table, chain, *handle),
+            Step::Delete { .. } => {}
+            Step::DeleteChain(chain) => transaction.delete_chain(table, chain),
+        }
+    }
+}
+
+/// The input of iptables-restore for one table.
+pub(super) fn restore_text(table: &str, steps: &[Step]) -> String {
+    if steps.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("*{table}\n");
+    for step in steps {
+        let line = match step {
+            Step::NewChain(chain) => format!(":{chain} - [0:0]"),
+            Step::Add { chain, rule, first: true } => format!("-I {chain} {rule}"),
+            Step::Add { chain, rule, first: false } => format!("-A {chain} {rule}"),
+            Step::Delete { chain, id: Id::Text(words) } => format!("-D {chain} {words}"),
+            Step::Delete { .. } => continue,
+            Step::DeleteChain(chain) => format!("-F {chain}\n-X {chain}"),
+        };
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out.push_str("COMMIT\n");
+    out
+}
