@@ -14,6 +14,8 @@
 
 mod interface;
 mod ipam;
+#[allow(dead_code, reason = "bridge and ptp are to call it")]
+mod netfilter;
 pub mod protocol;
 mod sandbox;
 

@@ -14,6 +14,7 @@ mod ack;
 mod addr;
 mod bridge_vlan;
 pub mod capture;
+pub mod conntrack;
 mod delta;
 pub mod descriptors;
 mod error;

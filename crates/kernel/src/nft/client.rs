@@ -99,7 +99,7 @@ impl Nft {
 
     /// Sends one request and collects the answers of its kind. A dump that was disturbed is
     /// EINTR; an object that is not there is an error like any other.
-    pub(super) fn request(
+    pub(crate) fn request(
         &mut self,
         kind: u16,
         flags: u16,

@@ -6,7 +6,7 @@ use super::ruleset::{Base, Rule, Table};
 use super::transaction::Transaction;
 use super::wire::{Attributes, Body, F_APPEND, F_CREATE, F_DUMP, msg};
 use super::{LiveRule, lower};
-use crate::Result;
+use crate::{Error, Result};
 
 impl Transaction {
     /// Refuses the transaction (ERESTART) if the rule set is not of this generation any more
@@ -87,7 +87,32 @@ impl Transaction {
     }
 }
 
+/// How often changes by others make ours start again.
+const CONFLICTS: u32 = 1000;
+
 impl Nft {
+    /// Makes the changes that `plan` finds necessary from what it reads. It is called again when
+    /// another change came between; says whether there was anything to do.
+    pub fn change<E: From<Error>>(
+        &mut self,
+        mut plan: impl FnMut(&mut Nft) -> std::result::Result<Transaction, E>,
+    ) -> std::result::Result<bool, E> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let generation = self.generation()?;
+            let mut transaction = plan(self)?;
+            if transaction.is_empty() {
+                return Ok(false);
+            }
+            transaction.expect_generation(generation);
+            match self.apply(&transaction) {
+                Err(e) if attempt < CONFLICTS && e.errno() == Some(libc::ERESTART) => {}
+                done => return Ok(done.map(|()| true)?),
+            }
+        }
+    }
+
     /// The rules of one chain of any table; `None` where there is no such chain.
     pub fn chain_rules(&mut self, table: &Table, chain: &str) -> Result<Option<Vec<LiveRule>>> {
         if !self.has_chain(table, chain)? {

@@ -18,6 +18,8 @@ use crate::{Error, Result};
 
 /// How long changes by others, each of which makes ours start again, are borne.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often something that was there and is not, or the reverse, makes ours start again.
+const VANISHED: u32 = 3;
 
 /// iptables and ip6tables of the calling thread's network namespace.
 #[derive(Debug)]
@@ -64,34 +66,62 @@ impl Xtables {
 
     /// Makes the changes, those of all tables together; says whether there was any.
     pub fn apply(&mut self, edits: &[Edits]) -> Result<bool> {
-        self.apply_if(edits, &[], |_| Ok(()))
+        self.retry(|xtables| xtables.apply_once(edits, false))
     }
 
-    /// The same if the rules of the chains `look`, as they are at the moment of the change, are
-    /// found good.
+    /// The same if `check` finds good what it reads, which is still so at the moment of the
+    /// change. It is called again when another change came between.
     pub fn apply_if<E: From<Error>>(
         &mut self,
         edits: &[Edits],
-        look: &[(Table, &str)],
-        check: impl Fn(&[Vec<Option<Rule>>]) -> std::result::Result<(), E>,
+        mut check: impl FnMut(&mut Xtables) -> std::result::Result<(), E>,
     ) -> std::result::Result<bool, E> {
-        let as_text = self.variant.legacy || !edits.iter().all(Edits::is_plain);
+        let mut refused = None;
+        let done = self.retry(|xtables| {
+            // The generation is asked for before anything is read.
+            let generation = xtables.generation(edits)?;
+            match check(xtables) {
+                Ok(()) => xtables.apply_of(edits, generation, true),
+                Err(error) => {
+                    refused = Some(error);
+                    Ok(false)
+                }
+            }
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(done?),
+        }
+    }
+
+    fn retry(&mut self, mut work: impl FnMut(&mut Xtables) -> Result<bool>) -> Result<bool> {
         let deadline = Instant::now() + PATIENCE;
+        let mut vanished = 0;
         loop {
-            let generation = if as_text { 0 } else { self.nft()?.generation()? };
-            let mut seen = Vec::new();
-            for (table, chain) in look {
-                seen.push(self.rules(table, chain)?.unwrap_or_default());
+            match work(self) {
+                Err(e) if is_conflict(&e) && Instant::now() < deadline => {}
+                // It came or went between; but a chain of somebody else may simply be missing.
+                Err(e) if (e.not_found() || e.exists()) && vanished < VANISHED => vanished += 1,
+                other => return other,
             }
-            check(&seen)?;
-            let done = match as_text {
-                true => self.restore(edits),
-                false => self.commit(edits, generation, !look.is_empty()),
-            };
-            match done {
-                Err(e) if Instant::now() < deadline && is_conflict(&e) => {}
-                other => return Ok(other?),
-            }
+        }
+    }
+
+    fn apply_once(&mut self, edits: &[Edits], tied: bool) -> Result<bool> {
+        let generation = self.generation(edits)?;
+        self.apply_of(edits, generation, tied)
+    }
+
+    /// The generation that the rules to be read will be of; none where iptables is started.
+    fn generation(&mut self, edits: &[Edits]) -> Result<Option<u32>> {
+        let plain = !self.variant.legacy && edits.iter().all(Edits::is_plain);
+        plain.then(|| self.nft()?.generation()).transpose()
+    }
+
+    fn apply_of(&mut self, edits: &[Edits], generation: Option<u32>, tied: bool) -> Result<bool> {
+        match generation {
+            Some(generation) => self.commit(edits, generation, tied),
+            None => self.restore(edits),
         }
     }
 
@@ -200,12 +230,9 @@ impl Xtables {
     }
 }
 
-/// What made the plan outdated: another generation, or a rule or chain that came or went.
+/// Another change came between reading and writing.
 fn is_conflict(error: &Error) -> bool {
-    matches!(
-        error.errno(),
-        Some(libc::ERESTART | libc::ENOENT | libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN)
-    )
+    matches!(error.errno(), Some(libc::ERESTART | libc::EBUSY | libc::EINTR | libc::EAGAIN))
 }
 
 fn succeeded(named: &str, output: Output) -> Result<String> {

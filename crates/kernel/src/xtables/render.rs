@@ -82,7 +82,7 @@ fn address(is: &Is<IpNet>, which: u32, v6: bool) -> Vec<Low> {
     };
     let offset = first + which * width;
     let prefix = is.value.prefix_len();
-    if prefix % 8 == 0 {
+    if prefix.is_multiple_of(8) {
         bytes.truncate(usize::from(prefix / 8));
         let len = u32::from(prefix / 8);
         return vec![

@@ -90,14 +90,15 @@ fn iptables_shows_our_rules_as_its_own_and_finds_and_deletes_them() {
     for (family, rules, program) in [(Family::Ip, &V4[..], "iptables"), (Family::Ip6, &V6[..], "ip6tables")] {
         let start = Edits::of(family, "nat").edit(Edit::Chain("T".into())).edit(Edit::Chain("T2".into()));
         let mut edits = rules.iter().fold(start, |edits, text| edits.append("T", Rule::parse(&words(text))));
-        edits = edits.append("POSTROUTING", Rule::jump("T")).insert("POSTROUTING", Rule::jump("T2"));
+        let last = Rule::jump("T2").comment("last");
+        edits = edits.append("POSTROUTING", last).insert("POSTROUTING", Rule::jump("T2"));
         assert!(xtables.apply(std::slice::from_ref(&edits)).unwrap());
         assert!(!xtables.apply(std::slice::from_ref(&edits)).unwrap(), "all of it is there");
         let shown = saved(&format!("{program}-save"), "nat");
         let ours: Vec<&str> = shown.iter().filter_map(|line| line.strip_prefix("-A T ")).collect();
         assert_eq!(ours, rules.iter().map(|text| expected(text)).collect::<Vec<_>>());
         let of_base: Vec<&String> = shown.iter().filter(|line| line.starts_with("-A POSTROUTING")).collect();
-        assert_eq!(of_base, ["-A POSTROUTING -j T2", "-A POSTROUTING -j T"]);
+        assert_eq!(of_base, ["-A POSTROUTING -j T2", "-A POSTROUTING -m comment --comment last -j T2"]);
         for text in rules {
             let mut args = vec!["-t".to_owned(), "nat".into(), "-D".into(), "T".into()];
             args.extend(words(text));
@@ -169,7 +170,7 @@ fn legacy_iptables_gets_the_same_rules_by_one_restore() {
     assert!(usable, "this test needs legacy iptables: {said}");
     let start = Edits::of(Family::Ip, "nat").edit(Edit::Chain("T".into())).edit(Edit::Chain("T2".into()));
     let edits = V4.iter().fold(start, |edits, text| edits.append("T", Rule::parse(&words(text))));
-    let edits = edits.insert("POSTROUTING", Rule::jump("T"));
+    let edits = edits.insert("POSTROUTING", Rule::jump("T2"));
     let mut xtables = Xtables::with(legacy);
     assert!(xtables.apply(std::slice::from_ref(&edits)).unwrap());
     assert!(!xtables.apply(std::slice::from_ref(&edits)).unwrap(), "all of it is there");
@@ -178,7 +179,7 @@ fn legacy_iptables_gets_the_same_rules_by_one_restore() {
     assert_eq!(ours, V4.iter().map(|text| expected(text)).collect::<Vec<_>>());
     let undo = Edits::of(Family::Ip, "nat")
         .edit(Edit::RemoveRule { chain: "T".into(), rule: Rule::parse(&words(V4[1])) })
-        .edit(Edit::RemoveJumps { from: "POSTROUTING".into(), to: "T".into() })
+        .edit(Edit::RemoveJumps { from: "POSTROUTING".into(), to: "T2".into() })
         .edit(Edit::RemoveChain("T".into()));
     assert!(xtables.apply(&[undo]).unwrap());
     let left = saved("iptables-legacy-save", "nat");
