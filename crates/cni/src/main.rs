@@ -1,5 +1,5 @@
-//! `weft-cni`: the CNI plugins. Under the name `bridge`, `host-local` or `loopback` it is that
-//! plugin; under any other it is the one that the configuration's `type` names.
+//! `weft-cni`: the CNI plugins. A link to it with a plugin's name is that plugin; under its own
+//! name it is the one that the configuration's `type` names.
 
 #![forbid(unsafe_code)]
 

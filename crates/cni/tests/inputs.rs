@@ -273,3 +273,22 @@ fn check(node: &Node, rows: impl IntoIterator<Item = Row>) {
     before.assert_unchanged();
     assert!(!node.network().exists(), "nothing was allocated");
 }
+
+/// It would start itself without end as the IPAM plugin that it delegates to.
+#[test]
+fn a_link_with_a_name_that_is_no_plugins_is_refused() {
+    let node = Node::new();
+    let (pod, bin) = (node.pod(), tempfile::tempdir().unwrap());
+    let link = bin.path().join("no-such-ipam");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weft-cni"), &link).unwrap();
+    let mut config = node.config(&["10.9.0.0/24"]);
+    config["ipam"] = json!({"type": "no-such-ipam"});
+    let call = Call::new("ADD", "c1", Some(&path(&pod)), &config);
+    let refused = call.env("CNI_PATH", bin.path().to_str()).run();
+    assert!(
+        !refused.ok && refused.code() == 7 && refused.message().contains("no-such-ipam"),
+        "{}",
+        refused.json
+    );
+    assert!(node.pod_links().is_empty());
+}

@@ -134,14 +134,24 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PLUGINS.iter().map(|(name, _)| *name)
 }
 
-/// The executable's own name decides; under a name that is no plugin's, the configuration's.
+/// The name under which the configuration's `type` decides.
+const OWN_NAME: &str = "weft-cni";
+
+/// The name that the executable was started by decides. A link to it with a name that is no
+/// plugin's is refused: if the configuration decided then, a plugin that delegates to that name
+/// would start itself without end.
 fn plugin(name: Option<&str>, kind: Option<&str>) -> Result<Plugin, CniError> {
     let by_name = |wanted: &str| PLUGINS.iter().find(|(name, _)| *name == wanted).map(|(_, plugin)| *plugin);
     let unknown = || {
+        let wanted = name.filter(|name| *name != OWN_NAME).or(kind).unwrap_or_default();
         let known = names().collect::<Vec<_>>().join(", ");
-        invalid(&format!("type: there is no plugin {:?} here: use one of {known}", kind.unwrap_or_default()))
+        invalid(&format!("type: there is no plugin {wanted:?} here: use one of {known}"))
     };
-    name.and_then(by_name).or_else(|| kind.and_then(by_name)).ok_or_else(unknown)
+    match name.filter(|name| *name != OWN_NAME) {
+        Some(name) => by_name(name),
+        None => kind.and_then(by_name),
+    }
+    .ok_or_else(unknown)
 }
 
 /// The caller's version comes back if it is one; a caller that says nothing gets the newest.
