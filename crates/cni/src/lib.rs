@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chained;
 mod interface;
 mod ipam;
 #[allow(dead_code, reason = "bridge and ptp are to call it")]

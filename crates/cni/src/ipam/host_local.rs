@@ -40,8 +40,9 @@ struct Keys {
     resolv_conf: Option<PathBuf>,
 }
 
+/// A route of the configuration.
 #[derive(Deserialize)]
-struct RouteKeys {
+pub(crate) struct RouteKeys {
     dst: String,
     gw: Option<String>,
     mtu: Option<u32>,
@@ -120,7 +121,8 @@ fn requested(call: &Call) -> Result<Vec<IpAddr>, CniError> {
     Ok(ips)
 }
 
-fn route((index, keys): (usize, RouteKeys)) -> Result<Route, CniError> {
+/// The route at this place of `ipam.routes`, checked.
+pub(crate) fn route((index, keys): (usize, RouteKeys)) -> Result<Route, CniError> {
     let wrong = |field: &str, reason: &str| invalid(&format!("ipam.routes[{index}].{field}: {reason}"));
     let dst: IpNet = parse_cidr(&keys.dst).map_err(|error| wrong("dst", &error.to_string()))?;
     let parse = |gw: &String| gw.parse().map_err(|_| wrong("gw", &format!("{gw:?} is no IP address")));

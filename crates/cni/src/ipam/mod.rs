@@ -2,6 +2,7 @@
 //! plugin by executing it.
 
 pub(crate) mod host_local;
+pub(crate) mod static_;
 
 use std::path::PathBuf;
 
@@ -9,14 +10,17 @@ use weft_ipam::host_local::Store;
 use weft_kernel::{Netlink, Op};
 
 use crate::ipam::host_local::HostLocal;
+use crate::ipam::static_::Static;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::exec;
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::CniResult;
 
-/// The name of our own IPAM plugin.
+/// The name of the IPAM plugin that keeps its account in files.
 pub(crate) const HOST_LOCAL: &str = "host-local";
+/// The name of the one without an account of who has what.
+pub(crate) const STATIC: &str = "static";
 
 /// What gives the addresses.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ pub(crate) enum Ipam {
     /// `"ipam": {}`: nothing does, the interface has none.
     None,
     HostLocal(Box<HostLocal>),
+    Static(Static),
     Other(PathBuf),
 }
 
@@ -35,6 +40,7 @@ impl Ipam {
         }
         match call.conf.ipam_type() {
             HOST_LOCAL => Ok(Ipam::HostLocal(Box::new(HostLocal::of(call)?))),
+            STATIC => Ok(Ipam::Static(Static::of(call)?)),
             "" if call.conf.ipam.as_ref().is_some_and(serde_json::Map::is_empty) => Ok(Ipam::None),
             "" => Err(invalid("ipam.type is missing: name an IPAM plugin such as host-local")),
             other => Ok(Ipam::Other(exec::find(other, &call.args)?)),
@@ -45,6 +51,9 @@ impl Ipam {
 impl Ipam {
     /// Whether it is known beforehand to give an IPv6 address.
     pub(crate) fn gives_v6(&self) -> bool {
+        if let Ipam::Static(addresses) = self {
+            return addresses.gives_v6();
+        }
         let Ipam::HostLocal(host_local) = self else { return false };
         let mut ranges = host_local.pool.sets().iter().flat_map(|set| set.ranges());
         ranges.any(|range| range.gateway().is_ipv6())
@@ -71,8 +80,12 @@ pub(crate) fn add(
     answer: Answer<'_>,
 ) -> Result<(), CniError> {
     match ipam {
-        Ipam::None => {
-            let done = attach(CniResult::default()).and_then(|result| answer(&result));
+        Ipam::None | Ipam::Static(_) => {
+            let done = match ipam {
+                Ipam::Static(addresses) => some(addresses.result()).and_then(attach),
+                _ => attach(CniResult::default()),
+            };
+            let done = done.and_then(|result| answer(&result));
             if done.is_err() {
                 detach();
             }
@@ -82,10 +95,8 @@ pub(crate) fn add(
         Ipam::Other(plugin) => {
             let done = exec::call(plugin, "ADD", &call.raw)
                 .and_then(|output| CniResult::from_value(&exec::decode(&output)?, call.version))
-                .and_then(|addresses| {
-                    let empty = CniError::new(code::INVALID_CONFIG, "ipam: the plugin gave no address");
-                    if addresses.ips.is_empty() { Err(empty) } else { attach(addresses) }
-                })
+                .and_then(some)
+                .and_then(attach)
                 .and_then(|result| answer(&result));
             if done.is_err() {
                 detach();
@@ -94,6 +105,14 @@ pub(crate) fn add(
             done
         }
     }
+}
+
+/// A result that has an address.
+fn some(addresses: CniResult) -> Result<CniResult, CniError> {
+    if addresses.ips.is_empty() {
+        return Err(invalid("ipam: the plugin gave no address"));
+    }
+    Ok(addresses)
 }
 
 fn reserve_here(
@@ -151,13 +170,16 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
             store.release(call.args.attachment(), pool.as_ref())?;
             Ok(())
         }
-        "" => Ok(()),
+        "" | STATIC => Ok(()),
         other => exec::call(&exec::find(other, &call.args)?, "DEL", &call.raw).map(drop),
     }
 }
 
 /// CHECK: the addresses are still reserved for this container.
 pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
+    if let Ipam::Static(addresses) = ipam {
+        return addresses.check(call);
+    }
     let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "CHECK") };
     let store = Store::open_existing(&host_local.data_dir, call.conf.network()?)?;
     let attachment = call.args.attachment();
@@ -176,7 +198,7 @@ pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 pub(crate) fn status(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     match ipam {
         Ipam::HostLocal(host_local) => host_local.status(call.conf.network()?),
-        Ipam::Other(_) | Ipam::None => delegate(call, ipam, "STATUS"),
+        _ => delegate(call, ipam, "STATUS"),
     }
 }
 
@@ -203,6 +225,6 @@ pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 fn delegate(call: &Call, ipam: &Ipam, command: &str) -> Result<(), CniError> {
     match ipam {
         Ipam::Other(plugin) => exec::call(plugin, command, &call.raw).map(drop),
-        Ipam::HostLocal(_) | Ipam::None => Ok(()),
+        Ipam::HostLocal(_) | Ipam::Static(_) | Ipam::None => Ok(()),
     }
 }

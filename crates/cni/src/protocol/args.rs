@@ -52,8 +52,16 @@ pub struct ExtraArgs {
     pub pod: Option<String>,
     /// MAC of the container's interface.
     pub mac: Option<String>,
+    /// K8S_POD_UID: the pod's own.
+    pub pod_uid: Option<String>,
     /// Requested addresses.
     pub ips: Vec<IpAddr>,
+    /// The same as they stand there, with the prefix lengths that `static` wants.
+    pub ip: Option<String>,
+    /// GATEWAY: the next hops that `static` gives to requested addresses of their networks.
+    pub gateway: Option<String>,
+    /// OvnPort: the logical port that OVN knows the interface by.
+    pub ovn_port: Option<String>,
 }
 
 /// Reads one environment variable.
@@ -125,8 +133,11 @@ impl ExtraArgs {
                 "K8S_POD_NAMESPACE" => namespace = Some(kubernetes_name(key, value)?),
                 "K8S_POD_NAME" => name = Some(kubernetes_name(key, value)?),
                 "MAC" => extra.mac = Some(value.to_owned()),
-                "IP" => extra.ips = addresses(value)?,
-                "IgnoreUnknown" | "K8S_POD_INFRA_CONTAINER_ID" | "K8S_POD_UID" => {}
+                "IP" => (extra.ips, extra.ip) = (addresses(value)?, Some(value.to_owned())),
+                "GATEWAY" => extra.gateway = Some(value.to_owned()),
+                "K8S_POD_UID" => extra.pod_uid = Some(value.to_owned()),
+                "OvnPort" => extra.ovn_port = Some(value.to_owned()),
+                "IgnoreUnknown" | "K8S_POD_INFRA_CONTAINER_ID" => {}
                 _ if ignore => {}
                 _ => {
                     let reason = format!("the key {key:?} is unknown: remove it or add IgnoreUnknown=1");
@@ -144,8 +155,11 @@ fn not_a_pair(pair: &str) -> CniError {
 }
 
 fn addresses(value: &str) -> Result<Vec<IpAddr>, CniError> {
-    let one = |ip: &str| ip.parse().map_err(|_| wrong("CNI_ARGS", &format!("IP: {ip:?} is no IP address")));
-    value.split(',').filter(|ip| !ip.is_empty()).map(one).collect()
+    let one = |text: &str| {
+        let ip = text.split_once('/').map_or(text, |(ip, _)| ip);
+        ip.parse().map_err(|_| wrong("CNI_ARGS", &format!("IP: {text:?} is no IP address")))
+    };
+    value.split(',').map(str::trim).filter(|ip| !ip.is_empty()).map(one).collect()
 }
 
 fn kubernetes_name<'a>(key: &str, value: &'a str) -> Result<&'a str, CniError> {

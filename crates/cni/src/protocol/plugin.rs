@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::chained::{bandwidth, sbr, tuning, vrf};
 use crate::interface::{bridge, dummy, host_device, ipvlan, loopback, macvlan, ptp, routed, tap, vlan};
 use crate::ipam;
 use crate::protocol::args::{Args, Command, Lookup};
@@ -111,6 +112,7 @@ fn decode(command: Command, args: Args, raw: Vec<u8>, version: &mut Version) -> 
 
 /// Every plugin by the name that a configuration's `type` and a link to the executable have.
 const PLUGINS: &[(&str, Plugin)] = &[
+    ("bandwidth", bandwidth::plugin),
     ("bridge", bridge::plugin),
     ("dummy", dummy::plugin),
     ("host-device", host_device::plugin),
@@ -120,8 +122,12 @@ const PLUGINS: &[(&str, Plugin)] = &[
     ("macvlan", macvlan::plugin),
     ("ptp", ptp::plugin),
     ("routed", routed::plugin),
+    ("sbr", sbr::plugin),
+    ("static", ipam::static_::plugin),
     ("tap", tap::plugin),
+    ("tuning", tuning::plugin),
     ("vlan", vlan::plugin),
+    ("vrf", vrf::plugin),
 ];
 
 /// Whether `kind` is one of our own plugins, which [`perform`] runs.
