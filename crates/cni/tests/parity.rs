@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Call, Node, path};
+use common::{Call, Node, REFERENCE, path};
 use serde_json::{Value, json};
 use weft_kernel::{Netlink, Netns};
 
@@ -132,16 +132,23 @@ fn host_local_alone_and_as_the_ipam_of_the_reference_bridge() {
 #[test]
 fn another_ipam_plugin_is_executed_and_its_failure_is_passed_on() {
     let node = Node::new();
+    let bin = node.data.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(format!("{REFERENCE}/static"), bin.join("fixed")).unwrap();
     let mut config = node.config(&[]);
     config["ipam"] =
-        json!({"type": "static", "addresses": [{"address": "10.7.0.9/24", "gateway": "10.7.0.1"}]});
+        json!({"type": "fixed", "addresses": [{"address": "10.7.0.9/24", "gateway": "10.7.0.1"}]});
     let pod = node.pod();
-    let made = node.add("c1", &pod, &config).success();
+    let call = |command: &str, config: &Value| {
+        let call = Call::new(command, "c1", Some(&path(&pod)), config);
+        call.env("CNI_PATH", Some(bin.to_str().unwrap())).run()
+    };
+    let made = call("ADD", &config).success();
     assert_eq!(made["ips"], json!([{"address": "10.7.0.9/24", "gateway": "10.7.0.1", "interface": 2}]));
-    node.del("c1", Some(&pod), &config).success();
+    call("DEL", &config).success();
     assert!(node.pod_links().is_empty());
     config["ipam"]["addresses"] = json!([{"address": "rubbish"}]);
-    let refused = node.add("c1", &pod, &config);
+    let refused = call("ADD", &config);
     assert!(!refused.ok && refused.message().contains("rubbish"), "{}", refused.json);
     assert!(node.pod_links().is_empty());
 }

@@ -19,15 +19,6 @@ pub(crate) fn hashed_name(prefix: &str, text: &str, length: usize) -> String {
     format!("{prefix}{digits}").chars().take(length).collect()
 }
 
-/// The container's namespace for an ADD or a CHECK.
-fn netns(call: &Call) -> Result<Netns, CniError> {
-    let missing = || {
-        let message = "environment variable CNI_NETNS: it is not set: give the container's network namespace";
-        CniError::new(code::INVALID_ENVIRONMENT, message)
-    };
-    sandbox::open(call.args.netns.as_ref().ok_or_else(missing)?)
-}
-
 /// The container's namespace for a DEL, which has nothing to do where there is none any more.
 fn netns_if_there(call: &Call) -> Option<Netns> {
     sandbox::open(call.args.netns.as_ref()?).ok()

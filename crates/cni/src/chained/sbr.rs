@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use weft_kernel::{Netlink, Netns, Op, Route, Rule, TABLE_MAIN};
 
-use crate::chained::{all_or_nothing, interface, netns, netns_if_there};
+use crate::chained::{all_or_nothing, interface, netns_if_there};
 use crate::interface::check::differs;
 use crate::interface::pod::default_of;
 use crate::protocol::args::Command;
@@ -19,6 +19,7 @@ use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::{CniResult, Ip};
+use crate::sandbox;
 
 /// The first table that is taken.
 const FIRST_TABLE: u32 = 100;
@@ -54,7 +55,7 @@ fn add(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     let keys: Keys = call.keys()?;
     let made = call.required_prev_result()?;
     let ips = own_addresses(call, &made)?;
-    let netns = netns(call)?;
+    let netns = sandbox::of(call)?;
     let _lock = locked(&netns)?;
     let mut pod = Netlink::open_in(&netns)?;
     let link = interface(call, &mut pod)?;
@@ -162,7 +163,7 @@ fn del(call: &Call) -> Result<(), CniError> {
 fn check(call: &Call) -> Result<(), CniError> {
     let keys: Keys = call.keys()?;
     let made = call.required_prev_result()?;
-    let rules = Netlink::open_in(&netns(call)?)?.rules()?;
+    let rules = Netlink::open_in(&sandbox::of(call)?)?.rules()?;
     for ip in own_addresses(call, &made)? {
         let source = IpNet::from(ip.address.addr());
         let serves =

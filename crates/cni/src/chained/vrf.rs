@@ -7,13 +7,14 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use weft_kernel::{Address, Details, Link, LinkKind, LinkSet, Netlink, NewLink, Op, Route, TABLE_MAIN};
 
-use crate::chained::{interface, netns, netns_if_there};
+use crate::chained::{interface, netns_if_there};
 use crate::interface::check::differs;
 use crate::interface::pod::link_name;
 use crate::protocol::args::Command;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
+use crate::sandbox;
 
 /// How long the kernel may take until an address that was given again can be used, which is as
 /// long as it looks for duplicates.
@@ -65,7 +66,7 @@ fn find(pod: &mut Netlink, name: &str) -> Result<Option<Vrf>, CniError> {
 
 fn add(call: &Call, name: &str, table: u32, answer: Answer<'_>) -> Result<(), CniError> {
     let made = call.required_prev_result()?;
-    let mut pod = Netlink::open_in(&netns(call)?)?;
+    let mut pod = Netlink::open_in(&sandbox::of(call)?)?;
     let link = interface(call, &mut pod)?;
     if let Some(master) = link.master {
         let master = pod.link_by_index(master)?.map_or_else(|| master.to_string(), |link| link.name);
@@ -197,7 +198,7 @@ fn del(call: &Call, name: &str) -> Result<(), CniError> {
 
 fn check(call: &Call, name: &str) -> Result<(), CniError> {
     call.required_prev_result()?;
-    let mut pod = Netlink::open_in(&netns(call)?)?;
+    let mut pod = Netlink::open_in(&sandbox::of(call)?)?;
     let vrf = find(&mut pod, name)?.ok_or_else(|| differs(format!("VRF {name} is gone")))?;
     let link = interface(call, &mut pod)?;
     if link.master != Some(vrf.index) {

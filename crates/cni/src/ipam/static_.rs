@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::ipam::host_local::{RouteKeys, route};
 use crate::protocol::args::Command;
-use crate::protocol::config::{Dns, invalid};
+use crate::protocol::config::{Dns, RuntimeConfig, invalid};
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::{CniResult, Ip, Route};
@@ -45,12 +45,19 @@ impl Static {
         let keys = Keys::deserialize(ipam).map_err(|error| {
             CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
         })?;
+        // Of what something else goes before, only the addresses of the configuration are not read.
+        let in_keys = keys.addresses.unwrap_or_default().into_iter().enumerate().map(gateway_in_keys);
+        let in_keys = in_keys.collect::<Result<Vec<_>, _>>()?;
+        let in_args = of_cni_args(call)?;
         let legacy = call.conf.args.as_ref().and_then(|args| args.cni.as_ref());
-        let asked = [("runtimeConfig.ips", call.conf.runtime_config.as_ref()), ("args.cni.ips", legacy)];
-        let mut lists = asked.into_iter().filter_map(|(key, config)| Some((key, config?.ips.as_ref()?)));
-        let ips = match lists.find(|(_, list)| !list.is_empty()) {
-            Some((key, list)) => list.iter().map(|text| ip(key, text, None)).collect::<Result<_, _>>()?,
-            None => configured(call, keys.addresses.unwrap_or_default())?,
+        let legacy = listed("args.cni.ips", legacy)?;
+        let runtime = listed("runtimeConfig.ips", call.conf.runtime_config.as_ref())?;
+        let ips = match [runtime, legacy].into_iter().find(|list| !list.is_empty()) {
+            Some(list) => list,
+            None => {
+                let configured = in_keys.into_iter().map(|(key, text, gateway)| ip(&key, &text, gateway));
+                configured.chain(in_args.into_iter().map(Ok)).collect::<Result<Vec<Ip>, _>>()?
+            }
         };
         let (four, six): (Vec<&Ip>, Vec<&Ip>) = ips.iter().partition(|ip: &&Ip| ip.address.addr().is_ipv4());
         if call.version < Version::V030 && (four.len() > 1 || six.len() > 1) {
@@ -94,25 +101,35 @@ impl Static {
     }
 }
 
-/// Those of the configuration, then those of CNI_ARGS, whose gateways are for the latter.
-fn configured(call: &Call, keys: Vec<AddressKeys>) -> Result<Vec<Ip>, CniError> {
-    let from_keys = keys.into_iter().enumerate().map(|(index, keys)| {
-        let gateway = keys.gateway.filter(|gateway| !gateway.is_empty());
-        let parsed = gateway.map(|gateway| gateway_of(&format!("ipam.addresses[{index}].gateway"), &gateway));
-        ip(&format!("ipam.addresses[{index}].address"), &keys.address, parsed.transpose()?)
-    });
-    let mut ips = from_keys.collect::<Result<Vec<Ip>, _>>()?;
-    let listed = |text: &Option<String>| -> Vec<String> {
+fn listed(key: &str, config: Option<&RuntimeConfig>) -> Result<Vec<Ip>, CniError> {
+    let texts = config.and_then(|config| config.ips.as_ref()).into_iter().flatten();
+    texts.map(|text| ip(key, text, None)).collect()
+}
+
+/// The key of an address, its text and its gateway.
+fn gateway_in_keys(
+    (index, keys): (usize, AddressKeys),
+) -> Result<(String, String, Option<IpAddr>), CniError> {
+    let key = |field: &str| format!("ipam.addresses[{index}].{field}");
+    let gateway = keys.gateway.filter(|gateway| !gateway.is_empty());
+    let gateway = gateway.map(|text| gateway_of(&key("gateway"), &text)).transpose()?;
+    Ok((key("address"), keys.address, gateway))
+}
+
+/// IP of CNI_ARGS, where each address has the gateway that is in its network.
+fn of_cni_args(call: &Call) -> Result<Vec<Ip>, CniError> {
+    let items = |text: &Option<String>| -> Vec<String> {
         let items = text.iter().flat_map(|text| text.split(','));
         items.map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
     };
-    let first = ips.len();
-    for text in listed(&call.args.extra.ip) {
+    let extra = &call.args.extra;
+    let mut ips = Vec::new();
+    for text in items(&extra.ip) {
         ips.push(ip("CNI_ARGS: IP", &text, None)?);
     }
-    for text in listed(&call.args.extra.gateway) {
+    for text in items(&extra.gateway) {
         let gateway = gateway_of("CNI_ARGS: GATEWAY", &text)?;
-        for ip in ips[first..].iter_mut().filter(|ip| ip.address.contains(&gateway)) {
+        for ip in ips.iter_mut().filter(|ip: &&mut Ip| ip.address.contains(&gateway)) {
             ip.gateway = Some(gateway);
         }
     }

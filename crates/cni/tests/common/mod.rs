@@ -56,6 +56,7 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub struct Call {
     pub program: PathBuf,
+    pub arguments: Vec<String>,
     pub env: BTreeMap<&'static str, String>,
     pub input: Vec<u8>,
 }
@@ -177,7 +178,7 @@ impl Call {
             env.insert("CNI_NETNS", netns.display().to_string());
         }
         let input = config.to_string().into_bytes();
-        Call { program: executable(), env, input }
+        Call { program: executable(), arguments: Vec::new(), env, input }
     }
 
     /// The same call to the reference plugin of the configuration's type.
@@ -202,6 +203,7 @@ impl Call {
 
     pub fn start(&self) -> Child {
         let mut child = Command::new(&self.program)
+            .args(&self.arguments)
             .env_clear()
             .envs(&self.env)
             .stdin(Stdio::piped())

@@ -12,13 +12,14 @@ use weft_kernel::{
 };
 
 use crate::chained::bandwidth::plan::{Limit, Plan, Subnets};
-use crate::chained::{all_or_nothing, hashed_name, interface, netns};
+use crate::chained::{all_or_nothing, hashed_name, interface};
 use crate::interface::check::differs;
 use crate::protocol::args::Command;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::{CniResult, Interface};
+use crate::sandbox;
 
 const PREFIX: &str = "bwp";
 /// Begins the alias by which GC knows an IFB device of ours.
@@ -87,7 +88,7 @@ fn listed(ifb: &Link) -> Interface {
 
 /// The host's end of the container's interface, which prevResult lists.
 fn host_end(call: &Call, host: &mut Netlink, result: &CniResult) -> Result<Link, CniError> {
-    let inside = interface(call, &mut Netlink::open_in(&netns(call)?)?)?;
+    let inside = interface(call, &mut Netlink::open_in(&sandbox::of(call)?)?)?;
     let peer = inside.peer.filter(|_| inside.kind.as_deref() == Some("veth"));
     let no_pair =
         || invalid(&format!("bandwidth: {} in the container is no end of a veth pair", inside.name));

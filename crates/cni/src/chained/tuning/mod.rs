@@ -11,11 +11,12 @@ use weft_kernel::{Link, LinkSet, Netlink, Netns, Op, sysctl};
 
 use crate::chained::tuning::backup::Backup;
 use crate::chained::tuning::keys::{Keys, Sysctl, Wanted};
-use crate::chained::{interface, netns, netns_if_there};
+use crate::chained::{interface, netns_if_there};
 use crate::interface::check::differs;
 use crate::protocol::args::Command;
 use crate::protocol::error::CniError;
 use crate::protocol::plugin::{Answer, Call};
+use crate::sandbox;
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     match call.command {
@@ -35,7 +36,7 @@ fn wanted(call: &Call) -> Result<Wanted, CniError> {
 fn add(call: &Call, wanted: &Wanted, answer: Answer<'_>) -> Result<(), CniError> {
     allow::check(&wanted.sysctls)?;
     let mut made = call.required_prev_result()?;
-    let netns = netns(call)?;
+    let netns = sandbox::of(call)?;
     let mut before = Vec::new();
     let done = set_all(&netns, &wanted.sysctls, &mut before).and_then(|()| {
         if !wanted.changes_link() {
@@ -99,7 +100,7 @@ fn del(call: &Call) -> Result<(), CniError> {
 
 fn check(call: &Call, wanted: &Wanted) -> Result<(), CniError> {
     call.required_prev_result()?;
-    let netns = netns(call)?;
+    let netns = sandbox::of(call)?;
     check_sysctls(&netns, &wanted.sysctls)?;
     let link = interface(call, &mut Netlink::open_in(&netns)?)?;
     check_link(&link, wanted)
