@@ -1,6 +1,8 @@
 //! Chained plugins: each adds to what the plugins before it made, and answers with their result.
 
 pub(crate) mod bandwidth;
+pub(crate) mod firewall;
+pub(crate) mod portmap;
 pub(crate) mod sbr;
 pub(crate) mod tuning;
 pub(crate) mod vrf;

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use weft_kernel::nft::{Base, ChainKind, Expr, Family, Hook, Nft, Rule, Table, Transaction};
 use weft_kernel::xtables::{Edit, Edits, Is, Rule as XtRule, Target, Xtables};
 
-use crate::netfilter::{Backend, chain_name, family, hash, host, missing, with_nft};
+use crate::chained::hashed_name;
+use crate::netfilter::{Backend, chain_name, family, host, missing, with_nft};
 use crate::protocol::args::Args;
 use crate::protocol::config::ValidAttachment;
 use crate::protocol::error::CniError;
@@ -24,6 +25,8 @@ const CHECKS_COMMENT: &str =
 const POSTROUTING: &str = "postrouting";
 /// After other source translation (`srcnat`).
 const PRIORITY: i32 = 100;
+/// Length of the hashes that a comment begins with.
+const HASH: usize = 16;
 /// nft's longest comment.
 const COMMENT: usize = 128;
 
@@ -89,7 +92,7 @@ impl<'a> Masquerade<'a> {
             for edit in &edits.edits {
                 let Edit::Rule { chain, rule, .. } = edit else { continue };
                 let rules = xtables.rules(&edits.table, chain)?.unwrap_or_default();
-                if !rules.contains(&Some(rule.clone())) {
+                if !rules.contains(rule) {
                     return Err(missing(format!(
                         "chain {chain} of table {} has no rule `{rule}`",
                         edits.table
@@ -156,8 +159,8 @@ impl<'a> Masquerade<'a> {
     }
 
     fn mark(&self) -> String {
-        let instance = hash(&format!("{}:{}", self.ifname, self.container_id));
-        format!("{}-{}", network_mark(self.network), &instance[..16])
+        let instance = hashed_name("", &format!("{}:{}", self.ifname, self.container_id), HASH);
+        format!("{}-{instance}", network_mark(self.network))
     }
 
     fn transaction(&self, nft: &mut Nft, addresses: &[IpNet]) -> Result<Transaction, CniError> {
@@ -214,9 +217,7 @@ fn table() -> Table {
 }
 
 fn network_mark(network: &str) -> String {
-    let mut mark = hash(network);
-    mark.truncate(16);
-    mark
+    hashed_name("", network, HASH)
 }
 
 fn postrouting() -> Vec<Rule> {

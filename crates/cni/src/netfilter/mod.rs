@@ -6,14 +6,13 @@
 pub(crate) mod macspoof;
 pub(crate) mod masquerade;
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use sha2::{Digest, Sha512};
 use weft_kernel::nft::{Family, Nft};
 use weft_kernel::xtables::Variant;
 
+use crate::chained::hashed_name;
 use crate::protocol::error::{CniError, code};
 
 /// Length of the names of a container's chains in iptables' tables.
@@ -48,17 +47,7 @@ impl Backend {
 /// The chain of one container in iptables' tables: `CNI-`, a prefix, and as much of the hash of
 /// network and container as fits.
 pub(crate) fn chain_name(prefix: &str, network: &str, container_id: &str) -> String {
-    let mut name = format!("CNI-{prefix}{}", hash(&format!("{network}{container_id}")));
-    name.truncate(CHAIN_NAME);
-    name
-}
-
-/// SHA-512 in hexadecimal.
-fn hash(text: &str) -> String {
-    Sha512::digest(text.as_bytes()).iter().fold(String::with_capacity(128), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    hashed_name(&format!("CNI-{prefix}"), &format!("{network}{container_id}"), CHAIN_NAME)
 }
 
 /// The table of iptables or ip6tables that an address belongs to.
@@ -84,6 +73,9 @@ pub(crate) fn with_nft<T>(work: impl FnOnce(&mut Nft) -> Result<T, CniError>) ->
 pub(crate) fn missing(what: String) -> CniError {
     CniError::new(code::NOT_AS_MADE, what)
 }
+
+#[cfg(test)]
+mod packet_tests;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::chained::{bandwidth, sbr, tuning, vrf};
+use crate::chained::{bandwidth, firewall, portmap, sbr, tuning, vrf};
 use crate::interface::{bridge, dummy, host_device, ipvlan, loopback, macvlan, ptp, routed, tap, vlan};
 use crate::ipam;
 use crate::protocol::args::{Args, Command, Lookup};
@@ -115,11 +115,13 @@ const PLUGINS: &[(&str, Plugin)] = &[
     ("bandwidth", bandwidth::plugin),
     ("bridge", bridge::plugin),
     ("dummy", dummy::plugin),
+    ("firewall", firewall::plugin),
     ("host-device", host_device::plugin),
     ("host-local", ipam::host_local::plugin),
     ("ipvlan", ipvlan::plugin),
     ("loopback", loopback::plugin),
     ("macvlan", macvlan::plugin),
+    ("portmap", portmap::plugin),
     ("ptp", ptp::plugin),
     ("routed", routed::plugin),
     ("sbr", sbr::plugin),

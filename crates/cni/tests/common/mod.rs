@@ -7,6 +7,8 @@
     reason = "a harness fails the test that uses it, and no test uses all of it"
 )]
 
+pub mod chain;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

@@ -9,7 +9,7 @@ use super::arguments::split;
 use super::plan::{self, Edits, Id, Live, Step, View};
 use super::raise;
 use super::render;
-use super::rule::Rule;
+use super::rule::{Match, Rule, Target};
 use super::variant::Variant;
 use crate::nft::low::Low;
 use crate::nft::wire::Attributes;
@@ -51,9 +51,9 @@ impl Xtables {
         }
     }
 
-    /// The rules of a chain, first to last; none for one that is not understood. No list where
-    /// there is no such chain.
-    pub fn rules(&mut self, table: &Table, chain: &str) -> Result<Option<Vec<Option<Rule>>>> {
+    /// The rules of a chain, first to last; no list where there is no such chain. What is not
+    /// understood of one is [`Match::Words`] without words.
+    pub fn rules(&mut self, table: &Table, chain: &str) -> Result<Option<Vec<Rule>>> {
         let rules = if self.variant.legacy {
             self.saved(table)?.remove(chain)
         } else if self.nft()?.has_chain(table, chain)? {
@@ -61,7 +61,12 @@ impl Xtables {
         } else {
             None
         };
-        Ok(rules.map(|rules| rules.into_iter().map(|live| live.rule).collect()))
+        let unknown = |jump: Option<String>| Rule {
+            target: jump.map(Target::Jump),
+            ..Rule::default().matching(Match::Words(Vec::new()))
+        };
+        let rule = |live: Live| live.rule.unwrap_or_else(|| unknown(live.jump));
+        Ok(rules.map(|rules| rules.into_iter().map(rule).collect()))
     }
 
     /// Makes the changes, those of all tables together; says whether there was any.

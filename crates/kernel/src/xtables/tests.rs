@@ -123,7 +123,7 @@ fn the_rules_that_iptables_made_are_found_and_removed() {
     }
     let table = Table::new(Family::Ip, "nat");
     let read = xtables.rules(&table, "T").unwrap().unwrap();
-    assert_eq!(read, V4.map(|text| Some(Rule::parse(&words(text)))));
+    assert_eq!(read, V4.map(|text| Rule::parse(&words(text))));
     let all = V4.iter().fold(Edits::of(Family::Ip, "nat"), |edits, text| {
         edits.edit(Edit::RemoveRule { chain: "T".into(), rule: Rule::parse(&words(text)) })
     });
