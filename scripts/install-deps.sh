@@ -5,7 +5,7 @@ set -euo pipefail
 
 case "${1:-}" in
 run)   commands=(cc) ;;
-test)  commands=(cc ip nft ping kubectl iperf3 cnitest unshare setpriv etcd etcdctl) ;;
+test)  commands=(cc ip nft ping kubectl iperf3 cnitest unshare setpriv etcd etcdctl ovs-vswitchd) ;;
 bench) commands=(cc ip nft iperf3 cnitest) ;;
 vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
@@ -26,6 +26,7 @@ package_of() {
     depmod) echo kmod ;;
     etcd) echo etcd-server ;;
     etcdctl) echo etcd-client ;;
+    ovs-vswitchd) echo openvswitch-switch ;;
     *) echo "$1" ;;
     esac
 }

@@ -8,6 +8,7 @@ pub(crate) mod host_device;
 pub(crate) mod ipvlan;
 pub(crate) mod loopback;
 pub(crate) mod macvlan;
+pub(crate) mod ovs;
 pub(crate) mod pod;
 pub(crate) mod ptp;
 pub(crate) mod routed;

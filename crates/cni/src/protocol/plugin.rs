@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::chained::{bandwidth, firewall, portmap, sbr, tuning, vrf};
-use crate::interface::{bridge, dummy, host_device, ipvlan, loopback, macvlan, ptp, routed, tap, vlan};
+use crate::interface::{bridge, dummy, host_device, ipvlan, loopback, macvlan, ovs, ptp, routed, tap, vlan};
 use crate::ipam;
 use crate::protocol::args::{Args, Command, Lookup};
 use crate::protocol::config;
@@ -121,6 +121,7 @@ const PLUGINS: &[(&str, Plugin)] = &[
     ("ipvlan", ipvlan::plugin),
     ("loopback", loopback::plugin),
     ("macvlan", macvlan::plugin),
+    ("ovs", ovs::plugin),
     ("portmap", portmap::plugin),
     ("ptp", ptp::plugin),
     ("routed", routed::plugin),
