@@ -9,6 +9,7 @@ use weft_model::network::{Backend, parse_cidr};
 use weft_observe::Protocol;
 
 use crate::apiserver_args::ApiserverArgs;
+use crate::cni_args::CniCommand;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
@@ -41,6 +42,9 @@ pub(crate) enum Command {
         after_help = "The folder given by --data-dir then holds the objects, ca.crt and admin.kubeconfig.\n\nExample:\n  weft apiserver --data-dir /var/lib/weft --listen 10.0.0.1:6443 --cluster-cidr 10.244.0.0/16"
     )]
     Apiserver(Box<ApiserverArgs>),
+    /// The CNI plugins: attach, check, explain, install
+    #[command(subcommand)]
+    Cni(Box<CniCommand>),
     /// The processes behind a lab
     #[command(hide = true)]
     LabDaemon {
@@ -307,6 +311,14 @@ mod tests {
             "weft apiserver backup f --etcd-servers http://10.0.0.1:2379",
             "weft apiserver restore f --data-dir d",
             "weft apiserver copy --from d --to http://10.0.0.1:2379 --etcd-prefix /lab",
+            "weft cni add net /run/netns/a --ifname eth1 -o yaml",
+            "weft cni del net a",
+            "weft cni check net a --container-id x",
+            "weft cni gc net a",
+            "weft cni status net",
+            "weft cni list net -o wide",
+            "weft cni validate a.conflist b.conf -o json",
+            "weft cni install /opt/cni/bin --remove",
             "weft lab-daemon --state /run/weft/lab/weft",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -3,6 +3,8 @@
 
 mod apiserver_args;
 mod args;
+mod cni;
+mod cni_args;
 mod daemons;
 mod docs;
 mod etcd_args;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Lab(command) => lab::run(command),
         Command::Trace(options) => trace::run(&options),
         Command::Agent(options) => daemons::agent(options),
+        Command::Cni(command) => cni::run(*command),
         Command::Apiserver(options) => daemons::apiserver(*options),
         Command::LabDaemon { state } => daemons::lab_daemon(&state),
         Command::Completion { shell } => docs::completion(shell),

@@ -8,17 +8,22 @@
 //! [`protocol`] reads what the runtime says, refuses what cannot be before anything is touched,
 //! and speaks every version of the specification; `interface` makes the container's interface;
 //! `ipam` gets its addresses (our own IPAM plugins in this process, any other by executing it);
-//! `chained` adds to what the plugins before made.
+//! `chained` adds to what the plugins before made. [`runtime`] is the other side: it calls a
+//! whole network's plugins; [`validate`] explains a network's configuration; [`install`] puts
+//! the plugins where a runtime looks.
 
 #![forbid(unsafe_code)]
 
 mod chained;
+pub mod install;
 mod interface;
 mod ipam;
 #[allow(dead_code, reason = "bridge and ptp are to call it")]
 mod netfilter;
 pub mod protocol;
+pub mod runtime;
 mod sandbox;
+pub mod validate;
 
 pub use protocol::error::{CniError, code};
 pub use protocol::plugin::{is_own, names, perform, run};

@@ -17,9 +17,6 @@ use crate::error::Error;
 use crate::progress::{Message, Progress};
 use crate::state::{LabInfo, LabState, Lock};
 
-/// The plugins of the lab's nodes: names under which `weft-cni` is called.
-const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
-
 /// Makes the lab and returns when it is ready for pods. What was left of a lab of this name
 /// whose processes are gone is removed first. A lab that cannot be made leaves nothing.
 pub fn up(config: &LabConfig, tell: &mut dyn FnMut(&Progress)) -> anyhow::Result<LabState> {
@@ -72,7 +69,7 @@ fn prepare(state: &LabState, config: &LabConfig, plugin: &Path) -> anyhow::Resul
     {
         make(dir)?;
     }
-    for name in PLUGINS {
+    for name in weft_cni::names() {
         let link = state.bin_dir().join(name);
         std::os::unix::fs::symlink(plugin, &link).map_err(|e| Error::file("link", &link, e))?;
     }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde_json::Value;
 use weft_ipam::host_local::{DEFAULT_DATA_DIR, Store};
 use weft_ipam::range::{Assignment, Pool, RangeSpec};
 use weft_model::network::parse_cidr;
@@ -55,7 +54,7 @@ pub(crate) struct RouteKeys {
 impl HostLocal {
     /// Checks the configuration of a call.
     pub(crate) fn of(call: &Call) -> Result<HostLocal, CniError> {
-        let keys = keys(call)?;
+        let keys: Keys = call.ipam_keys()?;
         let mut sets: Vec<Vec<RangeSpec>> = Vec::new();
         let runtime = call.conf.runtime_config.as_ref();
         sets.extend(runtime.and_then(|config| config.ip_ranges.clone()).unwrap_or_default());
@@ -77,7 +76,10 @@ impl HostLocal {
 
     /// Where a DEL looks, however wrong the rest of the configuration is.
     pub(crate) fn data_dir(call: &Call) -> PathBuf {
-        keys(call).ok().and_then(|keys| keys.data_dir).unwrap_or_else(|| DEFAULT_DATA_DIR.into())
+        call.ipam_keys::<Keys>()
+            .ok()
+            .and_then(|keys| keys.data_dir)
+            .unwrap_or_else(|| DEFAULT_DATA_DIR.into())
     }
 
     /// The answer for these addresses.
@@ -99,13 +101,6 @@ impl HostLocal {
             None => Ok(()),
         }
     }
-}
-
-fn keys(call: &Call) -> Result<Keys, CniError> {
-    let ipam = Value::Object(call.conf.ipam.clone().unwrap_or_default());
-    Keys::deserialize(ipam).map_err(|error| {
-        CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
-    })
 }
 
 fn requested(call: &Call) -> Result<Vec<IpAddr>, CniError> {

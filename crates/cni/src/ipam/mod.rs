@@ -93,14 +93,14 @@ pub(crate) fn add(
         }
         Ipam::HostLocal(host_local) => reserve_here(call, host_local, evidence, attach, detach, answer),
         Ipam::Other(plugin) => {
-            let done = exec::call(plugin, "ADD", &call.raw)
+            let done = exec::call(plugin, "ADD", &call.args, &call.raw)
                 .and_then(|output| CniResult::from_value(&exec::decode(&output)?, call.version))
                 .and_then(some)
                 .and_then(attach)
                 .and_then(|result| answer(&result));
             if done.is_err() {
                 detach();
-                exec::call(plugin, "DEL", &call.raw).ok();
+                exec::call(plugin, "DEL", &call.args, &call.raw).ok();
             }
             done
         }
@@ -171,7 +171,7 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
             Ok(())
         }
         "" | STATIC => Ok(()),
-        other => exec::call(&exec::find(other, &call.args)?, "DEL", &call.raw).map(drop),
+        other => exec::call(&exec::find(other, &call.args)?, "DEL", &call.args, &call.raw).map(drop),
     }
 }
 
@@ -224,7 +224,7 @@ pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 
 fn delegate(call: &Call, ipam: &Ipam, command: &str) -> Result<(), CniError> {
     match ipam {
-        Ipam::Other(plugin) => exec::call(plugin, command, &call.raw).map(drop),
+        Ipam::Other(plugin) => exec::call(plugin, command, &call.args, &call.raw).map(drop),
         Ipam::HostLocal(_) | Ipam::Static(_) | Ipam::None => Ok(()),
     }
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::ipam::host_local::{RouteKeys, route};
 use crate::protocol::args::Command;
@@ -41,10 +40,7 @@ impl Static {
     /// Checks the configuration of a call. `runtimeConfig.ips` is instead of `args.cni.ips`, and
     /// that is instead of the addresses of the configuration and of CNI_ARGS.
     pub(crate) fn of(call: &Call) -> Result<Static, CniError> {
-        let ipam = Value::Object(call.conf.ipam.clone().unwrap_or_default());
-        let keys = Keys::deserialize(ipam).map_err(|error| {
-            CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
-        })?;
+        let keys: Keys = call.ipam_keys()?;
         // Of what something else goes before, only the addresses of the configuration are not read.
         let in_keys = keys.addresses.unwrap_or_default().into_iter().enumerate().map(gateway_in_keys);
         let in_keys = in_keys.collect::<Result<Vec<_>, _>>()?;

@@ -138,6 +138,7 @@ fn a_forged_hardware_address_does_not_get_through() {
         ifname: "eth0".into(),
         netns: None,
         path: Vec::new(),
+        text: String::new(),
         extra: ExtraArgs::default(),
     };
     let guard = SpoofGuard::of(&args);

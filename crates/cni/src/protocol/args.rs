@@ -41,6 +41,8 @@ pub struct Args {
     pub netns: Option<PathBuf>,
     /// CNI_PATH: where other plugins are.
     pub path: Vec<PathBuf>,
+    /// CNI_ARGS as it came, for a plugin that is executed.
+    pub text: String,
     /// CNI_ARGS, as far as it means something to us.
     pub extra: ExtraArgs,
 }
@@ -98,14 +100,15 @@ impl Args {
             ));
         }
         let path = lookup("CNI_PATH").unwrap_or_default();
-        let extra = text(lookup, "CNI_ARGS")?.unwrap_or_default();
+        let args = text(lookup, "CNI_ARGS")?.unwrap_or_default();
         Ok(Args {
             container_id: if per_container { container_id(lookup)? } else { String::new() },
             ifname: if per_container { ifname(lookup)? } else { String::new() },
             netns,
             path: std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect(),
             // DEL needs none of it, so nothing there may stop it.
-            extra: if attaches { ExtraArgs::parse(&extra)? } else { ExtraArgs::default() },
+            extra: if attaches { ExtraArgs::parse(&args)? } else { ExtraArgs::default() },
+            text: args,
         })
     }
 

@@ -5,5 +5,6 @@ pub mod config;
 pub(crate) mod error;
 pub(crate) mod exec;
 pub(crate) mod plugin;
+pub(crate) mod readers;
 pub mod result;
 pub mod version;

@@ -15,6 +15,7 @@ use crate::protocol::args::{Args, Command, Lookup};
 use crate::protocol::config;
 use crate::protocol::config::{NetConf, invalid};
 use crate::protocol::error::{CniError, code};
+use crate::protocol::readers::Readers;
 use crate::protocol::result::CniResult;
 use crate::protocol::version::Version;
 
@@ -27,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) version: Version,
     /// The configuration as it came, for a plugin that is executed.
     pub(crate) raw: Vec<u8>,
+    /// Learns which keys are read, where a configuration is only explained.
+    pub(crate) readers: Option<Readers>,
 }
 
 /// Writes the result of an ADD. When that fails, nobody knows of the ADD, so it is undone.
@@ -43,7 +46,21 @@ impl Call {
 
     /// The plugin's own keys of the configuration.
     pub(crate) fn keys<T: DeserializeOwned>(&self) -> Result<T, CniError> {
-        config::keys(&self.raw)
+        match (&self.readers, serde_json::from_slice(&self.raw)) {
+            (Some(readers), Ok(whole)) => readers.read("", &whole),
+            _ => config::keys(&self.raw),
+        }
+    }
+
+    /// The IPAM plugin's own keys, which are those of `ipam`.
+    pub(crate) fn ipam_keys<T: DeserializeOwned>(&self) -> Result<T, CniError> {
+        let ipam = Value::Object(self.conf.ipam.clone().unwrap_or_default());
+        if let Some(readers) = &self.readers {
+            return readers.read("ipam", &ipam);
+        }
+        T::deserialize(ipam).map_err(|error| {
+            CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
+        })
     }
 
     /// What the plugin before in the chain, or the ADD before this call, answered, where it must
@@ -107,7 +124,25 @@ fn decode(command: Command, args: Args, raw: Vec<u8>, version: &mut Version) -> 
     let conf = config::parse(&raw, command)?;
     *version = config::version(&conf, command)?;
     conf.network()?;
-    Ok(Call { command, args, conf, version: *version, raw })
+    Ok(Call { command, args, conf, version: *version, raw, readers: None })
+}
+
+/// Has a plugin look at a configuration without acting, with `readers` learning what it reads:
+/// an interface plugin by the ADD of a namespace that must not exist, which it opens after it has
+/// planned and before it acts; a chained plugin by STATUS, which plans and never acts.
+pub(crate) fn rehearse(
+    command: Command,
+    args: Args,
+    config: Vec<u8>,
+    readers: Readers,
+) -> (Readers, Result<(), CniError>) {
+    let mut call = match decode(command, args, config, &mut Version::V110) {
+        Ok(call) => call,
+        Err(error) => return (readers, Err(error)),
+    };
+    call.readers = Some(readers);
+    let done = plugin(None, call.conf.kind.as_deref()).and_then(|plugin| plugin(&call, &mut |_| Ok(())));
+    (call.readers.unwrap_or_default(), done)
 }
 
 /// Every plugin by the name that a configuration's `type` and a link to the executable have.
