@@ -231,6 +231,27 @@ fn a_node_writes_what_is_its_own() {
             post(&server, "/api/v1/namespaces/default/secrets", &node(name)).await;
         }
     });
+    let mirror = |change: Value| {
+        let mut pod = json!({
+            "metadata": {"name": "mirror", "annotations": {"kubernetes.io/config.mirror": "x"}},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]},
+        });
+        for (key, value) in change.as_object().unwrap() {
+            *pod.pointer_mut(key).unwrap() = value.clone();
+        }
+        pod
+    };
+    let on_another = mirror(json!({"/spec/nodeName": "n2"}));
+    let with_secret = mirror(
+        json!({"/spec/containers/0": {"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "mine"}}]}}),
+    );
+    let with_account = mirror(
+        json!({"/spec": {"nodeName": "n1", "serviceAccountName": "default", "containers": [{"name": "c", "image": "i"}]}}),
+    );
+    let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "n2", "uid": "u"}]);
+    let of_another = mirror(json!({"/metadata": {
+        "name": "mirror", "annotations": {"kubernetes.io/config.mirror": "x"}, "ownerReferences": owner,
+    }}));
     let status = json!({"status": {"phase": "Running"}});
     let conditions = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let label = json!({"metadata": {"labels": {"node-restriction.kubernetes.io/x": "1"}}});
@@ -246,6 +267,13 @@ fn a_node_writes_what_is_its_own() {
         ("PATCH", &format!("{pods}/other/status"), &status, 403),
         ("PATCH", &format!("{pods}/own"), &label, 403),
         ("POST", pods, &pod("new", "n1"), 403),
+        ("POST", pods, &on_another, 403),
+        ("POST", pods, &with_secret, 403),
+        ("POST", pods, &with_account, 403),
+        ("POST", pods, &of_another, 403),
+        ("POST", pods, &mirror(json!({})), 201),
+        ("PATCH", &format!("{pods}/mirror/status"), &status, 200),
+        ("DELETE", &format!("{pods}/mirror?gracePeriodSeconds=0"), &none, 200),
         ("POST", leases, &lease, 201),
         ("POST", leases, &node("n2"), 403),
         ("GET", &format!("{leases}/n2"), &none, 403),

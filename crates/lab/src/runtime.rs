@@ -169,7 +169,7 @@ impl Runtime {
             return;
         }
         let Some(host) = pod.spec.node_name.as_ref().and_then(|node| self.hosts.get(node)) else { return };
-        if pod.has_finished() && !leaving {
+        if pod.is_mirror() || pod.has_finished() && !leaving {
             return;
         }
         let end = watch::Sender::new(leaving.then_some(End::Deleted));

@@ -22,7 +22,7 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("", "nodes", &["create", "update", "patch"]),
     ("", "nodes/status", &["get", "update", "patch"]),
     ("", "pods", READ),
-    ("", "pods", &["delete"]),
+    ("", "pods", &["create", "delete"]),
     ("", "pods/status", &["get", "update", "patch"]),
     ("", "pods/eviction", &["create"]),
     ("", "services", READ),

@@ -8,7 +8,7 @@ use super::guard::Write;
 use super::node::LEASES;
 use crate::error::ApiError;
 use crate::resource::Resource;
-use crate::strategy::{name_of, namespace_of};
+use crate::strategy::{MIRROR, is_mirror, name_of, namespace_of};
 
 /// Labels under the kubernetes.io and k8s.io domains that a kubelet sets of itself.
 const LABELS: &[&str] = &[
@@ -59,10 +59,45 @@ fn own_pod(node: &str, write: &Write<'_>) -> Result<(), String> {
         (Some(old), Some(new)) if old["metadata"]["labels"] != new["metadata"]["labels"] => {
             Err(format!("node {node:?} cannot update labels through pod status"))
         }
-        (None, Some(_)) => Err(format!(
-            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-        )),
+        (None, Some(pod)) => mirror_pod(node, pod),
         _ => Ok(()),
+    }
+}
+
+/// A pod that the node runs whatever the API says, and tells the API of: it may use nothing of the API's.
+fn mirror_pod(node: &str, pod: &Value) -> Result<(), String> {
+    if !is_mirror(pod) {
+        return Err(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
+    }
+    if pod["spec"]["nodeName"] != node {
+        return Err(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+    }
+    let owners = pod["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
+    if owners.len() > 1 || owners.iter().any(|owner| owner["kind"] != "Node" || owner["name"] != node) {
+        return Err(format!(
+            "node {node:?} can only create pods with a single owner reference set to itself"
+        ));
+    }
+    let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+    let used = if account.is_empty() { reference(&pod["spec"]) } else { Some("a service account") };
+    used.map_or(Ok(()), |used| Err(format!("node {node:?} can not create pods that reference {used}")))
+}
+
+/// What of the API a pod's specification refers to, if it does.
+fn reference(spec: &Value) -> Option<&'static str> {
+    let named = |key: &str| match key {
+        "imagePullSecrets" | "secret" | "secretRef" | "secretKeyRef" => Some("secrets"),
+        "configMap" | "configMapRef" | "configMapKeyRef" => Some("configmaps"),
+        "persistentVolumeClaim" => Some("persistentvolumeclaims"),
+        "resourceClaims" => Some("resourceclaims"),
+        _ => None,
+    };
+    match spec {
+        Value::Object(map) => map.iter().find_map(|(key, value)| named(key).or_else(|| reference(value))),
+        Value::Array(list) => list.iter().find_map(reference),
+        _ => None,
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) struct Context {
     pub(crate) service_cidrs: Vec<IpNet>,
 }
 
+/// Says that a node runs a pod whatever the API says, and only tells the API of it.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Whether a pod is a node's own.
+pub(crate) fn is_mirror(pod: &Value) -> bool {
+    pod["metadata"]["annotations"][MIRROR].is_string()
+}
+
 /// `metadata.name`, or nothing.
 pub(crate) fn name_of(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()

@@ -118,6 +118,9 @@ fn pod(object: &Value, nodes: &[Node], state: &Path) -> Result<Member, Skipped> 
     if object.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null()) {
         return skip("it is being deleted".into());
     }
+    if object.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some() {
+        return skip("another runtime of its node runs it, not the lab".into());
+    }
     let on = text(object, "/spec/nodeName");
     let Some(node) = nodes.iter().find(|node| node.name == on) else {
         let why = not_ready(object).unwrap_or_else(|| "no node was chosen for it yet".into());

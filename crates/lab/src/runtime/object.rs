@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +22,7 @@ pub(crate) struct Metadata {
     pub(crate) namespace: String,
     pub(crate) uid: String,
     pub(crate) deletion_timestamp: Option<String>,
+    annotations: HashMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -61,7 +64,15 @@ struct Condition {
     reason: Option<String>,
 }
 
+/// A pod that the node runs already and tells the API of (a kubelet's mirror pods have it too).
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 impl PodObject {
+    /// Whether the node runs it whatever the API says, so that nobody is to run it again.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.metadata.annotations.contains_key(MIRROR)
+    }
+
     /// The pod; None for what is none, as a bookmark.
     pub(crate) fn parse(value: Value) -> Option<PodObject> {
         let pod = PodObject::deserialize(&value).or_else(|error| {

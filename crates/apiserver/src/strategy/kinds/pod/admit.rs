@@ -8,19 +8,22 @@ use super::defaults::quality;
 use crate::error::ApiError;
 use crate::kinds::{PODS, PRIORITY_CLASSES};
 use crate::storage::View;
-use crate::strategy::now;
 use crate::strategy::value::{default, default_filled, inner, int, list, text};
+use crate::strategy::{is_mirror, now};
 
 /// How long a pod stays on a node that is lost, in seconds.
 const PATIENCE: i64 = 300;
 
 /// Completes a new pod.
 pub(in super::super) fn admit(pod: &mut Value, view: &View<'_>) -> Result<(), ApiError> {
-    let name = text(&pod["metadata"]["name"]).to_owned();
+    let (name, mirror) = (text(&pod["metadata"]["name"]).to_owned(), is_mirror(pod));
     let Some(spec) = inner(pod, "spec") else { return Ok(()) };
-    default_filled(spec, "serviceAccountName", "default");
-    let account = spec["serviceAccountName"].clone();
-    default_filled(spec, "serviceAccount", account);
+    // What a node runs of itself has no account.
+    if !mirror {
+        default_filled(spec, "serviceAccountName", "default");
+        let account = spec["serviceAccountName"].clone();
+        default_filled(spec, "serviceAccount", account);
+    }
     tolerate_loss(spec);
     prioritise(spec, &name, view)?;
     let quality = quality(spec);
