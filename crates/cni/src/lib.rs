@@ -25,5 +25,6 @@ pub mod runtime;
 mod sandbox;
 pub mod validate;
 
+pub use ipam::dhcp::daemon::run as dhcp_daemon;
 pub use protocol::error::{CniError, code};
 pub use protocol::plugin::{is_own, names, perform, run};

@@ -1,6 +1,7 @@
-//! Addresses for an interface plugin: our own `host-local` in this process, any other IPAM
-//! plugin by executing it.
+//! Addresses for an interface plugin: our own IPAM plugins in this process, any other by executing
+//! it.
 
+pub(crate) mod dhcp;
 pub(crate) mod host_local;
 pub(crate) mod static_;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use weft_ipam::host_local::Store;
 use weft_kernel::{Netlink, Op};
 
+use crate::ipam::dhcp::Dhcp;
 use crate::ipam::host_local::HostLocal;
 use crate::ipam::static_::Static;
 use crate::protocol::config::invalid;
@@ -21,6 +23,8 @@ use crate::protocol::result::CniResult;
 pub(crate) const HOST_LOCAL: &str = "host-local";
 /// The name of the one without an account of who has what.
 pub(crate) const STATIC: &str = "static";
+/// The name of the one whose daemon asks the network.
+pub(crate) const DHCP: &str = "dhcp";
 
 /// What gives the addresses.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub(crate) enum Ipam {
     None,
     HostLocal(Box<HostLocal>),
     Static(Static),
+    Dhcp(Box<Dhcp>),
     Other(PathBuf),
 }
 
@@ -41,6 +46,7 @@ impl Ipam {
         match call.conf.ipam_type() {
             HOST_LOCAL => Ok(Ipam::HostLocal(Box::new(HostLocal::of(call)?))),
             STATIC => Ok(Ipam::Static(Static::of(call)?)),
+            DHCP => Ok(Ipam::Dhcp(Box::new(Dhcp::of(call)?))),
             "" if call.conf.ipam.as_ref().is_some_and(serde_json::Map::is_empty) => Ok(Ipam::None),
             "" => Err(invalid("ipam.type is missing: name an IPAM plugin such as host-local")),
             other => Ok(Ipam::Other(exec::find(other, &call.args)?)),
@@ -58,6 +64,17 @@ impl Ipam {
         let mut ranges = host_local.pool.sets().iter().flat_map(|set| set.ranges());
         ranges.any(|range| range.gateway().is_ipv6())
     }
+
+    /// Whether it works on the container's interface, which has to be there before it is asked:
+    /// DHCP does, and another program's plugin may.
+    pub(crate) fn uses_interface(&self) -> bool {
+        matches!(self, Ipam::Dhcp(_) | Ipam::Other(_))
+    }
+}
+
+/// The same for a DEL, which has to come before the interface goes.
+pub(crate) fn uses_interface(call: &Call) -> bool {
+    !matches!(call.conf.ipam_type(), HOST_LOCAL | STATIC | "")
 }
 
 /// What shows that an ADD whose process is gone did give its address to a container.
@@ -92,6 +109,14 @@ pub(crate) fn add(
             done
         }
         Ipam::HostLocal(host_local) => reserve_here(call, host_local, evidence, attach, detach, answer),
+        Ipam::Dhcp(dhcp) => {
+            let done = dhcp.add().and_then(attach).and_then(|result| answer(&result));
+            if done.is_err() {
+                dhcp::del(call).ok();
+                detach();
+            }
+            done
+        }
         Ipam::Other(plugin) => {
             let done = exec::call(plugin, "ADD", &call.args, &call.raw)
                 .and_then(|output| CniResult::from_value(&exec::decode(&output)?, call.version))
@@ -170,6 +195,7 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
             store.release(call.args.attachment(), pool.as_ref())?;
             Ok(())
         }
+        DHCP => dhcp::del(call),
         "" | STATIC => Ok(()),
         other => exec::call(&exec::find(other, &call.args)?, "DEL", &call.args, &call.raw).map(drop),
     }
@@ -179,6 +205,9 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
 pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     if let Ipam::Static(addresses) = ipam {
         return addresses.check(call);
+    }
+    if let Ipam::Dhcp(dhcp) = ipam {
+        return dhcp.check(call.prev_result()?.as_ref());
     }
     let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "CHECK") };
     let store = Store::open_existing(&host_local.data_dir, call.conf.network()?)?;
@@ -198,6 +227,7 @@ pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 pub(crate) fn status(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     match ipam {
         Ipam::HostLocal(host_local) => host_local.status(call.conf.network()?),
+        Ipam::Dhcp(dhcp) => dhcp.status(),
         _ => delegate(call, ipam, "STATUS"),
     }
 }
@@ -206,6 +236,9 @@ pub(crate) fn status(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     let valid = call.conf.valid_attachments.as_ref();
     let valid = valid.ok_or_else(|| invalid("cni.dev/valid-attachments is missing: nothing was removed"))?;
+    if let Ipam::Dhcp(dhcp) = ipam {
+        return dhcp.gc();
+    }
     let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "GC") };
     let Some(store) = Store::open_existing(&host_local.data_dir, call.conf.network()?)? else {
         return Ok(());
@@ -225,6 +258,6 @@ pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 fn delegate(call: &Call, ipam: &Ipam, command: &str) -> Result<(), CniError> {
     match ipam {
         Ipam::Other(plugin) => exec::call(plugin, command, &call.args, &call.raw).map(drop),
-        Ipam::HostLocal(_) | Ipam::Static(_) | Ipam::None => Ok(()),
+        Ipam::HostLocal(_) | Ipam::Static(_) | Ipam::Dhcp(_) | Ipam::None => Ok(()),
     }
 }

@@ -50,6 +50,8 @@ pub struct Args {
 /// The keys of CNI_ARGS that are understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtraArgs {
+    /// All of it, as it came.
+    pub text: String,
     /// K8S_POD_NAMESPACE and K8S_POD_NAME, joined by a slash.
     pub pod: Option<String>,
     /// MAC of the container's interface.
@@ -129,7 +131,7 @@ impl ExtraArgs {
         let ignore = pairs.iter().any(|(key, value)| {
             *key == "IgnoreUnknown" && matches!(value.to_ascii_lowercase().as_str(), "1" | "t" | "true")
         });
-        let mut extra = ExtraArgs::default();
+        let mut extra = ExtraArgs { text: args.to_owned(), ..ExtraArgs::default() };
         let (mut namespace, mut name) = (None, None);
         for (key, value) in pairs {
             match key {

@@ -149,6 +149,7 @@ pub(crate) fn rehearse(
 const PLUGINS: &[(&str, Plugin)] = &[
     ("bandwidth", bandwidth::plugin),
     ("bridge", bridge::plugin),
+    ("dhcp", ipam::dhcp::plugin),
     ("dummy", dummy::plugin),
     ("firewall", firewall::plugin),
     ("host-device", host_device::plugin),

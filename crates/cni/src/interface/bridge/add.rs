@@ -1,6 +1,7 @@
 //! ADD: every kernel request of it, in order, and their undoing.
 
 use weft_kernel::{Link, LinkKind, LinkSet, Netlink, NewLink, Op, sysctl};
+use weft_model::Mac;
 
 use crate::interface::bridge::gateway;
 use crate::interface::bridge::plan::Plan;
@@ -25,17 +26,51 @@ pub(crate) fn add(call: &Call, plan: &Plan, ipam: &Ipam, answer: Answer<'_>) -> 
             veth::remove_link(&mut netlink, &veth::host_link(call)).ok();
         }
     };
-    let attach = |addresses| attach(call, plan, &mut sides, addresses);
+    let wired = match ipam.uses_interface() {
+        true => Some(wire_up(call, plan, &mut sides).inspect_err(|_| detach())?),
+        false => None,
+    };
+    let attach = |addresses| attach(call, plan, &mut sides, wired, addresses);
     ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
 }
 
-fn attach(call: &Call, plan: &Plan, sides: &mut Sides, mut result: CniResult) -> Result<CniResult, CniError> {
-    plan.complete(&mut result)?;
-    let bridge = ensure_bridge(plan, &mut sides.host, &result)?;
-    let pair =
-        Pair { master: Some(bridge.index), pod_mac: plan.pod_mac(&result), ..Pair::of(call, plan.mtu) };
+/// A container's interface that is a port of the bridge.
+struct Wired {
+    bridge: Link,
+    link: Link,
+    peer: u32,
+    pod_mac: Option<Mac>,
+}
+
+/// The pair on the bridge, where its addresses are known already, or not.
+fn wire(call: &Call, plan: &Plan, sides: &mut Sides, result: &CniResult) -> Result<Wired, CniError> {
+    let bridge = ensure_bridge(plan, &mut sides.host, result)?;
+    let pair = Pair { master: Some(bridge.index), pod_mac: plan.pod_mac(result), ..Pair::of(call, plan.mtu) };
     let (link, peer) = pair.make(call, sides)?;
     configure_port(plan, &mut sides.host, &bridge, &link)?;
+    Ok(Wired { bridge, link, peer, pod_mac: pair.pod_mac })
+}
+
+/// The same, and it carries packets.
+fn wire_up(call: &Call, plan: &Plan, sides: &mut Sides) -> Result<Wired, CniError> {
+    let none = CniResult::default();
+    let wired = wire(call, plan, sides, &none)?;
+    pod::prepare(call, &sides.netns, &none, plan.sysctls())?;
+    set_up(plan, sides, wired.peer)?;
+    veth::wait_carrier(&mut sides.host, &wired.link)?;
+    Ok(wired)
+}
+
+fn attach(
+    call: &Call,
+    plan: &Plan,
+    sides: &mut Sides,
+    wired: Option<Wired>,
+    mut result: CniResult,
+) -> Result<CniResult, CniError> {
+    plan.complete(&mut result)?;
+    let wired = wired.map_or_else(|| wire(call, plan, sides, &result), Ok)?;
+    let Wired { bridge, link, peer, pod_mac } = wired;
     if result.ips.is_empty() {
         set_up(plan, sides, peer)?;
     } else {
@@ -46,7 +81,7 @@ fn attach(call: &Call, plan: &Plan, sides: &mut Sides, mut result: CniResult) ->
     if plan.sets_up {
         veth::wait_carrier(&mut sides.host, &link)?;
     }
-    let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
+    let inside = veth::inside(call, sides, peer, &link, pod_mac)?;
     let mut interfaces = vec![Interface::of(&bridge, None), Interface::of(&link, None), inside];
     interfaces.extend(gateway.map(|link| Interface::of(&link, None)));
     pod::describe(call, interfaces, &mut result);

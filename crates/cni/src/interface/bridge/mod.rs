@@ -38,6 +38,8 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
 
 /// The link first: no other pod may get the address while this one can still use it.
 fn del(call: &Call) -> Result<(), CniError> {
+    // Who works on the interface is told before it goes; an address is free after it is gone.
+    let told = ipam::uses_interface(call).then(|| ipam::del(call));
     veth::remove(call)?;
-    ipam::del(call)
+    told.unwrap_or_else(|| ipam::del(call))
 }

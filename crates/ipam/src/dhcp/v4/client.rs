@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use weft_model::Mac;
-
-use super::lease::{Lease, Unusable};
-use super::message::{Message, Options, kind, option};
+use super::event::{Config, Event, Loss, Transmit};
+use super::lease::Lease;
+use super::message::{Message, kind, option};
 use crate::dhcp::random::Random;
 
 /// How often a REQUEST goes unanswered before the client begins anew.
@@ -22,65 +21,6 @@ const PROBE_WAIT: Duration = Duration::from_millis(100);
 /// After the second conflict or refusal in a row (RFC 2131 §3.1, point 5).
 const AFTER_CONFLICT: Duration = Duration::from_secs(10);
 const LARGEST_MESSAGE: u16 = 1500;
-
-/// What a client is and asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The interface's hardware address.
-    pub mac: Mac,
-    /// Options of every message to a server, the client identifier (61) among them.
-    pub provided: Options,
-    /// The options that it asks for (option 55), in order of preference.
-    pub requested: Vec<u8>,
-    /// Servers answer by broadcast.
-    pub broadcast: bool,
-    /// The first wait for an answer; later ones are twice as long each.
-    pub first_wait: Duration,
-    /// No wait is longer.
-    pub longest_wait: Duration,
-}
-
-/// What is to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transmit {
-    /// A message from 0.0.0.0 to everybody.
-    Broadcast(Vec<u8>),
-    /// A message from the leased address to a server.
-    Unicast {
-        /// The leased address.
-        from: Ipv4Addr,
-        /// The server.
-        to: Ipv4Addr,
-        /// The message.
-        message: Vec<u8>,
-    },
-    /// An ARP probe for this address.
-    Probe(Ipv4Addr),
-}
-
-/// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// There is a lease, a new one or an extended one.
-    Bound(Lease),
-    /// The address may not be used any longer; the client looks for another one.
-    Lost(Ipv4Addr, Loss),
-    /// What a server offered was passed over.
-    PassedOver(Unusable),
-}
-
-/// Why an address may not be used any longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// A server said so.
-    Refused,
-    /// Nobody extended the lease.
-    Expired,
-    /// Another host has it.
-    Taken,
-    /// The server gave another one instead.
-    Changed,
-}
 
 /// An exchange: what was said, and when it is said again.
 #[derive(Clone, Debug)]
@@ -144,6 +84,7 @@ impl Client {
 
     /// Goes on with a lease from before a restart (INIT-REBOOT).
     pub fn resume(&mut self, lease: Lease, now: Duration) {
+        self.transmits.clear();
         if lease.expiry.is_some_and(|expiry| expiry <= now) {
             self.lose(lease.address.addr(), Loss::Expired, now);
             return;
@@ -229,7 +170,7 @@ impl Client {
         let mut message = self.message(kind::DECLINE, None, now);
         message.options.set(option::REQUESTED_ADDRESS, lease.address.addr().octets());
         message.options.set(option::SERVER_ID, lease.server.octets());
-        self.transmits.push_back(Transmit::Broadcast(message.encode()));
+        self.broadcast(&message);
         self.lose(lease.address.addr(), Loss::Taken, now);
         self.pause_after_conflict(now);
     }
@@ -325,6 +266,11 @@ impl Client {
         }
     }
 
+    /// Whether the lease may be used: it is there, and nobody else was found to have its address.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.state, State::Bound(_) | State::Extending(..) | State::Rebooting(..))
+    }
+
     /// Whether answers are waited for, so that sockets must be open.
     pub fn listens(&self) -> bool {
         !matches!(self.state, State::Idle | State::Waiting(_) | State::Bound(_))
@@ -364,7 +310,7 @@ impl Client {
         let (from, message) = (lease.address.addr(), message.encode());
         self.transmits.push_back(match now < rebinding {
             true => Transmit::Unicast { from, to: lease.server, message },
-            false => Transmit::Broadcast(message),
+            false => Transmit::Broadcast { from, message },
         });
         self.state = State::Extending(exchange, lease);
     }
@@ -376,20 +322,20 @@ impl Client {
             State::Selecting(exchange) => {
                 self.advance(exchange, now);
                 let message = self.message(kind::DISCOVER, Some(exchange), now);
-                self.transmits.push_back(Transmit::Broadcast(message.encode()));
+                self.broadcast(&message);
             }
             State::Requesting(exchange, address, server) => {
                 self.advance(exchange, now);
                 let mut message = self.message(kind::REQUEST, Some(exchange), now);
                 message.options.set(option::REQUESTED_ADDRESS, address.octets());
                 message.options.set(option::SERVER_ID, server.octets());
-                self.transmits.push_back(Transmit::Broadcast(message.encode()));
+                self.broadcast(&message);
             }
             State::Rebooting(exchange, lease) => {
                 self.advance(exchange, now);
                 let mut message = self.message(kind::REQUEST, Some(exchange), now);
                 message.options.set(option::REQUESTED_ADDRESS, lease.address.addr().octets());
-                self.transmits.push_back(Transmit::Broadcast(message.encode()));
+                self.broadcast(&message);
             }
             State::Probing { lease, sent, next } => {
                 *sent += 1;
@@ -399,6 +345,10 @@ impl Client {
             _ => {}
         }
         self.state = state;
+    }
+
+    fn broadcast(&mut self, message: &Message) {
+        self.transmits.push_back(Transmit::Broadcast { from: message.client, message: message.encode() });
     }
 
     /// Notes that a message goes out now, and when the next one would: RFC 2131 §4.1.

@@ -1,5 +1,8 @@
 use proptest::prelude::*;
+use weft_model::Mac;
 
+use super::super::lease::Unusable;
+use super::super::message::Options;
 use super::*;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -28,7 +31,7 @@ fn events(client: &mut Client) -> Vec<Event> {
 
 fn message(transmit: &Transmit) -> Message {
     match transmit {
-        Transmit::Broadcast(bytes) | Transmit::Unicast { message: bytes, .. } => {
+        Transmit::Broadcast { message: bytes, .. } | Transmit::Unicast { message: bytes, .. } => {
             Message::decode(bytes).unwrap()
         }
         Transmit::Probe(_) => panic!("a probe"),
@@ -189,7 +192,9 @@ fn a_lease_is_renewed_by_its_server_then_by_any_and_then_it_is_over() {
             assert_eq!(next, s(1001));
             break;
         }
-        rebinding.extend(sent(&mut client).into_iter().filter(|t| matches!(t, Transmit::Broadcast(_))));
+        rebinding.extend(
+            sent(&mut client).into_iter().filter(|t| matches!(t, Transmit::Broadcast { from: ADDRESS, .. })),
+        );
     }
     assert_eq!(rebinding.len(), 3, "at T2, half way and a minute later");
     assert_eq!(message(&sent(&mut client)[0]).kind(), Some(kind::DISCOVER));

@@ -135,6 +135,7 @@ impl Client {
 
     /// Goes on with a lease from before a restart (CONFIRM).
     pub fn resume(&mut self, lease: Lease, now: Duration) {
+        self.transmits.clear();
         match lease.expiry {
             Some(expiry) if expiry <= now => self.lose(lease.address, Loss::Expired, now),
             _ => self.enter(State::Confirming(lease), now),

@@ -100,10 +100,15 @@ impl Lease {
 
     /// What it says about the network.
     pub fn settings(&self) -> Settings {
+        Lease::settings_of(&self.options)
+    }
+
+    /// What the options of any REPLY say about the network.
+    pub fn settings_of(options: &Options) -> Settings {
         Settings {
-            dns_servers: self.options.all(option::DNS).flat_map(addresses).collect(),
-            search: self.options.all(option::SEARCH).flat_map(name::list).collect(),
-            ntp_servers: self.options.all(option::NTP).flat_map(time_servers).collect(),
+            dns_servers: options.all(option::DNS).flat_map(addresses).collect(),
+            search: options.all(option::SEARCH).flat_map(name::list).collect(),
+            ntp_servers: options.all(option::NTP).flat_map(time_servers).collect(),
             ..Settings::default()
         }
     }
