@@ -27,7 +27,7 @@
 
 mod client;
 mod dump;
-mod edit;
+pub(crate) mod edit;
 mod expr;
 pub(crate) mod low;
 mod lower;

@@ -184,7 +184,7 @@ impl<'a> Masquerade<'a> {
 
     fn own_rules_removed(&self, nft: &mut Nft) -> Result<Transaction, CniError> {
         let mark = self.mark();
-        removed(nft, |comment| comment.starts_with(&mark))
+        removed(nft, &mark, |comment| comment.starts_with(&mark))
     }
 }
 
@@ -198,13 +198,13 @@ pub(crate) fn gc(network: &str, valid: &[ValidAttachment]) -> Result<(), CniErro
     let ours = format!("{}-", network_mark(network));
     let stale =
         |comment: &str| comment.starts_with(&ours) && !valid.iter().any(|mark| comment.starts_with(mark));
-    with_nft(|nft| nft.change(|nft| removed(nft, stale)).map(drop))
+    with_nft(|nft| nft.change(|nft| removed(nft, &ours, stale)).map(drop))
 }
 
-fn removed(nft: &mut Nft, stale: impl Fn(&str) -> bool) -> Result<Transaction, CniError> {
+fn removed(nft: &mut Nft, mark: &str, stale: impl Fn(&str) -> bool) -> Result<Transaction, CniError> {
     let table = table();
     let mut transaction = Transaction::default();
-    for live in nft.chain_rules(&table, CHECKS)?.unwrap_or_default() {
+    for live in nft.rules_mentioning(&table, CHECKS, mark)? {
         if stale(&live.rule.comment) {
             transaction.delete_rule(&table, CHECKS, live.handle);
         }

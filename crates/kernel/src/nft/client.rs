@@ -107,6 +107,19 @@ impl Nft {
         body: &[u8],
         what: &str,
     ) -> Result<Vec<(u8, Vec<u8>)>> {
+        self.request_where(kind, flags, family, body, what, |_| true)
+    }
+
+    /// The same, keeping only the answers whose attributes `keep` likes.
+    pub(super) fn request_where(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: Family,
+        body: &[u8],
+        what: &str,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<(u8, Vec<u8>)>> {
         let failed = |e: io::Error| Error::sys("read nft", what, e);
         let seq = self.sequence(1);
         let mut out = Vec::new();
@@ -125,7 +138,10 @@ impl Nft {
                         0 => return Ok(found),
                         errno => return Err(failed(io::Error::from_raw_os_error(errno))),
                     },
-                    _ => found.push((message.family(), message.attributes().0.to_vec())),
+                    _ if keep(message.attributes().0) => {
+                        found.push((message.family(), message.attributes().0.to_vec()));
+                    }
+                    _ => {}
                 }
             }
             if !dump && !found.is_empty() {

@@ -119,7 +119,20 @@ impl Nft {
             return Ok(None);
         }
         let read = |a| live_rule(table.family, a);
-        Ok(Some(self.rule_records(table, chain)?.iter().filter_map(|r| read(Attributes(r))).collect()))
+        Ok(Some(
+            self.rule_records(table, chain, |_| true)?.iter().filter_map(|r| read(Attributes(r))).collect(),
+        ))
+    }
+
+    /// Those rules of a chain that have `text` in a comment or elsewhere, and perhaps others; none
+    /// where there is no such chain.
+    pub fn rules_mentioning(&mut self, table: &Table, chain: &str, text: &str) -> Result<Vec<LiveRule>> {
+        if !self.has_chain(table, chain)? {
+            return Ok(Vec::new());
+        }
+        let keep = |record: &[u8]| contains(record, text.as_bytes());
+        let found = self.rule_records(table, chain, keep)?;
+        Ok(found.iter().filter_map(|record| live_rule(table.family, Attributes(record))).collect())
     }
 
     /// Whether the table has a chain of this name.
@@ -133,18 +146,32 @@ impl Nft {
         }
     }
 
-    /// The attributes of each rule of a chain, first to last.
-    pub(crate) fn rule_records(&mut self, table: &Table, chain: &str) -> Result<Vec<Vec<u8>>> {
+    /// The attributes of the rules of a chain that `keep` likes, first to last.
+    pub(crate) fn rule_records(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Vec<u8>>> {
         let mut body = Body::default();
         body.text(1, &table.name).text(2, chain);
         let what = format!("rules of table {table} chain {chain}");
-        let found = self.request(msg::GET_RULE, F_DUMP, table.family, &body.0, &what)?;
-        let ours = found.into_iter().map(|(_, data)| data).filter(|data| {
+        let is = |value: Option<&[u8]>, name: &str| {
+            value.and_then(|value| value.strip_suffix(b"\0")) == Some(name.as_bytes())
+        };
+        // A kernel that does not look for the chain alone answers with more.
+        let ours = |data: &[u8]| {
             let a = Attributes(data);
-            a.text(1).as_deref() == Some(&table.name) && a.text(2).as_deref() == Some(chain)
-        });
-        Ok(ours.collect())
+            is(a.get(1), &table.name) && is(a.get(2), chain) && keep(data)
+        };
+        let found = self.request_where(msg::GET_RULE, F_DUMP, table.family, &body.0, &what, ours)?;
+        Ok(found.into_iter().map(|(_, data)| data).collect())
     }
+}
+
+/// Whether the bytes of `part` are somewhere in `record`.
+pub(crate) fn contains(record: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || record.windows(part.len()).any(|window| window == part)
 }
 
 /// Table, chain, expressions and comment of a rule.

@@ -1,6 +1,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::net::RecvFlags;
+
 const RECEIVE_SIZE: usize = 64 * 1024;
 
 /// A NETLINK_NETFILTER socket in the network namespace of the thread that opened it.
@@ -77,19 +79,13 @@ impl Socket {
 
     /// One datagram; with `wait` false, WouldBlock when there is none.
     pub(super) fn receive(&self, wait: bool) -> io::Result<Vec<u8>> {
-        let mut buffer = vec![0; RECEIVE_SIZE];
-        let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+        // Not cleared: most answers are short.
+        let mut buffer = Vec::with_capacity(RECEIVE_SIZE);
+        let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         loop {
-            // SAFETY: the pointer and the length describe `buffer`.
-            let got =
-                unsafe { libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
-            if let Ok(length) = usize::try_from(got) {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            match rustix::net::recv(&self.fd, rustix::buffer::spare_capacity(&mut buffer), flags) {
+                Err(rustix::io::Errno::INTR) => {}
+                got => return got.map(|_| buffer).map_err(Into::into),
             }
         }
     }

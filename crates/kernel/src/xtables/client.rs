@@ -11,6 +11,7 @@ use super::raise;
 use super::render;
 use super::rule::{Match, Rule, Target};
 use super::variant::Variant;
+use crate::nft::edit::contains;
 use crate::nft::low::Low;
 use crate::nft::wire::Attributes;
 use crate::nft::{Family, Nft, Table, Transaction};
@@ -54,10 +55,27 @@ impl Xtables {
     /// The rules of a chain, first to last; no list where there is no such chain. What is not
     /// understood of one is [`Match::Words`] without words.
     pub fn rules(&mut self, table: &Table, chain: &str) -> Result<Option<Vec<Rule>>> {
+        self.rules_where(table, chain, |_| true)
+    }
+
+    /// Those rules of a chain that may name one of these ports in `-m multiport`, and perhaps
+    /// others.
+    pub fn rules_with_ports(&mut self, table: &Table, chain: &str, ports: &[u16]) -> Result<Vec<Rule>> {
+        let ports: Vec<[u8; 2]> = ports.iter().map(|port| port.to_ne_bytes()).collect();
+        let named = |record: &[u8]| ports.iter().any(|port| contains(record, port));
+        Ok(self.rules_where(table, chain, named)?.unwrap_or_default())
+    }
+
+    fn rules_where(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        keep: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Vec<Rule>>> {
         let rules = if self.variant.legacy {
             self.saved(table)?.remove(chain)
         } else if self.nft()?.has_chain(table, chain)? {
-            Some(self.read(table, chain)?)
+            Some(self.read(table, chain, keep)?)
         } else {
             None
         };
@@ -166,13 +184,16 @@ impl Xtables {
         let needed = plan::needed(edits, &there);
         let mut view: View = there.iter().map(|chain| (chain.clone(), Vec::new())).collect();
         for chain in &needed {
-            view.insert((*chain).to_owned(), self.read(&edits.table, chain)?);
+            // Hundreds of rules of other containers need not be understood.
+            let marks = plan::marks(edits, chain);
+            let keep = |record: &[u8]| marks.iter().any(|mark| contains(record, mark));
+            view.insert((*chain).to_owned(), self.read(&edits.table, chain, keep)?);
         }
         Ok((view, !needed.is_empty()))
     }
 
-    fn read(&mut self, table: &Table, chain: &str) -> Result<Vec<Live>> {
-        let records = self.nft()?.rule_records(table, chain)?;
+    fn read(&mut self, table: &Table, chain: &str, keep: impl Fn(&[u8]) -> bool) -> Result<Vec<Live>> {
+        let records = self.nft()?.rule_records(table, chain, keep)?;
         Ok(records.iter().filter_map(|record| live(table.family, Attributes(record))).collect())
     }
 

@@ -1,8 +1,9 @@
 //! From what is wanted and what is there to the steps between. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use super::rule::Rule;
+use super::rule::{Match, Rule};
 use crate::nft::{Base, ChainKind, Family, Hook, Table};
 
 /// A change of a table; nothing happens where it is so already.
@@ -165,6 +166,41 @@ pub(super) fn needed<'a>(edits: &'a Edits, there: &BTreeSet<String>) -> BTreeSet
         }
     }
     out
+}
+
+/// Bytes of which one is in every record of the kernel that the edits of `chain` could be about.
+/// An empty one is in all.
+pub(super) fn marks(edits: &Edits, chain: &str) -> BTreeSet<Vec<u8>> {
+    let mut out = BTreeSet::new();
+    for edit in &edits.edits {
+        match edit {
+            Edit::Rule { chain: of, rule, .. } | Edit::RemoveRule { chain: of, rule } if of == chain => {
+                out.insert(mark(rule));
+            }
+            Edit::RemoveJumps { from, to } if from == chain => drop(out.insert(to.as_bytes().to_vec())),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// What tells this rule best from others: a whole address, a comment, the chain it jumps to.
+fn mark(rule: &Rule) -> Vec<u8> {
+    let address = [&rule.source, &rule.destination].into_iter().flatten().find_map(|is| {
+        let whole = is.value.prefix_len() == is.value.max_prefix_len();
+        whole.then(|| match is.value.addr() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        })
+    });
+    let comment = || {
+        rule.matches.iter().find_map(|one| match one {
+            Match::Comment(text) => Some(text.as_bytes().to_vec()),
+            _ => None,
+        })
+    };
+    let jump = || rule.jumps_to().map(|chain| chain.as_bytes().to_vec());
+    address.or_else(comment).or_else(jump).unwrap_or_default()
 }
 
 /// The steps from `view` to what is wanted.

@@ -186,8 +186,9 @@ fn comment_of(rule: &Rule) -> Option<&str> {
 /// Refuses a port that another container has published where both would get the same packets.
 fn refuse_taken(config: &Config, net: &IpNet, xtables: &mut Xtables) -> Result<(), CniError> {
     let table = Table::new(family(net.addr()), NAT);
-    let rules = xtables.rules(&table, DNAT)?.unwrap_or_default();
     let ours: Vec<&Mapping> = config.mappings.iter().filter(|mapping| mapping.is_for(net.addr())).collect();
+    let ports: Vec<u16> = ours.iter().map(|mapping| mapping.host_port).collect();
+    let rules = xtables.rules_with_ports(&table, DNAT, &ports)?;
     let ids = format!(" id: \"{}\"", config.container_id);
     let entries = entries(config, net);
     for rule in rules.iter() {

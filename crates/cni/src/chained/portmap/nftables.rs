@@ -45,7 +45,7 @@ pub(super) fn remove(config: &Config) -> Result<(), CniError> {
             for of in [Family::Ip, Family::Ip6] {
                 let table = Table::new(of, TABLE);
                 for chain in [PORTS, OLD_PORTS, MASQUERADING] {
-                    for live in nft.chain_rules(&table, chain)?.unwrap_or_default() {
+                    for live in nft.rules_mentioning(&table, chain, &config.container_id)? {
                         if live.rule.comment == config.container_id {
                             transaction.delete_rule(&table, chain, live.handle);
                         }
