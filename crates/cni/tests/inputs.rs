@@ -176,7 +176,7 @@ fn the_keys_of_the_configuration_are_checked() {
         ),
         row("52", "/ipam/routes", json!([{"dst": "10.0.0.300/8"}]), 7, "ipam.routes[0].dst"),
         row("52", "/ipam/routes", json!([{"dst": "0.0.0.0/0", "gw": "fd00::1"}]), 7, "ipam.routes[0].gw"),
-        row("54", "/ipMasq", json!(true), 2, "ipMasq: true"),
+        row("54", "/ipMasqBackend", json!("ebtables"), 2, "ebtables"),
         row("54", "/vlan", json!(4095), 7, "vlan: 4095"),
         row("54", "/promiscMode", json!(true), 7, "promiscMode"),
         row("55", "/prevResult", json!({"ips": [{"address": "rubbish"}]}), 6, "prevResult"),

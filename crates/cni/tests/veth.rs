@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use common::{Call, Node, path};
@@ -36,7 +37,9 @@ fn check_and_delete(node: &Node, config: &Value, pods: &[(&str, &Netns, &Value)]
     for (id, pod, _) in pods {
         node.del(id, Some(pod), config).success();
     }
-    assert!(node.pod_links().is_empty() && node.allocations().is_empty());
+    assert!(
+        !node.pod_links().iter().any(|link| link.name.starts_with("wf")) && node.allocations().is_empty()
+    );
 }
 
 #[test]
@@ -193,4 +196,61 @@ fn a_trunk_carries_tagged_packets_of_its_vlans() {
     assert!(reaches(&one, "10.9.0.3"), "the native VLAN");
     assert!(reaches(&one, "192.168.12.2"), "a VLAN of the trunk");
     assert!(!reaches(&one, "192.168.13.2"), "another VLAN passed");
+}
+
+/// The node's rules, without counters: what a masquerading container adds and its DEL takes away.
+fn ruleset() -> String {
+    let list = Command::new("nft").args(["-s", "list", "ruleset"]).output().unwrap();
+    String::from_utf8(list.stdout).unwrap().lines().filter(|line| line.contains("masq")).collect()
+}
+
+#[test]
+fn what_leaves_the_node_is_masqueraded_and_what_stays_is_not() {
+    for (kind, backend) in
+        [("bridge", "iptables"), ("bridge", "nftables"), ("ptp", "nftables"), ("routed", "iptables")]
+    {
+        let mut node = Node::new();
+        let outside = node.ns.extra("outside");
+        let here = node.ns.ns().clone();
+        node.ns.join((&here, "up0", "192.0.2.1/24"), (&outside, "eth0", "192.0.2.2/24"));
+        let mut config = config(&node, kind, &["10.9.0.0/24"]);
+        config["ipMasq"] = json!(true);
+        config["ipMasqBackend"] = json!(backend);
+        config["ipam"]["routes"] = json!([{"dst": "0.0.0.0/0"}]);
+        let (one, made_one) = add(&node, &config, "c1");
+        let (two, made_two) = add(&node, &config, "c2");
+        for (server, address, seen) in
+            [(&outside, "192.0.2.2:8080", "192.0.2.1"), (&two, "10.9.0.3:8080", "10.9.0.2")]
+        {
+            let listener = server.run(|| TcpListener::bind(address).unwrap()).unwrap();
+            let client = one.run(|| TcpStream::connect(address).unwrap()).unwrap();
+            let (_, from) = listener.accept().unwrap();
+            assert_eq!(from.ip().to_string(), seen, "{kind} {backend}: to {address}");
+            drop(client);
+        }
+        assert_ne!(ruleset(), "", "the rules were looked for in the wrong place");
+        check_and_delete(&node, &config, &[("c1", &one, &made_one), ("c2", &two, &made_two)]);
+        let left = ruleset();
+        assert!(!left.contains("c1") && !left.contains("10.9.0.2"), "{kind} {backend}: {left}");
+    }
+}
+
+#[test]
+fn a_forged_hardware_address_does_not_leave_its_port() {
+    let node = Node::new();
+    let mut config = config(&node, "bridge", &["10.9.0.0/24"]);
+    config["macspoofchk"] = json!(true);
+    let (one, made_one) = add(&node, &config, "c1");
+    let (two, made_two) = add(&node, &config, "c2");
+    assert!(reaches(&one, "10.9.0.3"));
+    let forge = "ip link set eth0 address 0a:58:00:00:00:99 && ip neigh flush dev eth0";
+    assert!(one.run(|| Command::new("sh").args(["-ec", forge]).status().unwrap()).unwrap().success());
+    assert!(!reaches(&one, "10.9.0.3"), "a forged source address passed");
+    let mac = made_one["interfaces"][2]["mac"].as_str().unwrap().to_owned();
+    assert!(
+        one.run(|| Command::new("ip").args(["link", "set", "eth0", "address", &mac]).status().unwrap())
+            .unwrap()
+            .success()
+    );
+    check_and_delete(&node, &config, &[("c1", &one, &made_one), ("c2", &two, &made_two)]);
 }

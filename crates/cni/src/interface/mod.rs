@@ -12,6 +12,7 @@ pub(crate) mod ovs;
 pub(crate) mod pod;
 pub(crate) mod ptp;
 pub(crate) mod routed;
+pub(crate) mod rules;
 pub(crate) mod single;
 pub(crate) mod tap;
 pub(crate) mod veth;

@@ -3,10 +3,13 @@
 //! The container sends everything to the gateway, also what is for its own network: the node's end
 //! has the gateway's address, and the node a route to the container's.
 
+use std::cell::Cell;
+
 use ipnet::IpNet;
 use serde::Deserialize;
 use weft_kernel::{LinkSet, Netlink, Op, Route};
 
+use crate::interface::rules::{self, Rules};
 use crate::interface::veth::{self, Pair, Sides};
 use crate::interface::{bridge, check, pod};
 use crate::ipam::{self, Evidence, Ipam};
@@ -30,7 +33,7 @@ struct Keys {
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     if call.command == Command::Del {
-        veth::remove(call)?;
+        rules::detach(call)?;
         return ipam::del(call);
     }
     let ipam = Ipam::of(call)?;
@@ -41,7 +44,10 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
             ipam::check(call, &ipam)?;
             check(call, &made)
         }
-        Command::Gc => ipam::gc(call, &ipam),
+        Command::Gc => {
+            ipam::gc(call, &ipam)?;
+            rules::gc(call)
+        }
         _ => ipam::status(call, &ipam),
     }
 }
@@ -54,28 +60,29 @@ fn add(call: &Call, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
     }
     pod::check_mtu(mtu, ipam.gives_v6())?;
     let mut sides = Sides::open(call)?;
-    let detach = || {
-        if let Ok(mut netlink) = Netlink::open() {
-            veth::remove_link(&mut netlink, &veth::host_link(call)).ok();
-        }
-    };
-    let attach = |addresses| attach(call, mtu, &mut sides, addresses);
+    let rules = Rules::of(call)?;
+    let made = Cell::new(false);
+    let detach = || rules::undo(call, &made);
+    let attach = |addresses| attach(call, mtu, rules, &made, &mut sides, addresses);
     ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
 }
 
 fn attach(
     call: &Call,
     mtu: Option<u32>,
+    rules: Rules,
+    made: &Cell<bool>,
     sides: &mut Sides,
     mut result: CniResult,
 ) -> Result<CniResult, CniError> {
     let pair =
         Pair { pod_mac: result.ips.first().map(|ip| pod::mac_of(ip.address.addr())), ..Pair::of(call, mtu) };
     bridge::forward(&result)?;
-    let (link, peer) = pair.make(call, sides)?;
+    let (link, peer) = pair.make(call, made, sides)?;
     pod::apply(&mut sides.host, &host_side(link.index, &result)?)?;
     pod::prepare(call, &sides.netns, &result, &[])?;
     pod::apply(&mut sides.pod, &pod_side(peer, &result)?)?;
+    rules.masquerade(call, &result)?;
     veth::wait_carrier(&mut sides.host, &link)?;
     let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
     let interfaces = vec![Interface::of(&link, None), inside];
@@ -128,5 +135,6 @@ fn check(call: &Call, made: &CniResult) -> Result<(), CniError> {
     let netns = sandbox::of(call)?;
     let mut pod = Netlink::open_in(&netns)?;
     let link = check::link(&mut pod, &call.args.ifname, Some("veth"), made)?;
-    check::addresses_and_routes(&mut pod, &link, made)
+    check::addresses_and_routes(&mut pod, &link, made)?;
+    Rules::of(call)?.check(call, &veth::host_link(call), None, made)
 }

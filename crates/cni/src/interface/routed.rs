@@ -5,6 +5,7 @@
 //! link-local address that follows from the hardware address of every node's end. The node has
 //! `10.92.77.163 dev wf… scope link`.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use weft_kernel::{LinkSet, Netlink, Op, Route, sysctl};
 use weft_model::Mac;
 
+use crate::interface::rules::{self, Rules};
 use crate::interface::veth::{self, Pair, Sides};
 use crate::interface::{bridge, check, pod};
 use crate::ipam::{self, Evidence, Ipam};
@@ -41,7 +43,7 @@ struct Keys {
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     if call.command == Command::Del {
-        veth::remove(call)?;
+        rules::detach(call)?;
         return ipam::del(call);
     }
     let ipam = Ipam::of(call)?;
@@ -52,7 +54,10 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
             ipam::check(call, &ipam)?;
             check(call, &made)
         }
-        Command::Gc => ipam::gc(call, &ipam),
+        Command::Gc => {
+            ipam::gc(call, &ipam)?;
+            rules::gc(call)
+        }
         _ => ipam::status(call, &ipam),
     }
 }
@@ -64,27 +69,28 @@ fn add(call: &Call, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
         return Err(invalid("ipam: a routed pod needs an address: name an IPAM plugin"));
     }
     pod::check_mtu(mtu, ipam.gives_v6())?;
+    Rules::of(call)?;
     let mut sides = Sides::open(call)?;
-    let detach = || {
-        if let Ok(mut netlink) = Netlink::open() {
-            veth::remove_link(&mut netlink, &veth::host_link(call)).ok();
-        }
-    };
+    let made = Cell::new(false);
+    let detach = || rules::undo(call, &made);
     let pair = Pair { host_mac: HOST_MAC, pod_mac: mac, ..Pair::of(call, mtu) };
-    let attach = |addresses| attach(call, pair, &mut sides, addresses);
+    let attach = |addresses| attach(call, pair, &made, &mut sides, addresses);
     ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
 }
 
 fn attach(
     call: &Call,
     mut pair: Pair,
+    made: &Cell<bool>,
     sides: &mut Sides,
     addresses: CniResult,
 ) -> Result<CniResult, CniError> {
+    // What is masqueraded depends on the network that the IPAM plugin gave the address out of.
+    let networks = addresses.clone();
     let mut result = plan(addresses);
     pair.pod_mac = pair.pod_mac.or_else(|| result.ips.first().map(|ip| pod::mac_of(ip.address.addr())));
     bridge::forward(&result)?;
-    let (link, peer) = pair.make(call, sides)?;
+    let (link, peer) = pair.make(call, made, sides)?;
     answer_for_next_hop(&link.name, &result)?;
     ensure_known(&mut sides.host, &result)?;
     let to_pod = |ip: &IpNet| {
@@ -95,6 +101,7 @@ fn attach(
     pod::apply(&mut sides.host, &routes)?;
     pod::prepare(call, &sides.netns, &result, &[])?;
     pod::apply(&mut sides.pod, &pod_side(peer, &result)?)?;
+    Rules::of(call)?.masquerade(call, &networks)?;
     veth::wait_carrier(&mut sides.host, &link)?;
     let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
     let interfaces = vec![Interface::of(&link, None), inside];

@@ -1,5 +1,6 @@
 //! The veth pair between a container and the node.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,8 +68,14 @@ impl Pair {
     }
 
     /// Makes both ends by one request, each where it belongs, so that none is ever visible
-    /// elsewhere. The node's end is up; answers it, and the index of the container's.
-    pub(crate) fn make(&self, call: &Call, sides: &mut Sides) -> Result<(Link, u32), CniError> {
+    /// elsewhere. The node's end is up; answers it, and the index of the container's. `made` says
+    /// whether there is something to undo.
+    pub(crate) fn make(
+        &self,
+        call: &Call,
+        made: &Cell<bool>,
+        sides: &mut Sides,
+    ) -> Result<(Link, u32), CniError> {
         let kind = LinkKind::Veth {
             peer_name: call.args.ifname.clone(),
             peer_netns: Some(sides.netns.clone()),
@@ -89,6 +96,7 @@ impl Pair {
             }
             other => other?,
         }
+        made.set(true);
         // A kernel without IPv6 has no such parameter; routes come from us, not from the pods.
         sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", self.host_link), "0").ok();
         let gone = |what: &str| CniError::new(code::TRY_AGAIN, format!("{} {what}", self.host_link));

@@ -1,9 +1,9 @@
 //! Reading a configuration in a way that tells what is read: which keys exist, and where a value
 //! of a wrong type is. Only `weft cni validate` reads so.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::protocol::error::{CniError, code};
 /// The keys that were looked for, by the path of the object that has them.
 #[derive(Debug, Default)]
 pub(crate) struct Readers {
-    fields: RefCell<BTreeMap<String, BTreeSet<&'static str>>>,
+    fields: Mutex<BTreeMap<String, BTreeSet<&'static str>>>,
 }
 
 impl Readers {
@@ -30,9 +30,13 @@ impl Readers {
         })
     }
 
+    fn fields(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<&'static str>>> {
+        self.fields.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The keys of the object at `path`; none for one of which any key may be meant.
     pub(crate) fn known(&self, path: &str) -> Option<BTreeSet<&'static str>> {
-        self.fields.borrow().get(path).cloned()
+        self.fields().get(path).cloned()
     }
 }
 
@@ -139,7 +143,7 @@ impl<'de> de::Deserializer<'de> for Place<'_> {
             let wrong = de::Error::invalid_type(unexpected(self.value), &"an object");
             return self.named(Err(wrong));
         }
-        self.readers.fields.borrow_mut().entry(self.path.clone()).or_default().extend(fields);
+        self.readers.fields().entry(self.path.clone()).or_default().extend(fields);
         self.plain(visitor)
     }
 

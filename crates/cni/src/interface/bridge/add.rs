@@ -1,13 +1,14 @@
 //! ADD: every kernel request of it, in order, and their undoing.
 
+use std::cell::Cell;
+
 use weft_kernel::{Link, LinkKind, LinkSet, Netlink, NewLink, Op, sysctl};
-use weft_model::Mac;
 
 use crate::interface::bridge::gateway;
 use crate::interface::bridge::plan::Plan;
 use crate::interface::bridge::vlan;
-use crate::interface::pod;
 use crate::interface::veth::{self, Pair, Sides};
+use crate::interface::{pod, rules};
 use crate::ipam::{self, Evidence, Ipam};
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
@@ -19,18 +20,15 @@ const NOT_SUPPORTED: i32 = 95;
 
 pub(crate) fn add(call: &Call, plan: &Plan, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
     let mut sides = Sides::open(call)?;
-    // Only this attachment's link is undone. The bridge and its address belong to all pods of
+    // Only what is this attachment's is undone. The bridge and its address belong to all pods of
     // the node, and another ADD may count on them already.
-    let detach = || {
-        if let Ok(mut netlink) = Netlink::open() {
-            veth::remove_link(&mut netlink, &veth::host_link(call)).ok();
-        }
-    };
+    let made = Cell::new(false);
+    let detach = || rules::undo(call, &made);
     let wired = match ipam.uses_interface() {
-        true => Some(wire_up(call, plan, &mut sides).inspect_err(|_| detach())?),
+        true => Some(wire_up(call, plan, &made, &mut sides).inspect_err(|_| detach())?),
         false => None,
     };
-    let attach = |addresses| attach(call, plan, &mut sides, wired, addresses);
+    let attach = |addresses| attach(call, plan, &made, &mut sides, wired, addresses);
     ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
 }
 
@@ -39,22 +37,30 @@ struct Wired {
     bridge: Link,
     link: Link,
     peer: u32,
-    pod_mac: Option<Mac>,
+    inside: Interface,
 }
 
 /// The pair on the bridge, where its addresses are known already, or not.
-fn wire(call: &Call, plan: &Plan, sides: &mut Sides, result: &CniResult) -> Result<Wired, CniError> {
+fn wire(
+    call: &Call,
+    plan: &Plan,
+    made: &Cell<bool>,
+    sides: &mut Sides,
+    result: &CniResult,
+) -> Result<Wired, CniError> {
     let bridge = ensure_bridge(plan, &mut sides.host, result)?;
     let pair = Pair { master: Some(bridge.index), pod_mac: plan.pod_mac(result), ..Pair::of(call, plan.mtu) };
-    let (link, peer) = pair.make(call, sides)?;
+    let (link, peer) = pair.make(call, made, sides)?;
     configure_port(plan, &mut sides.host, &bridge, &link)?;
-    Ok(Wired { bridge, link, peer, pod_mac: pair.pod_mac })
+    let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
+    plan.rules.guard(call, &link.name, inside.mac.as_deref().and_then(|mac| mac.parse().ok()))?;
+    Ok(Wired { bridge, link, peer, inside })
 }
 
 /// The same, and it carries packets.
-fn wire_up(call: &Call, plan: &Plan, sides: &mut Sides) -> Result<Wired, CniError> {
+fn wire_up(call: &Call, plan: &Plan, made: &Cell<bool>, sides: &mut Sides) -> Result<Wired, CniError> {
     let none = CniResult::default();
-    let wired = wire(call, plan, sides, &none)?;
+    let wired = wire(call, plan, made, sides, &none)?;
     pod::prepare(call, &sides.netns, &none, plan.sysctls())?;
     set_up(plan, sides, wired.peer)?;
     veth::wait_carrier(&mut sides.host, &wired.link)?;
@@ -64,13 +70,14 @@ fn wire_up(call: &Call, plan: &Plan, sides: &mut Sides) -> Result<Wired, CniErro
 fn attach(
     call: &Call,
     plan: &Plan,
+    made: &Cell<bool>,
     sides: &mut Sides,
     wired: Option<Wired>,
     mut result: CniResult,
 ) -> Result<CniResult, CniError> {
     plan.complete(&mut result)?;
-    let wired = wired.map_or_else(|| wire(call, plan, sides, &result), Ok)?;
-    let Wired { bridge, link, peer, pod_mac } = wired;
+    let wired = wired.map_or_else(|| wire(call, plan, made, sides, &result), Ok)?;
+    let Wired { bridge, link, peer, inside } = wired;
     if result.ips.is_empty() {
         set_up(plan, sides, peer)?;
     } else {
@@ -81,7 +88,7 @@ fn attach(
     if plan.sets_up {
         veth::wait_carrier(&mut sides.host, &link)?;
     }
-    let inside = veth::inside(call, sides, peer, &link, pod_mac)?;
+    plan.rules.masquerade(call, &result)?;
     let mut interfaces = vec![Interface::of(&bridge, None), Interface::of(&link, None), inside];
     interfaces.extend(gateway.map(|link| Interface::of(&link, None)));
     pod::describe(call, interfaces, &mut result);

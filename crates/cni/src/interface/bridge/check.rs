@@ -17,8 +17,10 @@ pub(crate) fn check(call: &Call, plan: &Plan, made: &CniResult) -> Result<(), Cn
     let mut pod = Netlink::open_in(&netns)?;
     let in_pod = check::link(&mut pod, &call.args.ifname, Some("veth"), made)?;
     let peer = in_pod.peer.map(|index| host.link_by_index(index)).transpose()?.flatten();
-    match peer {
-        Some(peer) if peer.master == Some(bridge.index) => {}
+    match &peer {
+        Some(peer) if peer.master == Some(bridge.index) => {
+            plan.rules.check(call, &peer.name, in_pod.mac, made)?;
+        }
         Some(peer) => return Err(differs(format!("{} is no port of bridge {}", peer.name, bridge.name))),
         None => return Err(differs(format!("{} has no other end on the node", in_pod.name))),
     }

@@ -8,7 +8,7 @@ mod vlan;
 
 pub(crate) use crate::interface::bridge::gateway::forward;
 use crate::interface::bridge::plan::Plan;
-use crate::interface::veth;
+use crate::interface::rules;
 use crate::ipam::{self, Ipam};
 use crate::protocol::args::Command;
 use crate::protocol::error::CniError;
@@ -31,7 +31,10 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
             ipam::check(call, &ipam)?;
             check::check(call, &Plan::of(call)?, &made)
         }
-        Command::Gc => ipam::gc(call, &ipam),
+        Command::Gc => {
+            ipam::gc(call, &ipam)?;
+            rules::gc(call)
+        }
         _ => ipam::status(call, &ipam),
     }
 }
@@ -40,6 +43,6 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
 fn del(call: &Call) -> Result<(), CniError> {
     // Who works on the interface is told before it goes; an address is free after it is gone.
     let told = ipam::uses_interface(call).then(|| ipam::del(call));
-    veth::remove(call)?;
+    rules::detach(call)?;
     told.unwrap_or_else(|| ipam::del(call))
 }

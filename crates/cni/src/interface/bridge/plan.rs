@@ -8,9 +8,10 @@ use serde::Deserialize;
 use weft_model::Mac;
 
 use crate::interface::pod::{self, LinkSysctl};
+use crate::interface::rules::Rules;
 use crate::ipam::Ipam;
 use crate::protocol::config::invalid;
-use crate::protocol::error::{CniError, code};
+use crate::protocol::error::CniError;
 use crate::protocol::plugin::Call;
 use crate::protocol::result::{CniResult, Route};
 
@@ -34,10 +35,8 @@ struct Keys {
     vlan: Option<i64>,
     vlan_trunk: Option<Vec<TrunkKeys>>,
     preserve_default_vlan: bool,
-    macspoofchk: bool,
     disable_container_interface: bool,
     port_isolation: bool,
-    ip_masq: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,6 +65,7 @@ pub(crate) struct Plan {
     pub(crate) mac: Option<Mac>,
     /// None where the bridge does not filter VLANs.
     pub(crate) vlans: Option<Vlans>,
+    pub(crate) rules: Rules,
 }
 
 /// The VLANs of the container's port.
@@ -86,12 +86,6 @@ impl Plan {
         if keys.hairpin_mode && keys.promisc_mode {
             return Err(invalid("hairpinMode and promiscMode exclude each other: remove one of them"));
         }
-        for (key, set) in [("ipMasq", keys.ip_masq), ("macspoofchk", keys.macspoofchk)] {
-            if set {
-                let message = format!("{key}: true: it is not supported by this plugin: remove it");
-                return Err(CniError::new(code::UNSUPPORTED_FIELD, message));
-            }
-        }
         let bridge = keys.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
         Ok(Plan {
             bridge: pod::link_name("bridge", bridge)?.to_owned(),
@@ -106,6 +100,7 @@ impl Plan {
             mtu: pod::mtu(keys.mtu)?,
             mac: pod::mac(call)?,
             vlans: vlans(&keys)?,
+            rules: Rules::of(call)?,
         })
     }
 
@@ -127,8 +122,7 @@ impl Plan {
         for ip in &mut result.ips {
             let gateway = *ip.gateway.get_or_insert_with(|| first_address(&ip.address));
             let default = pod::default_of(&gateway);
-            let has_default = |route: &Route| route.dst == default && route.gw.is_some();
-            if self.is_default_gateway && !result.routes.iter().any(has_default) {
+            if self.is_default_gateway && !result.routes.iter().any(|route| route.dst == default) {
                 result.routes.push(Route::new(default, Some(gateway)));
             }
         }

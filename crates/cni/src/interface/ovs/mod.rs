@@ -6,14 +6,16 @@ mod keys;
 mod ovsdb;
 mod port;
 
+use std::cell::Cell;
+
 use weft_kernel::{Netlink, Op};
 
 use crate::interface::check::{self, differs};
 use crate::interface::ovs::keys::{Keys, Wanted};
 use crate::interface::ovs::ovsdb::Ovsdb;
-use crate::interface::pod;
 use crate::interface::single::{ANNOUNCE, optional_ipam};
 use crate::interface::veth::{self, Pair, Sides};
+use crate::interface::{pod, rules};
 use crate::ipam::{self, Evidence, Ipam};
 use crate::protocol::args::Command;
 use crate::protocol::error::{CniError, code};
@@ -60,16 +62,18 @@ fn add(
     port::require_bridge(db, &wanted.bridge, code::INVALID_CONFIG)?;
     let mut sides = Sides::open(call)?;
     let socket = call.keys::<Keys>()?.socket();
+    let made = Cell::new(false);
     let detach = || {
+        if !made.get() {
+            return;
+        }
         // A connection of its own: the one of the ADD may be what failed.
         if let Ok(mut db) = Ovsdb::connect(&socket) {
             remove_ports(call, &mut db).ok();
         }
-        if let Ok(mut netlink) = Netlink::open() {
-            veth::remove_link(&mut netlink, &veth::host_link(call)).ok();
-        }
+        rules::undo(call, &made);
     };
-    let attach = |addresses| attach(call, wanted, db, &mut sides, addresses);
+    let attach = |addresses| attach(call, wanted, db, &made, &mut sides, addresses);
     ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
 }
 
@@ -77,12 +81,13 @@ fn attach(
     call: &Call,
     wanted: &Wanted,
     db: &mut Ovsdb,
+    made: &Cell<bool>,
     sides: &mut Sides,
     mut result: CniResult,
 ) -> Result<CniResult, CniError> {
     let of_address = result.ips.first().map(|ip| pod::mac_of(ip.address.addr()));
     let pair = Pair { pod_mac: wanted.mac.or(of_address), ..Pair::of(call, wanted.mtu) };
-    let (link, peer) = pair.make(call, sides)?;
+    let (link, peer) = pair.make(call, made, sides)?;
     port::add(db, call, wanted, &link.name)?;
     pod::configure(call, &sides.netns, &mut sides.pod, peer, &result, ANNOUNCE, false)?;
     port::wait_up(db, &link.name, wanted.patience)?;
