@@ -6,7 +6,7 @@ exec >"$1/log" 2>&1
 # The shared folder is a network file system; what runs is copied off it.
 local_copy=/run/weft-vm
 mkdir -p "$local_copy"
-cp -r "$1"/{weft,weft-cni,full_table,examples,scenarios} "$local_copy/"
+cp -r "$1"/{weft,weft-cni,full_table,tests,examples,scenarios} "$local_copy/"
 PATH="$local_copy:/usr/sbin:/sbin:$PATH"
 export WEFT_LAB_DIR=/run/weft-lab
 mkdir -p "$WEFT_LAB_DIR"

@@ -29,10 +29,47 @@ if ! compgen -G "$vm/kernel/boot/vmlinuz-*" >/dev/null; then
 fi
 kernel="$(compgen -G "$vm/kernel/boot/vmlinuz-*" | head -n 1)"
 
+# A card with virtual functions is emulated (igb) from QEMU 8 on. Where Debian's is older, that of
+# its backports is unpacked beside it; without any the scenario says that it is skipped.
+has_card() { [ -x "$1" ] && "$1" -device igb,help 2>/dev/null | grep -q "^igb options"; }
+qemu="$(PATH="/usr/sbin:$PATH" command -v qemu-system-x86_64 || true)"
+card=()
+if ! has_card "$qemu" && ! has_card "$vm/qemu/usr/bin/qemu-system-x86_64"; then
+    (
+        mkdir -p "$vm/backports/lists/partial"
+        cd "$vm/backports"
+        key=/usr/share/keyrings/debian-archive-keyring.gpg
+        release="$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)"
+        echo "deb [signed-by=$key] http://deb.debian.org/debian $release-backports main" >sources
+        options=(-qq -o "Dir::Etc::sourcelist=$PWD/sources" -o Dir::Etc::sourceparts=/dev/null
+            -o "Dir::State::lists=$PWD/lists" -o APT::Sandbox::User=root)
+        apt-get "${options[@]}" update
+        apt-get "${options[@]}" download qemu-system-x86 qemu-system-common qemu-system-data
+        for package in *.deb; do dpkg-deb -x "$package" "$vm/qemu"; done
+        rm -rf "$vm/backports"
+    ) >"$vm/backports.log" 2>&1 || echo "vm: QEMU of Debian's backports could not be downloaded"
+fi
+devices="-device pcie-root-port,id=rp1,slot=1 -netdev hubport,id=h0,hubid=0 -device igb,bus=rp1,netdev=h0,romfile="
+if has_card "$qemu"; then
+    card=(--qemu "$qemu" --disable-microvm "-o=$devices")
+elif has_card "$vm/qemu/usr/bin/qemu-system-x86_64"; then
+    export QEMU_MODULE_DIR="$vm/qemu/usr/lib/x86_64-linux-gnu/qemu"
+    places="-L /usr/share/seabios -L $vm/qemu/usr/share/qemu"
+    card=(--qemu "$vm/qemu/usr/bin/qemu-system-x86_64" --disable-microvm "-o=$places $devices")
+fi
+
 shared="$(mktemp -d)"
 trap 'rm -rf "$shared"' EXIT
 cargo build -q --locked -p weft-kernel --example full_table --target-dir "$target"
 cp "$target"/debug/{weft,weft-cni,examples/full_table} "$shared/"
+# Tests that not every kernel can run, as programs: the ignored ones of these are run inside.
+mkdir "$shared/tests"
+for test in weft-kernel/kinds weft-cni/link_kinds weft-cni/veth; do
+    cargo test -q --locked --no-run --message-format=json --target-dir "$target" \
+        -p "${test%/*}" --test "${test#*/}" |
+        sed -n "/\"name\":\"${test#*/}\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" |
+        xargs -I{} cp {} "$shared/tests/${test#*/}"
+done
 cp -r examples "$shared/"
 mkdir "$shared/scenarios"
 if [ "$#" -eq 0 ]; then
@@ -42,8 +79,8 @@ else
 fi
 cp scripts/vm-inside.sh "$shared/run.sh"
 
-PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 1800 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
-    --memory 3G --cpus 2 -- "$shared/run.sh" "$shared" </dev/null >"$shared/console" 2>&1 || status=$?
+PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 2400 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
+    --memory 3G --cpus 2 "${card[@]}" -- "$shared/run.sh" "$shared" </dev/null >"$shared/console" 2>&1 || status=$?
 cat "$shared/log" 2>/dev/null || cat "$shared/console"
 if ! grep -q '^vm: done$' "$shared/log" 2>/dev/null; then
     echo "vm: the script inside did not finish (exit ${status:-0})"

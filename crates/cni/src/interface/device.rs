@@ -16,10 +16,15 @@ const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
 /// Drivers that give the device to a program (DPDK): there is no interface then.
 const USERSPACE_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
+/// Whether it can be the address of a device, and so the name of a file.
+pub(crate) fn is_address(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '-' | '_');
+    !text.is_empty() && !text.starts_with('.') && text.len() <= 64 && text.chars().all(plain)
+}
+
 /// A device of a bus by its address in `key`: its folder in sysfs, if it is there.
 fn on_bus(bus: &str, key: &str, address: &str) -> Result<Option<PathBuf>, CniError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '.' | '-' | '_');
-    if address.is_empty() || address.starts_with('.') || address.len() > 64 || !address.chars().all(plain) {
+    if !is_address(address) {
         return Err(invalid(&format!("{key}: {address:?} is no address of a device")));
     }
     let path = Path::new(bus).join(address);
@@ -64,13 +69,18 @@ pub(crate) fn interface_of(device: &Path) -> Result<Option<String>, CniError> {
     Ok(below.map(|entry| entry.path().join("net")).find_map(|folder| first(&folder)))
 }
 
-/// Moves `link` to the container under `name`, its own name as its alias, by one request: it is
-/// there whole or not at all.
-pub(crate) fn move_in(sides: &mut Sides, link: &Link, name: &str) -> Result<Link, CniError> {
+/// Moves `link` to the container under `name` and with this alias, by one request: it is there
+/// whole or not at all.
+pub(crate) fn move_in(
+    sides: &mut Sides,
+    link: &Link,
+    name: &str,
+    alias: Option<String>,
+) -> Result<Link, CniError> {
     let moved = LinkSet {
         index: link.index,
         name: Some(name.to_owned()),
-        alias: Some(link.name.clone()),
+        alias,
         netns: Some(sides.netns.clone()),
         ..LinkSet::default()
     };

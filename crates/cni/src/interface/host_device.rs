@@ -114,7 +114,7 @@ fn add(call: &Call, ipam: &Ipam, named: &Named, answer: Answer<'_>) -> Result<()
     let make = |sides: &mut Sides| {
         let link = find(&mut sides.host, named)?;
         before.replace(Some(link.clone()));
-        device::move_in(sides, &link, &call.args.ifname)
+        device::move_in(sides, &link, &call.args.ifname, Some(link.name.clone()))
     };
     let undo = |netns: &Netns| {
         give_back(call, netns).ok();

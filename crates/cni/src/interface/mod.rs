@@ -14,6 +14,7 @@ pub(crate) mod ptp;
 pub(crate) mod routed;
 pub(crate) mod rules;
 pub(crate) mod single;
+pub(crate) mod sriov;
 pub(crate) mod tap;
 pub(crate) mod veth;
 pub(crate) mod vlan;

@@ -42,13 +42,17 @@ impl Sides {
 }
 
 /// What a plugin's ADD does beyond the interface.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ways {
     /// Parameters of an interface with addresses, set before it comes up.
     pub(crate) sysctls: &'static [LinkSysctl<'static>],
     /// DNS settings of the IPAM plugin are part of the result; of most plugins they are not, as
     /// in the reference.
     pub(crate) ipam_dns: bool,
+    /// The interface's MTU is part of the result.
+    pub(crate) mtu: bool,
+    /// The PCI device that the interface is, for the result.
+    pub(crate) pci_id: Option<String>,
 }
 
 /// The kernel announces the addresses of an interface that comes up.
@@ -91,11 +95,13 @@ pub(crate) fn add(
         if !ways.ipam_dns {
             result.dns = Dns::default();
         }
-        configure(call, &mut sides, &link, &result, ways)?;
+        configure(call, &mut sides, &link, &result, ways.sysctls)?;
         let interface = Interface {
             name: call.args.ifname.clone(),
             mac: link.mac.map(|mac| mac.to_string()),
             sandbox: pod::sandbox(call),
+            mtu: ways.mtu.then_some(link.mtu),
+            pci_id: ways.pci_id.clone(),
             ..Interface::default()
         };
         pod::describe(call, vec![interface], &mut result);
@@ -116,10 +122,10 @@ fn configure(
     sides: &mut Sides,
     link: &Link,
     result: &CniResult,
-    ways: Ways,
+    sysctls: &[LinkSysctl<'_>],
 ) -> Result<(), CniError> {
     if !result.ips.is_empty() {
-        pod::prepare(call, &sides.netns, result, ways.sysctls)?;
+        pod::prepare(call, &sides.netns, result, sysctls)?;
     }
     let mut ops: Vec<Op> = result.ips.iter().map(|ip| pod::address(link.index, ip.address, true)).collect();
     ops.push(Op::LinkSet(LinkSet { index: link.index, up: Some(true), ..LinkSet::default() }));

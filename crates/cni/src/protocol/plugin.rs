@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::chained::{bandwidth, firewall, portmap, sbr, tuning, vrf};
-use crate::interface::{bridge, dummy, host_device, ipvlan, loopback, macvlan, ovs, ptp, routed, tap, vlan};
+use crate::interface::{
+    bridge, dummy, host_device, ipvlan, loopback, macvlan, ovs, ptp, routed, sriov, tap, vlan,
+};
 use crate::ipam;
 use crate::protocol::args::{Args, Command, Lookup};
 use crate::protocol::config;
@@ -162,6 +164,7 @@ const PLUGINS: &[(&str, Plugin)] = &[
     ("ptp", ptp::plugin),
     ("routed", routed::plugin),
     ("sbr", sbr::plugin),
+    ("sriov", sriov::plugin),
     ("static", ipam::static_::plugin),
     ("tap", tap::plugin),
     ("tuning", tuning::plugin),
