@@ -86,4 +86,5 @@ if ! grep -q '^vm: done$' "$shared/log" 2>/dev/null; then
     echo "vm: the script inside did not finish (exit ${status:-0})"
     exit 1
 fi
-grep -c '^ok ' "$shared/log" | sed "s|\$| checks passed on $(basename "$kernel")|"
+skipped="$(sed -n 's/^skipped: /; skipped: /p' "$shared/log" | tr -d '\n')"
+echo "$(grep -c '^ok ' "$shared/log") checks passed on $(basename "$kernel")$skipped"

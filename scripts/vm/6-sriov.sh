@@ -1,13 +1,12 @@
 # shellcheck shell=bash
 # Virtual functions of an emulated card (igb) in pods, and what was before when they come back.
-modprobe igb
-modprobe igbvf
+for module in igb igbvf; do modprobe "$module" || true; done
 card=""
 for link in /sys/class/net/*; do
     if [ -e "$link/device/sriov_numvfs" ]; then card="$(basename "$link")"; fi
 done
 if [ -z "$card" ]; then
-    echo "skipped: sriov: QEMU emulates no card with virtual functions (it is older than 8)"
+    echo "skipped: sriov (this QEMU emulates no card with virtual functions: from 8 on it has igb)"
 else
     ip link set "$card" up
     echo 2 >"/sys/class/net/$card/device/sriov_numvfs"
