@@ -179,3 +179,29 @@ fn a_tap_interface_without_options_belongs_to_nobody_and_needs_no_address() {
     assert!(refused.code() == 2 && refused.message().contains("selinuxContext"), "{}", refused.json);
     assert!(link(&pod, "eth0").is_none());
 }
+
+#[test]
+fn of_two_adds_of_one_container_at_once_one_has_the_interface() {
+    for kind in ["tap", "macvlan", "host-device"] {
+        let (node, _outside) = node_with_uplink();
+        let mut config = host_device(&node, &["10.9.0.0/24"]);
+        config["type"] = json!(kind);
+        config["master"] = json!("uplink0");
+        config.as_object_mut().unwrap().remove("bridge");
+        for round in 0..5 {
+            let pod = node.pod();
+            let call = Call::new("ADD", &format!("c{round}"), Some(&path(&pod)), &config);
+            let running = [call.start(), call.start()];
+            let done = running.map(|child| child.wait_with_output().unwrap());
+            let succeeded: Vec<bool> = done.iter().map(|output| output.status.success()).collect();
+            let said: Vec<_> = done.iter().map(|output| String::from_utf8_lossy(&output.stdout)).collect();
+            assert_eq!(succeeded.iter().filter(|ok| **ok).count(), 1, "{kind}: {said:?}");
+            let found = link(&pod, "eth0").unwrap();
+            let first = said[usize::from(succeeded[1])].parse::<Value>().unwrap();
+            assert_eq!(first["interfaces"][0]["mac"], found.mac.unwrap().to_string(), "{kind}");
+            node.del(&format!("c{round}"), Some(&pod), &config).success();
+            assert_eq!(Netlink::open_in(&pod).unwrap().links().unwrap().len(), 1, "{kind}");
+            assert!(node.allocations().is_empty());
+        }
+    }
+}

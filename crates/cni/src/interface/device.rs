@@ -84,18 +84,16 @@ pub(crate) fn move_in(
         netns: Some(sides.netns.clone()),
         ..LinkSet::default()
     };
-    let done = sides.host.apply(&Op::LinkSet(moved)).map_err(CniError::from).and_then(|()| {
-        let gone = || CniError::new(code::TRY_AGAIN, format!("{} vanished while it was moved", link.name));
-        sides.pod.link(name)?.ok_or_else(gone)
-    });
-    if done.is_err() {
-        // It may have got as far as the other namespace before its name was refused.
-        if let Ok(Some(stray)) = sides.pod.link(&link.name) {
+    if let Err(error) = sides.host.apply(&Op::LinkSet(moved)) {
+        // Only its name was refused: it is in the other namespace, under its own.
+        if let (true, Ok(Some(stray))) = (error.exists(), sides.pod.link(&link.name)) {
             move_back(&mut sides.pod, &stray, &link.name).ok();
         }
         restore_up(&mut sides.host, link);
+        return Err(error.into());
     }
-    done
+    let gone = || CniError::new(code::TRY_AGAIN, format!("{} vanished while it was moved", link.name));
+    sides.pod.link(name)?.ok_or_else(gone)
 }
 
 /// A link that was up before is up again: moving sets it down.

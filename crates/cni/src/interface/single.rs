@@ -208,7 +208,7 @@ pub(crate) fn make_on(
     let named = LinkSet { index: link.index, name: Some(call.args.ifname.clone()), ..LinkSet::default() };
     if let Err(error) = sides.pod.apply(&Op::LinkSet(named)) {
         sides.pod.apply(&Op::LinkDel(link.index)).ok();
-        return Err(error.into());
+        return Err(if error.exists() { pod::present(call) } else { error.into() });
     }
     Ok(link)
 }

@@ -46,13 +46,7 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
                 (None, Some(text)) if !text.is_empty() => Some(pod::parse_mac("mac", text)?),
                 (asked, _) => asked,
             };
-            let make = |sides: &mut Sides| {
-                let made = make(call, &keys, mac, sides);
-                if made.is_err() {
-                    single::remove(call, &sides.netns, KIND).ok();
-                }
-                made
-            };
+            let make = |sides: &mut Sides| make(call, &keys, mac, sides);
             let ways = Ways { sysctls: &[("ipv4", "arp_notify", "1")], ..Ways::default() };
             let undo = |netns: &_| drop(single::remove(call, netns, KIND));
             single::add(call, &ipam, None, ways, make, undo, answer)
@@ -66,6 +60,7 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
 fn make(call: &Call, keys: &Keys, mac: Option<Mac>, sides: &mut Sides) -> Result<Link, CniError> {
     let bridge = keys.bridge.as_deref().filter(|name| !name.is_empty());
     let bridge = bridge.map(|name| bridge_index(name, sides)).transpose()?;
+    let mtu = pod::mtu(keys.mtu)?;
     let multi_queue = keys.multi_queue == Some(true);
     // The reference gives frames these headers where it has both owner and group, and programs
     // that open the interface count on them.
@@ -85,13 +80,16 @@ fn make(call: &Call, keys: &Keys, mac: Option<Mac>, sides: &mut Sides) -> Result
     let link = single::made(call, &mut sides.pod, &call.args.ifname)?;
     let set = LinkSet {
         index: link.index,
-        mtu: pod::mtu(keys.mtu)?,
+        mtu,
         mac,
         master: bridge.map(Some),
         up: Some(true),
         ..LinkSet::default()
     };
-    sides.pod.apply(&Op::LinkSet(set))?;
+    if let Err(error) = sides.pod.apply(&Op::LinkSet(set)) {
+        sides.pod.apply(&Op::LinkDel(link.index)).ok();
+        return Err(error.into());
+    }
     Ok(Link { mac: mac.or(link.mac), ..link })
 }
 
