@@ -10,6 +10,7 @@
 mod common;
 
 mod chain;
+mod daemon;
 mod fake;
 mod faults;
 mod harness;

@@ -14,6 +14,7 @@ use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::CniResult;
+use crate::sandbox;
 
 /// What a call of the plugin needs, checked.
 #[derive(Debug)]
@@ -117,6 +118,7 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     let dhcp = Dhcp::of(call)?;
     match call.command {
         Command::Add => {
+            sandbox::of(call)?;
             let done = answer(&dhcp.add()?);
             if done.is_err() {
                 del(call).ok();
