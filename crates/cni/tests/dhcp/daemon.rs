@@ -110,7 +110,7 @@ fn callers_that_say_rubbish_harm_nobody() {
         vec![b'x'; 3 << 20],
         [&connect[..], &[0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat(),
         [&connect[..], &[5, 0x7f, 1, 2, 3, 4]].concat(),
-        [&connect[..], &vec![0xfc, 0x00, 0x10, 0x00, 0x00], &vec![0; 2 << 20]].concat(),
+        [&connect[..], &[0xfc, 0x00, 0x10, 0x00, 0x00], &vec![0; 2 << 20]].concat(),
     ];
     let mut silent = UnixStream::connect(lan.file("sock")).unwrap();
     for bytes in rubbish {

@@ -34,9 +34,8 @@ impl Dhcp {
 
     /// ADD: the lease, after the interface was made.
     pub(crate) fn add(&self) -> Result<CniResult, CniError> {
-        let undecodable = || self.failed(&"its answer has no addresses that could be read");
         let answer = self.client()?.call(ALLOCATE, &self.arguments).map_err(|error| self.failed(&error))?;
-        rpc::result_of(&answer).ok_or_else(undecodable)
+        rpc::result_of(&answer).ok_or_else(|| self.failed(&CallError::Unreadable))
     }
 
     /// CHECK: the daemon has the lease, and it is that of `expected`.
@@ -72,16 +71,15 @@ impl Dhcp {
         Client::connect(&self.socket).map_err(|error| self.failed(&error))
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> CniError {
-        CniError::new(
-            code::TRY_AGAIN,
-            format!("DHCP daemon at {}: {error}{}", self.socket.display(), self.hint()),
-        )
-    }
-
-    fn hint(&self) -> &'static str {
-        let listens = std::os::unix::net::UnixStream::connect(&self.socket).is_ok();
-        if listens { "" } else { ": start it with `dhcp daemon` or `systemctl start cni-dhcp.socket`" }
+    fn failed(&self, error: &CallError) -> CniError {
+        let hint = match error {
+            CallError::Away(_) | CallError::Broken(_) => {
+                ": start it with `dhcp daemon` or `systemctl start cni-dhcp.socket`"
+            }
+            CallError::Refused(_) | CallError::Unreadable => "",
+        };
+        let socket = self.socket.display();
+        CniError::new(code::TRY_AGAIN, format!("DHCP daemon at {socket}: {error}{hint}"))
     }
 }
 

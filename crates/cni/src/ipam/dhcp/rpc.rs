@@ -236,6 +236,9 @@ pub(crate) enum CallError {
     /// The daemon says so.
     #[error("{0}")]
     Refused(String),
+    /// The daemon speaks of something else.
+    #[error("its answer has no addresses that could be read")]
+    Unreadable,
 }
 
 /// A client that is connected.

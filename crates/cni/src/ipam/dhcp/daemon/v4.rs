@@ -103,14 +103,14 @@ impl V4 {
                     socket.send_to(message, SocketAddr::from((*to, SERVER_PORT)))?;
                     Ok(socket)
                 });
-                match sent {
-                    Ok(socket) => {
-                        self.unicast = Some(socket);
-                        Ok(())
-                    }
-                    // The address is not on the interface, or the port is taken: without routing.
-                    Err(_) => self.broadcast(place, *from, *to, message),
+                // The address is not on the interface, or the port is taken: without routing. A farewell
+                // goes this way as well, since the interface may be gone before a neighbour is found.
+                let parting = !self.client.listens();
+                if sent.is_err() || parting {
+                    self.broadcast(place, *from, *to, message)?;
                 }
+                self.unicast = sent.ok();
+                Ok(())
             }
             Transmit::Probe(address) => {
                 if self.arp.is_none() {
