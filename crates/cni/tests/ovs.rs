@@ -1,5 +1,6 @@
 //! The `ovs` plugin against Open vSwitch itself: a database server and a switch whose datapath is
-//! in its own process, so that no kernel module is needed, in the test's namespace.
+//! in its own process, so that no kernel module is needed, in the test's namespace. Where the
+//! kernel has Open vSwitch, `WEFT_OVS_DATAPATH=system` is for the kernel's datapath.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
 mod common;
@@ -36,8 +37,12 @@ impl Ovs {
         eventually(Duration::from_secs(20), "the database listens", || socket.exists());
         ovs.control(&["--no-wait", "init"]);
         let database = format!("unix:{}", socket.display());
-        ovs.start("ovs-vswitchd", &[&database, "--disable-system", "--unixctl=none"]);
-        ovs.control(&["add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev"]);
+        let datapath = std::env::var("WEFT_OVS_DATAPATH").unwrap_or_else(|_| "netdev".into());
+        let mut arguments = vec![database.as_str(), "--unixctl=none"];
+        arguments.extend((datapath != "system").then_some("--disable-system"));
+        ovs.start("ovs-vswitchd", &arguments);
+        let datapath = format!("datapath_type={datapath}");
+        ovs.control(&["add-br", bridge, "--", "set", "bridge", bridge, &datapath]);
         ovs
     }
 
