@@ -29,6 +29,9 @@ fn static_answers_as_the_reference_in_every_version() {
         json!({"runtimeConfig": {"ips": ["10.4.0.5/16", "fd00:4::5/64"]},
                         "args": {"cni": {"ips": ["10.5.0.5/16"]}}}),
     ];
+    let node = Node::new();
+    let pod = node.pod();
+    let netns = path(&pod);
     for version in ["0.1.0", "0.2.0", "0.3.1", "0.4.0", "1.0.0"] {
         for (variant, extra, more) in variants.iter().flat_map(|variant| {
             arguments.iter().flat_map(move |extra| given.iter().map(move |more| (variant, extra, more)))
@@ -38,7 +41,7 @@ fn static_answers_as_the_reference_in_every_version() {
             for (key, value) in more.as_object().unwrap() {
                 config[key] = value.clone();
             }
-            let call = Call::new("ADD", "c1", Some("/proc/self/ns/net".as_ref()), &config);
+            let call = Call::new("ADD", "c1", Some(&netns), &config);
             let call = call.env("CNI_ARGS", Some(extra));
             let (ours, reference) = (call.run(), call.clone().reference().run());
             // The older versions have no result without an address, so the reference cannot say it.
@@ -48,7 +51,12 @@ fn static_answers_as_the_reference_in_every_version() {
             }
             assert_eq!(ours.ok, reference.ok, "{config} {extra}: {} {}", ours.json, reference.json);
             if ours.ok {
-                assert_eq!(ours.json, reference.json, "{config} {extra}");
+                // Releases of the reference differ in whether they write DNS settings that are none.
+                let answers = [ours.json, reference.json].map(|mut json| {
+                    json.as_object_mut().unwrap().retain(|key, value| key != "dns" || *value != json!({}));
+                    json
+                });
+                assert_eq!(answers[0], answers[1], "{config} {extra}");
             }
         }
     }
