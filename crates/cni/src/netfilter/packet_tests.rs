@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_kernel::testing::TestNs;
+use weft_kernel::testing::{TestNs, eventually};
 use weft_kernel::{Netns, sysctl};
 use weft_model::Mac;
 
@@ -40,15 +40,20 @@ fn node() -> (TestNs, Netns, Netns) {
     (ns, pod, world)
 }
 
-/// The address that the world sees when the container sends.
+/// The address that the world sees when the container sends, however often until one arrives.
 fn seen(pod: &Netns, world: &Netns, at: &str) -> String {
     let server = world.run(|| UdpSocket::bind(format!("{at}:0")).unwrap()).unwrap();
-    server.set_read_timeout(Some(SOON)).unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let to = server.local_addr().unwrap();
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    pod.run(|| UdpSocket::bind(any).unwrap().send_to(b"x", to).unwrap()).unwrap();
-    let (_, from): (_, SocketAddr) = server.recv_from(&mut [0; 8]).unwrap();
-    from.ip().to_string()
+    let client = pod.run(|| UdpSocket::bind(any).unwrap()).unwrap();
+    let mut from: Option<SocketAddr> = None;
+    eventually(SOON, "a packet arrives", || {
+        client.send_to(b"x", to).ok();
+        from = server.recv_from(&mut [0; 8]).ok().map(|(_, from)| from);
+        from.is_some()
+    });
+    from.unwrap().ip().to_string()
 }
 
 #[test]

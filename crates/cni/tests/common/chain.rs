@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_kernel::Netns;
+use weft_kernel::testing::eventually;
 
 use super::{Answer, Call, Node, path};
+
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A network: its plugins' configurations, and the folder of the programs that serve it (ours when
 /// there is none).
@@ -101,17 +104,35 @@ pub fn node_in_the_world() -> (Node, Netns) {
 }
 
 /// The address that a server at `port` in the container sees when `from` connects to `to`; none
-/// when it cannot.
+/// when that is refused.
 pub fn seen(pod: &Netns, port: u16, from: &Netns, to: &str) -> Option<String> {
+    connect(pod, port, from, to, PATIENCE)
+}
+
+/// Whether such a connection does not come about in a time that is long enough for all that do.
+pub fn blocked(pod: &Netns, port: u16, from: &Netns, to: &str) -> bool {
+    connect(pod, port, from, to, Duration::from_millis(700)).is_none()
+}
+
+fn connect(pod: &Netns, port: u16, from: &Netns, to: &str, patience: Duration) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    let listener = pod.run(|| TcpListener::bind((any, port)).unwrap()).unwrap();
-    let stream = from.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(700))).unwrap().ok()?;
-    // Another program may have the port where the rules do not lead to the container.
+    // A child of another test, not yet another program, may still have the listener before.
+    let mut bound = None;
+    eventually(PATIENCE, "the port is free", || {
+        bound = pod.run(|| TcpListener::bind((any, port))).unwrap().ok();
+        bound.is_some()
+    });
+    let listener = bound.unwrap();
+    let stream = from.run(|| TcpStream::connect_timeout(&to, patience)).unwrap().ok()?;
     listener.set_nonblocking(true).unwrap();
-    let (_, peer) = listener.accept().ok()?;
+    let mut accepted = None;
+    eventually(PATIENCE, "the container accepts", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
     drop(stream);
-    Some(peer.ip().to_string())
+    accepted.map(|(_, peer)| peer.ip().to_string())
 }
 
 /// Rules of all tables of iptables, without counters and comments of the program, sorted by table.

@@ -9,6 +9,8 @@ use super::wire::{self, Message, Messages};
 use crate::{Error, Netns, Result};
 
 const ATTEMPTS: u32 = 10;
+/// Bytes of a part of a dump behind which many more are to be expected.
+const LONG: usize = 12 * 1024;
 
 /// A connection to nftables, kept open: closing one waits for the kernel to destroy what was
 /// deleted through it, and that takes longer than the change.
@@ -16,13 +18,15 @@ const ATTEMPTS: u32 = 10;
 pub struct Nft {
     socket: Socket,
     seq: u32,
+    /// Those with a dump that was not read to its end.
+    abandoned: Vec<Socket>,
 }
 
 impl Nft {
     /// Opens one in the calling thread's network namespace.
     pub fn open() -> Result<Nft> {
         let socket = Socket::open().map_err(|e| Error::sys("open", "an nftables socket", e))?;
-        Ok(Nft { socket, seq: 0 })
+        Ok(Nft { socket, seq: 0, abandoned: Vec::new() })
     }
 
     /// Opens one in another network namespace.
@@ -33,7 +37,7 @@ impl Nft {
     /// Closes it without waiting for the kernel to destroy what was deleted, where that can be
     /// had.
     pub fn close_later(self) {
-        crate::late::close(self.socket.into());
+        self.abandoned.into_iter().chain([self.socket]).for_each(|socket| crate::late::close(socket.into()));
     }
 
     /// The netlink port by which [`super::NftEvent`] tells own changes from others'.
@@ -107,19 +111,25 @@ impl Nft {
         body: &[u8],
         what: &str,
     ) -> Result<Vec<(u8, Vec<u8>)>> {
-        self.request_where(kind, flags, family, body, what, |_| true)
+        let mut found = Vec::new();
+        let keep = |family: u8, data: &[u8]| {
+            found.push((family, data.to_vec()));
+            true
+        };
+        self.request_each(kind, flags, family, body, what, keep).map(|()| found)
     }
 
-    /// The same, keeping only the answers whose attributes `keep` likes.
-    pub(super) fn request_where(
+    /// The same with each answer's family and attributes given to `visit`, until that says no. A
+    /// long dump is then left for another socket, opened in the calling thread's namespace.
+    pub(super) fn request_each(
         &mut self,
         kind: u16,
         flags: u16,
         family: Family,
         body: &[u8],
         what: &str,
-        keep: impl Fn(&[u8]) -> bool,
-    ) -> Result<Vec<(u8, Vec<u8>)>> {
+        mut visit: impl FnMut(u8, &[u8]) -> bool,
+    ) -> Result<()> {
         let failed = |e: io::Error| Error::sys("read nft", what, e);
         let seq = self.sequence(1);
         let mut out = Vec::new();
@@ -127,7 +137,7 @@ impl Nft {
         self.drain();
         self.socket.send(&out).map_err(failed)?;
         let dump = flags & wire::F_DUMP == wire::F_DUMP;
-        let (mut found, mut disturbed) = (Vec::new(), false);
+        let (mut any, mut disturbed, mut wanted) = (false, false, true);
         loop {
             let datagram = self.socket.receive(true).map_err(failed)?;
             for message in Messages(&datagram).filter(|m| m.seq == seq) {
@@ -135,17 +145,22 @@ impl Nft {
                 match message.kind {
                     wire::NLMSG_DONE | wire::NLMSG_ERROR => match message.errno() {
                         0 if disturbed => return Err(failed(io::Error::from_raw_os_error(libc::EINTR))),
-                        0 => return Ok(found),
+                        0 => return Ok(()),
                         errno => return Err(failed(io::Error::from_raw_os_error(errno))),
                     },
-                    _ if keep(message.attributes().0) => {
-                        found.push((message.family(), message.attributes().0.to_vec()));
+                    _ => {
+                        any = true;
+                        wanted = wanted && visit(message.family(), message.attributes().0);
                     }
-                    _ => {}
                 }
             }
-            if !dump && !found.is_empty() {
-                return Ok(found);
+            if !dump && any {
+                return Ok(());
+            }
+            if !wanted && datagram.len() > LONG {
+                let fresh = Socket::open().map_err(failed)?;
+                self.abandoned.push(std::mem::replace(&mut self.socket, fresh));
+                return Ok(());
             }
         }
     }

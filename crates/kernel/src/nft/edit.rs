@@ -153,6 +153,23 @@ impl Nft {
         chain: &str,
         keep: impl Fn(&[u8]) -> bool,
     ) -> Result<Vec<Vec<u8>>> {
+        let mut found = Vec::new();
+        self.each_rule(table, chain, |record| {
+            if keep(record) {
+                found.push(record.to_vec());
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Gives the attributes of each rule of a chain to `visit`, first to last, until that says no.
+    pub(crate) fn each_rule(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        mut visit: impl FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
         let mut body = Body::default();
         body.text(1, &table.name).text(2, chain);
         let what = format!("rules of table {table} chain {chain}");
@@ -160,12 +177,11 @@ impl Nft {
             value.and_then(|value| value.strip_suffix(b"\0")) == Some(name.as_bytes())
         };
         // A kernel that does not look for the chain alone answers with more.
-        let ours = |data: &[u8]| {
+        let ours = |_, data: &[u8]| {
             let a = Attributes(data);
-            is(a.get(1), &table.name) && is(a.get(2), chain) && keep(data)
+            !is(a.get(1), &table.name) || !is(a.get(2), chain) || visit(data)
         };
-        let found = self.request_where(msg::GET_RULE, F_DUMP, table.family, &body.0, &what, ours)?;
-        Ok(found.into_iter().map(|(_, data)| data).collect())
+        self.request_each(msg::GET_RULE, F_DUMP, table.family, &body.0, &what, ours)
     }
 }
 

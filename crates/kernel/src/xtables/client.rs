@@ -184,10 +184,7 @@ impl Xtables {
         let needed = plan::needed(edits, &there);
         let mut view: View = there.iter().map(|chain| (chain.clone(), Vec::new())).collect();
         for chain in &needed {
-            // Hundreds of rules of other containers need not be understood.
-            let marks = plan::marks(edits, chain);
-            let keep = |record: &[u8]| marks.iter().any(|mark| contains(record, mark));
-            view.insert((*chain).to_owned(), self.read(&edits.table, chain, keep)?);
+            view.insert((*chain).to_owned(), self.find(edits, chain)?);
         }
         Ok((view, !needed.is_empty()))
     }
@@ -195,6 +192,25 @@ impl Xtables {
     fn read(&mut self, table: &Table, chain: &str, keep: impl Fn(&[u8]) -> bool) -> Result<Vec<Live>> {
         let records = self.nft()?.rule_records(table, chain, keep)?;
         Ok(records.iter().filter_map(|record| live(table.family, Attributes(record))).collect())
+    }
+
+    /// The rules of a chain that the edits are about. Hundreds of other containers' are neither
+    /// understood nor, once all that is sought is found, read.
+    fn find(&mut self, edits: &Edits, chain: &str) -> Result<Vec<Live>> {
+        let marks = plan::marks(edits, chain);
+        let mut sought = plan::sought(edits, chain);
+        let mut found = Vec::new();
+        self.nft()?.each_rule(&edits.table, chain, |record| {
+            let ours = marks.iter().any(|mark| contains(record, mark));
+            if let Some(live) = ours.then(|| live(edits.table.family, Attributes(record))).flatten() {
+                if let Some(sought) = &mut sought {
+                    sought.retain(|rule| live.rule.as_ref() != Some(*rule));
+                }
+                found.push(live);
+            }
+            sought.as_ref().is_none_or(|sought| !sought.is_empty())
+        })?;
+        Ok(found)
     }
 
     /// The whole table as iptables-save prints it.

@@ -20,6 +20,14 @@ pub enum Edit {
         /// Whether it goes before all others if it is not there.
         first: bool,
     },
+    /// The chain has this rule in addition to those that it has, equal ones too: to look for them
+    /// in a chain of a thousand rules takes longer than all the rest.
+    Append {
+        /// The chain; one of iptables' own is made when it is missing.
+        chain: String,
+        /// The rule.
+        rule: Rule,
+    },
     /// The chain has this rule no more: the first that is equal goes.
     RemoveRule {
         /// The chain.
@@ -72,7 +80,9 @@ impl Edits {
     /// Whether the kernel can be told without iptables.
     pub(super) fn is_plain(&self) -> bool {
         self.edits.iter().all(|edit| match edit {
-            Edit::Rule { rule, .. } | Edit::RemoveRule { rule, .. } => rule.is_plain(),
+            Edit::Rule { rule, .. } | Edit::Append { rule, .. } | Edit::RemoveRule { rule, .. } => {
+                rule.is_plain()
+            }
             _ => true,
         })
     }
@@ -138,7 +148,7 @@ pub(super) fn asked(edits: &Edits) -> BTreeSet<&str> {
         match edit {
             Edit::Chain(chain) | Edit::RemoveChain(chain) => drop(named.insert(chain.as_str())),
             Edit::RemoveJumps { from, to } => named.extend([from.as_str(), to.as_str()]),
-            Edit::Rule { chain, .. } | Edit::RemoveRule { chain, .. } => {
+            Edit::Rule { chain, .. } | Edit::Append { chain, .. } | Edit::RemoveRule { chain, .. } => {
                 named.insert(chain.as_str());
             }
         }
@@ -184,6 +194,21 @@ pub(super) fn marks(edits: &Edits, chain: &str) -> BTreeSet<Vec<u8>> {
     out
 }
 
+/// The rules that may be all that is sought in a chain; none if every rule must be looked at.
+pub(super) fn sought<'a>(edits: &'a Edits, chain: &str) -> Option<Vec<&'a Rule>> {
+    let mut out = Vec::new();
+    for edit in &edits.edits {
+        match edit {
+            Edit::Rule { chain: of, rule, .. } | Edit::RemoveRule { chain: of, rule } if of == chain => {
+                out.push(rule);
+            }
+            Edit::RemoveJumps { from, .. } if from == chain => return None,
+            _ => {}
+        }
+    }
+    Some(out)
+}
+
 /// What tells this rule best from others: a whole address, a comment, the chain it jumps to.
 fn mark(rule: &Rule) -> Vec<u8> {
     let address = [&rule.source, &rule.destination].into_iter().flatten().find_map(|is| {
@@ -223,6 +248,9 @@ pub(super) fn steps(edits: &Edits, mut view: View) -> Vec<Step> {
                 let jump = rule.jumps_to().map(str::to_owned);
                 rules.push(Live { id: Id::New, rule: Some(rule.clone()), jump });
                 out.push(Step::Add { chain: chain.clone(), rule: rule.clone(), first: *first });
+            }
+            Edit::Append { chain, rule } => {
+                out.push(Step::Add { chain: chain.clone(), rule: rule.clone(), first: false });
             }
             Edit::RemoveRule { chain, rule } => {
                 let rules = view.entry(chain.clone()).or_default();

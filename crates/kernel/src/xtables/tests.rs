@@ -202,6 +202,28 @@ fn words_that_only_iptables_knows_go_through_iptables() {
 }
 
 #[test]
+fn in_a_chain_of_hundreds_the_rule_is_found_wherever_it_is() {
+    let _ns = TestNs::new();
+    let rule = |n: usize| Rule::to(Target::Return).comment(&format!("rule {n} "));
+    let all = (0..400).fold(Edits::of(Family::Ip, "filter").edit(Edit::Chain("T".into())), |edits, n| {
+        edits.edit(Edit::Append { chain: "T".into(), rule: rule(n) })
+    });
+    let mut xtables = Xtables::open();
+    xtables.apply(&[all]).unwrap();
+    for n in [0, 5, 200, 399] {
+        let there = Edits::of(Family::Ip, "filter").append("T", rule(n));
+        assert!(!xtables.apply(&[there]).unwrap(), "rule {n} is there");
+        let gone =
+            Edits::of(Family::Ip, "filter").edit(Edit::RemoveRule { chain: "T".into(), rule: rule(n) });
+        assert!(xtables.apply(std::slice::from_ref(&gone)).unwrap());
+        assert!(!xtables.apply(&[gone]).unwrap(), "rule {n} is gone");
+    }
+    let shown = saved("iptables-save", "filter");
+    assert_eq!(shown.iter().filter(|line| line.starts_with("-A T")).count(), 396);
+    xtables.close_later();
+}
+
+#[test]
 fn many_at_once_lose_no_rule() {
     let ns = TestNs::new();
     std::thread::scope(|scope| {

@@ -102,7 +102,7 @@ pub(super) fn forward(admin_chain: &str, addresses: &[IpNet]) -> Vec<Edits> {
             .insert(FORWARD, Rule::jump(PRIVATE).comment("CNI firewall plugin rules"))
             .insert(PRIVATE, Rule::jump(admin_chain).comment("CNI firewall plugin admin overrides"));
         let ours = addresses.iter().filter(|net| family(net.addr()) == of).flat_map(own);
-        ours.fold(edits, |edits, rule| edits.append(PRIVATE, rule))
+        ours.fold(edits, |edits, rule| edits.edit(Edit::Append { chain: PRIVATE.into(), rule }))
     };
     families(addresses).into_iter().map(of).collect()
 }
@@ -127,7 +127,7 @@ pub(super) fn check(xtables: &mut Xtables, admin_chain: &str, addresses: &[IpNet
     for edits in forward(admin_chain, addresses) {
         let table = Table::new(edits.table.family, FILTER);
         for edit in &edits.edits {
-            let Edit::Rule { chain, rule, .. } = edit else { continue };
+            let (Edit::Rule { chain, rule, .. } | Edit::Append { chain, rule }) = edit else { continue };
             let rules = xtables.rules(&table, chain)?.unwrap_or_default();
             if !rules.contains(rule) {
                 return Err(missing(format!("chain {chain} of table {table} has no rule `{rule}`")));
