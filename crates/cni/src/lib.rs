@@ -18,7 +18,6 @@ mod chained;
 pub mod install;
 mod interface;
 mod ipam;
-#[allow(dead_code, reason = "bridge and ptp are to call it")]
 mod netfilter;
 pub mod protocol;
 pub mod runtime;
