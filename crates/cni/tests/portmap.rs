@@ -276,3 +276,30 @@ fn both_programs_make_the_same_rules_and_each_deletes_the_others() {
 fn tables(listed: &str) -> String {
     listed.split('\n').skip_while(|line| !line.contains("cni_hostport")).collect::<Vec<_>>().join("\n")
 }
+
+#[test]
+fn many_at_once_all_get_their_ports_and_share_one_entry() {
+    for backend in ["iptables", "nftables"] {
+        let node = Node::new();
+        let pod = node.pod();
+        let start = |n: u16| {
+            let config = json!({
+                "cniVersion": "1.0.0", "name": "net", "type": "portmap", "backend": backend,
+                "runtimeConfig": published(9000 + n, 80, "tcp"),
+                "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": format!("10.9.0.{}/24", n + 2)}]},
+            });
+            Call::new("ADD", &format!("c{n}"), Some(&common::path(&pod)), &config).start()
+        };
+        let running: Vec<_> = (0..32).map(start).collect();
+        for child in running {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        let there = if backend == "iptables" { saved(node.ns.ns()) } else { listed(node.ns.ns()) };
+        let count = |text: &str| there.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(count("dnat to 10.9") + count("--to-destination 10.9"), 32, "{there}");
+        let entries = ["-A PREROUTING", "-A OUTPUT", "-A POSTROUTING"].map(count);
+        assert_eq!(entries, if backend == "iptables" { [1; 3] } else { [0; 3] }, "{there}");
+        assert_eq!(count("jump hostports_all"), if backend == "iptables" { 0 } else { 2 }, "{there}");
+    }
+}

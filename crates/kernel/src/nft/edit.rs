@@ -1,10 +1,10 @@
 //! Changes of single chains and rules, for tables that others write to as well.
 
-use super::client::Nft;
+use super::client::{Nft, is_passing};
 use super::dump::live_rule;
 use super::ruleset::{Base, Rule, Table};
 use super::transaction::Transaction;
-use super::wire::{Attributes, Body, F_APPEND, F_CREATE, F_DUMP, msg};
+use super::wire::{Attributes, Body, F_APPEND, F_CREATE, F_DUMP, F_EXCL, msg};
 use super::{LiveRule, lower};
 use crate::{Error, Result};
 
@@ -40,6 +40,14 @@ impl Transaction {
             body.bytes(12, &user_data(comment));
         }
         self.push(table, msg::NEW_CHAIN, F_CREATE, body, "add nft chain", format!(" chain {name}"));
+    }
+
+    /// Adds a chain that must not be there yet (EEXIST).
+    pub(crate) fn new_chain(&mut self, table: &Table, name: &str) {
+        let mut body = Body::default();
+        body.text(1, &table.name).text(3, name);
+        let flags = F_CREATE | F_EXCL;
+        self.push(table, msg::NEW_CHAIN, flags, body, "add nft chain", format!(" chain {name}"));
     }
 
     /// Puts a rule before all others of its chain.
@@ -87,8 +95,9 @@ impl Transaction {
     }
 }
 
-/// How often changes by others make ours start again.
+/// How often changes by others make ours, or a reading, start again.
 const CONFLICTS: u32 = 1000;
+const INTERRUPTIONS: u32 = 1000;
 
 impl Nft {
     /// Makes the changes that `plan` finds necessary from what it reads. It is called again when
@@ -153,14 +162,22 @@ impl Nft {
         chain: &str,
         keep: impl Fn(&[u8]) -> bool,
     ) -> Result<Vec<Vec<u8>>> {
-        let mut found = Vec::new();
-        self.each_rule(table, chain, |record| {
-            if keep(record) {
-                found.push(record.to_vec());
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut found = Vec::new();
+            let read = self.each_rule(table, chain, |record| {
+                if keep(record) {
+                    found.push(record.to_vec());
+                }
+                true
+            });
+            match read {
+                // Another change came between two parts of the answer.
+                Err(e) if attempt < INTERRUPTIONS && is_passing(&e) => {}
+                read => return read.map(|()| found),
             }
-            true
-        })?;
-        Ok(found)
+        }
     }
 
     /// Gives the attributes of each rule of a chain to `visit`, first to last, until that says no.

@@ -13,6 +13,7 @@ pub(crate) const F_REQUEST: u16 = 0x1;
 pub(crate) const F_ACK: u16 = 0x4;
 pub(crate) const F_DUMP_INTR: u16 = 0x10;
 pub(crate) const F_DUMP: u16 = 0x300;
+pub(crate) const F_EXCL: u16 = 0x200;
 pub(crate) const F_CREATE: u16 = 0x400;
 pub(crate) const F_APPEND: u16 = 0x800;
 pub(crate) const F_ACK_TLVS: u16 = 0x200;

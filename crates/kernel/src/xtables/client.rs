@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// How long changes by others, each of which makes ours start again, are borne.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often something that was there and is not, or the reverse, makes ours start again.
-const VANISHED: u32 = 3;
+const VANISHED: u32 = 8;
 
 /// iptables and ip6tables of the calling thread's network namespace.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Xtables {
             match work(self) {
                 Err(e) if is_conflict(&e) && Instant::now() < deadline => {}
                 // It came or went between; but a chain of somebody else may simply be missing.
-                Err(e) if (e.not_found() || e.exists()) && vanished < VANISHED => vanished += 1,
+                Err(e) if may_have_changed(&e) && vanished < VANISHED => vanished += 1,
                 other => return other,
             }
         }
@@ -277,6 +277,11 @@ fn is_conflict(error: &Error) -> bool {
     matches!(error.errno(), Some(libc::ERESTART | libc::EBUSY | libc::EINTR | libc::EAGAIN))
 }
 
+/// Something came or went between; what iptables-restore refused has no number.
+fn may_have_changed(error: &Error) -> bool {
+    error.not_found() || error.exists() || error.errno().is_none()
+}
+
 fn succeeded(named: &str, output: Output) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -305,7 +310,9 @@ fn add(transaction: &mut Transaction, edits: &Edits, steps: &[Step]) {
     let mut own = BTreeSet::new();
     for step in steps {
         match step {
-            Step::NewChain(chain) => transaction.ensure_chain(table, chain, None, ""),
+            // That it was missing is why no rules were read: should it be there by now, all is
+            // thought out anew.
+            Step::NewChain(chain) => transaction.new_chain(table, chain),
             Step::Add { chain, rule, first } => {
                 let base = plan::base(&table.name, chain);
                 if base.is_some() && own.insert(chain) {
@@ -330,7 +337,8 @@ pub(super) fn restore_text(table: &str, steps: &[Step]) -> String {
     let mut out = format!("*{table}\n");
     for step in steps {
         let line = match step {
-            Step::NewChain(chain) => format!(":{chain} - [0:0]"),
+            // `:CHAIN` would empty one that has come between.
+            Step::NewChain(chain) => format!("-N {chain}"),
             Step::Add { chain, rule, first: true } => format!("-I {chain} {rule}"),
             Step::Add { chain, rule, first: false } => format!("-A {chain} {rule}"),
             Step::Delete { chain, id: Id::Text(words) } => format!("-D {chain} {words}"),

@@ -226,6 +226,11 @@ fn in_a_chain_of_hundreds_the_rule_is_found_wherever_it_is() {
 #[test]
 fn many_at_once_lose_no_rule() {
     let ns = TestNs::new();
+    let rule = |n: usize| Rule::to(Target::Return).comment(&format!("rule {n}"));
+    let long = (0..300).fold(Edits::of(Family::Ip, "filter").edit(Edit::Chain("LONG".into())), |edits, n| {
+        edits.edit(Edit::Append { chain: "LONG".into(), rule: rule(n) })
+    });
+    Xtables::open().apply(&[long]).unwrap();
     std::thread::scope(|scope| {
         for n in 0..8 {
             let ns = ns.ns().clone();
@@ -241,6 +246,15 @@ fn many_at_once_lose_no_rule() {
                 }
             });
         }
+        // Whoever reads meanwhile gets all of a chain too long for one answer.
+        let reader = ns.ns().clone();
+        scope.spawn(move || {
+            reader.enter().unwrap();
+            let table = Table::new(Family::Ip, "filter");
+            for _ in 0..40 {
+                assert_eq!(Xtables::open().rules(&table, "LONG").unwrap().unwrap().len(), 300);
+            }
+        });
     });
     let shown = saved("iptables-save", "filter");
     assert_eq!(shown.iter().filter(|line| line.starts_with("-A FORWARD")).count(), 1);
