@@ -44,6 +44,8 @@ pub struct Route {
     pub onlink: bool,
     /// Path MTU in bytes.
     pub mtu: Option<u32>,
+    /// Maximal segment size that TCP advertises, in bytes.
+    pub advmss: Option<u32>,
 }
 
 impl Route {
@@ -61,6 +63,7 @@ impl Route {
             metric: 0,
             onlink: false,
             mtu: None,
+            advmss: None,
         }
     }
 
@@ -92,6 +95,7 @@ impl fmt::Display for Route {
 }
 
 const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
 
 /// The message that adds, replaces or removes `route`.
@@ -113,7 +117,11 @@ pub(crate) fn encode(route: &Route) -> RouteMessage {
     attributes.extend(route.oif.map(RouteAttribute::Oif));
     attributes.extend(route.src.map(|src| RouteAttribute::PrefSource(src.into())));
     attributes.extend((route.metric != 0).then_some(RouteAttribute::Priority(route.metric)));
-    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
+    let metrics: Vec<RouteMetric> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
     message
 }
 
@@ -159,7 +167,9 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Route> {
             libc::RTA_TABLE => route.table = u32_at(value, 0)?,
             libc::RTA_PREFSRC => route.src = ip(value),
             libc::RTA_PRIORITY => route.metric = u32_at(value, 0)?,
-            libc::RTA_METRICS => route.mtu = mtu(value),
+            libc::RTA_METRICS => {
+                (route.mtu, route.advmss) = (metric(value, RTAX_MTU), metric(value, RTAX_ADVMSS));
+            }
             _ => {}
         }
     }
@@ -167,6 +177,6 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Route> {
     Some(route)
 }
 
-fn mtu(metrics: &[u8]) -> Option<u32> {
-    attributes(metrics).find(|(kind, _)| *kind == RTAX_MTU).and_then(|(_, value)| u32_at(value, 0))
+fn metric(metrics: &[u8], which: u16) -> Option<u32> {
+    attributes(metrics).find(|(kind, _)| *kind == which).and_then(|(_, value)| u32_at(value, 0))
 }

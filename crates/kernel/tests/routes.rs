@@ -59,6 +59,7 @@ fn a_route_is_reported_with_all_its_parts() {
             oif: Some(index),
             onlink: true,
             mtu: Some(1400),
+            advmss: Some(1360),
             ..base("10.244.2.0/24")
         },
         Route {

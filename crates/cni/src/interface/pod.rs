@@ -154,16 +154,13 @@ pub(crate) fn prepare(
 /// The route of a result in the kernel's terms; without a gateway of its own it takes that of
 /// the first address of its family.
 pub(crate) fn kernel_route(route: &ResultRoute, index: u32, result: &CniResult) -> Result<Route, CniError> {
-    if let Some(advmss) = route.advmss {
-        let message = format!("ipam.routes: advmss: {advmss} is not supported by this plugin: remove it");
-        return Err(CniError::new(code::UNSUPPORTED_FIELD, message));
-    }
     let same = |ip: &IpAddr| ip.is_ipv4() == route.dst.addr().is_ipv4();
     let gateway = || result.ips.iter().filter(|ip| same(&ip.address.addr())).find_map(|ip| ip.gateway);
     let mut wanted = Route::new(route.dst);
     wanted.via = route.gw.or_else(gateway);
     wanted.oif = Some(index);
     wanted.mtu = route.mtu;
+    wanted.advmss = route.advmss;
     wanted.metric = route.priority.unwrap_or_default();
     wanted.table = route.table.unwrap_or(weft_kernel::TABLE_MAIN);
     wanted.scope = route.scope.unwrap_or(wanted.scope);
