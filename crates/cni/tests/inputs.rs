@@ -130,7 +130,6 @@ fn the_keys_of_the_configuration_are_checked() {
         row("42", "/mtu", json!(-1), 7, "mtu"),
         row("42", "/mtu", json!(67), 7, "mtu"),
         row("42", "/mtu", json!(70000), 7, "mtu"),
-        row("43", "/ipam", Value::Null, 7, "ipam"),
         row("44", "/ipam/type", json!("no-such-plugin"), 7, "ipam.type"),
         row("45", "/ipam/type", json!("../../bin/sh"), 7, "ipam.type"),
         row("46", "/ipam/ranges", range(json!({"subnet": "10.0.0.1/24"})), 7, "ipam.ranges[0][0].subnet"),
@@ -185,7 +184,9 @@ fn the_keys_of_the_configuration_are_checked() {
     let bad_version = with(&config, "/cniVersion", json!("v1"));
     let garbage = with(&config, "/prevResult", json!({"ips": 42}));
     let newest = with(&config, "/cniVersion", json!("1.1.0"));
+    let ptp = with(&config, "/type", json!("ptp"));
     let more = [
+        ("43", "ADD", with(&ptp, "/ipam", Value::Null), 7, "ipam"),
         ("36", "CHECK", bad_version.clone(), 6, "cniVersion"),
         ("36", "GC", bad_version, 6, "cniVersion"),
         ("42", "ADD", with(&dual, "/mtu", json!(1279)), 7, "mtu"),

@@ -39,7 +39,6 @@ fn an_add_makes_what_it_answers_and_a_del_removes_it() {
                 {"address": "fd00:9::2/64", "gateway": "fd00:9::1", "interface": 2},
             ],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}, {"dst": "::/0", "gw": "fd00:9::1"}],
-            "dns": {},
         })
     );
     let mut netlink = Netlink::open().unwrap();

@@ -50,7 +50,6 @@ fn pods_reach_each_other_and_outside_and_leave_nothing() {
             "cniVersion": "1.0.0",
             "interfaces": [{"name": "eth0", "mac": mac, "sandbox": path(&one).display().to_string()}],
             "ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1", "interface": 0}],
-            "dns": {},
         })
     );
     assert!(reaches(&one, "10.9.0.3") && reaches(&two, "10.9.0.2") && reaches(&one, "10.9.0.251"));

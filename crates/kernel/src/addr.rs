@@ -17,6 +17,8 @@ pub struct Address {
     pub scope: u8,
     /// IPv6: used at once, without duplicate address detection.
     pub no_dad: bool,
+    /// IPv4, not read: the last address of its network is its broadcast address.
+    pub broadcast: bool,
     /// IPv6, read only: duplicate address detection has not ended, so it cannot be used yet.
     pub tentative: bool,
     /// IPv6, read only: another host has it, so it is never used.
@@ -26,7 +28,15 @@ pub struct Address {
 impl Address {
     /// An address of global scope, with duplicate address detection as the interface has it.
     pub fn new(ifindex: u32, net: IpNet) -> Address {
-        Address { ifindex, net, scope: 0, no_dad: false, tentative: false, duplicate: false }
+        Address {
+            ifindex,
+            net,
+            scope: 0,
+            no_dad: false,
+            broadcast: false,
+            tentative: false,
+            duplicate: false,
+        }
     }
 }
 
@@ -42,6 +52,13 @@ pub(crate) fn encode(address: &Address) -> AddressMessage {
     message.header.scope = AddressScope::from(address.scope);
     message.header.flags.set(AddressHeaderFlags::Nodad, address.no_dad);
     message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    // A network of two addresses or one has none to spare (RFC 3021).
+    if let IpNet::V4(net) = address.net
+        && address.broadcast
+        && net.prefix_len() < 31
+    {
+        message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+    }
     message
 }
 
@@ -64,6 +81,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Address> {
         net: IpNet::new(own, header[1]).ok()?,
         scope: header[3],
         no_dad: flags & libc::IFA_F_NODAD != 0,
+        broadcast: false,
         tentative: flags & libc::IFA_F_TENTATIVE != 0,
         duplicate: flags & libc::IFA_F_DADFAILED != 0,
     })

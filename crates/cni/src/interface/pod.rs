@@ -2,6 +2,7 @@
 //! it, its addresses and routes in the kernel, and its place in the result.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use weft_kernel::{Address, LinkSet, Netlink, Netns, Op, Route, sysctl};
@@ -16,6 +17,8 @@ use crate::protocol::result::{CniResult, Interface, Route as ResultRoute};
 const LEAST_V4: i64 = 68;
 const LEAST_V6: u32 = 1280;
 const LARGEST: i64 = 65535;
+/// Time that the search for duplicates of an address has.
+const PROBING: Duration = Duration::from_secs(10);
 
 /// The key `mtu`: absent and 0 are the kernel's default.
 pub(crate) fn mtu(key: Option<i64>) -> Result<Option<u32>, CniError> {
@@ -110,9 +113,35 @@ pub(crate) fn configure(
         ops.push(address(index, ip.address, detects_duplicates));
     }
     for route in &result.routes {
-        ops.push(Op::RouteAdd(kernel_route(route, index, result)?));
+        // Another network of the container may have a route to the same place.
+        ops.push(Op::RouteAppend(kernel_route(route, index, result)?));
     }
-    apply(pod, &ops)
+    apply(pod, &ops)?;
+    if detects_duplicates && result.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+        wait_unique(pod, index)?;
+    }
+    Ok(())
+}
+
+/// Waits until the kernel has looked for duplicates of the link's addresses, and found none.
+fn wait_unique(pod: &mut Netlink, index: u32) -> Result<(), CniError> {
+    let end = Instant::now() + PROBING;
+    loop {
+        let addresses = pod.addresses()?.into_iter().filter(|address| address.ifindex == index);
+        let addresses: Vec<Address> = addresses.collect();
+        if let Some(taken) = addresses.iter().find(|address| address.duplicate) {
+            let message = format!("{} is in use on the network already (enabledad)", taken.net.addr());
+            return Err(CniError::new(code::TRY_AGAIN, message));
+        }
+        match addresses.iter().find(|address| address.tentative) {
+            None => return Ok(()),
+            Some(slow) if Instant::now() > end => {
+                let message = format!("the search for duplicates of {} does not end", slow.net.addr());
+                return Err(CniError::new(code::TRY_AGAIN, message));
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 /// All of it, or the first error.
@@ -125,7 +154,7 @@ pub(crate) fn apply(netlink: &mut Netlink, ops: &[Op]) -> Result<(), CniError> {
 
 /// The link `index` gets an address.
 pub(crate) fn address(index: u32, net: IpNet, detects_duplicates: bool) -> Op {
-    Op::AddrAdd(Address { no_dad: !detects_duplicates, ..Address::new(index, net) })
+    Op::AddrAdd(Address { no_dad: !detects_duplicates, broadcast: true, ..Address::new(index, net) })
 }
 
 /// The parameters of the container's interface before it comes up, as far as the kernel has them.

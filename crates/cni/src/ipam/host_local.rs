@@ -66,10 +66,10 @@ impl HostLocal {
         let pool = Pool::new(&sets).map_err(|error| invalid(&format!("ipam.{error}")))?;
         let routes = keys.routes.unwrap_or_default().into_iter().enumerate().map(route);
         Ok(HostLocal {
-            data_dir: keys.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            data_dir: keys.data_dir.filter(given).unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             requested: requested(call)?,
             routes: routes.collect::<Result<_, _>>()?,
-            dns: keys.resolv_conf.map(resolv_conf).transpose()?.unwrap_or_default(),
+            dns: keys.resolv_conf.filter(given).map(resolv_conf).transpose()?.unwrap_or_default(),
             pool,
         })
     }
@@ -79,6 +79,7 @@ impl HostLocal {
         call.ipam_keys::<Keys>()
             .ok()
             .and_then(|keys| keys.data_dir)
+            .filter(given)
             .unwrap_or_else(|| DEFAULT_DATA_DIR.into())
     }
 
@@ -127,6 +128,12 @@ pub(crate) fn route((index, keys): (usize, RouteKeys)) -> Result<Route, CniError
     }
     let RouteKeys { mtu, advmss, priority, table, scope, .. } = keys;
     Ok(Route { dst, gw, mtu, advmss, priority, table, scope })
+}
+
+/// An empty path is as good as none.
+#[allow(clippy::ptr_arg, reason = "an option's filter gives a reference to what it holds")]
+fn given(path: &PathBuf) -> bool {
+    !path.as_os_str().is_empty()
 }
 
 fn resolv_conf(path: PathBuf) -> Result<Dns, CniError> {

@@ -9,6 +9,7 @@ use weft_ipam::range::RangeSpec;
 
 use crate::protocol::args::Command;
 use crate::protocol::error::{CniError, code};
+use crate::protocol::readers::Readers;
 use crate::protocol::version::Version;
 
 /// No configuration is larger; what is, is an attack or a mistake.
@@ -146,7 +147,12 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CniError> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(undecodable(&"it is not a JSON object"));
     }
-    serde_json::from_slice(bytes).map_err(|error| undecodable(&error))
+    serde_json::from_slice(bytes).map_err(|error| {
+        // Looked at once more, it is known which key is of the wrong type.
+        let named = |value: Value| Readers::default().read::<T>("", &value).err();
+        let named = serde_json::from_slice(bytes).ok().filter(|_| error.is_data()).and_then(named);
+        named.map_or_else(|| undecodable(&error), |named| undecodable(&named))
+    })
 }
 
 /// The version of the configuration, and whether it has `command`.

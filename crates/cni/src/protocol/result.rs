@@ -72,13 +72,13 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// Path MTU in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mtu: Option<u32>,
     /// Maximal segment size to advertise, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub advmss: Option<u32>,
     /// Metric; the lowest wins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Option<u32>,
     /// Routing table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,6 +101,12 @@ impl Interface {
     }
 }
 
+/// Whether a route's setting is the kernel's own, so that there is nothing to tell.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_default(setting: &Option<u32>) -> bool {
+    setting.is_none_or(|value| value == 0)
+}
+
 impl Route {
     /// A route by `gw` with all else as the kernel has it.
     pub(crate) fn new(dst: IpNet, gw: Option<IpAddr>) -> Route {
@@ -118,6 +124,13 @@ impl CniResult {
         if version < Version::V110 {
             strip(&mut value, "interfaces", &["mtu", "socketPath", "pciID"]);
             strip(&mut value, "routes", &["mtu", "advmss", "priority", "table", "scope"]);
+        }
+        // As the reference leaves it out from then on.
+        if version >= Version::V100
+            && self.dns.is_empty()
+            && let Value::Object(object) = &mut value
+        {
+            object.remove("dns");
         }
         if (Version::V030..=Version::V040).contains(&version) {
             for (ip, given) in list(&mut value, "ips").zip(&self.ips) {

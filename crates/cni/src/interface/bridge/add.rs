@@ -89,6 +89,8 @@ fn attach(
         veth::wait_carrier(&mut sides.host, &link)?;
     }
     plan.rules.masquerade(call, &result)?;
+    // Its hardware address is one of its ports' unless it was set.
+    let bridge = sides.host.link(&plan.bridge)?.unwrap_or(bridge);
     let mut interfaces = vec![Interface::of(&bridge, None), Interface::of(&link, None), inside];
     interfaces.extend(gateway.map(|link| Interface::of(&link, None)));
     pod::describe(call, interfaces, &mut result);
@@ -122,6 +124,8 @@ fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<
     if bridge.kind.as_deref() != Some("bridge") {
         return Err(invalid(&format!("bridge: {} is there but is no bridge", plan.bridge)));
     }
+    // Routes come from us, not from the pods, on somebody else's bridge too.
+    sysctl::ensure(&format!("net/ipv6/conf/{}/accept_ra", plan.bridge), "0").ok();
     let mut wanted = LinkSet { index: bridge.index, ..LinkSet::default() };
     wanted.up = (!bridge.up).then_some(true);
     wanted.promiscuous = (plan.promiscuous && !bridge.promiscuous).then_some(true);

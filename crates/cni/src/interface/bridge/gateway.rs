@@ -1,7 +1,7 @@
 //! The bridge as the containers' gateway: its addresses, and the node that forwards.
 
 use ipnet::IpNet;
-use weft_kernel::{Address, Link, Netlink, Op, sysctl};
+use weft_kernel::{Address, Link, LinkSet, Netlink, Op, sysctl};
 
 use crate::interface::bridge::plan::Plan;
 use crate::protocol::config::invalid;
@@ -21,14 +21,22 @@ pub(crate) fn ensure(
         let net = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix_len()).ok());
         wanted.extend(net.filter(|net| !wanted.contains(net)));
     }
-    let address = |net: &IpNet| Address { no_dad: true, ..Address::new(link.index, *net) };
+    let address = |net: &IpNet| Address { no_dad: true, broadcast: true, ..Address::new(link.index, *net) };
     let ops: Vec<Op> = wanted.iter().map(|net| Op::AddrAdd(address(net))).collect();
     for (net, done) in wanted.iter().zip(host.batch(&ops)) {
         match done {
             // The usual case: one of the pods before has put it there.
             Err(error) if error.exists() => {}
             Err(error) => return Err(error.into()),
-            Ok(()) => settle(plan, host, link, net)?,
+            Ok(()) => {
+                if settle(plan, host, link, net)? {
+                    // The kernel removes with an address the later ones of its network.
+                    host.apply(&Op::AddrAdd(address(net)))
+                        .or_else(|e| if e.exists() { Ok(()) } else { Err(e) })?;
+                }
+                // Set, a bridge's hardware address does not follow its ports'.
+                host.apply(&Op::LinkSet(LinkSet { index: link.index, mac: link.mac, ..LinkSet::default() }))?;
+            }
         }
     }
     forward(result)
@@ -46,17 +54,19 @@ pub(crate) fn forward(result: &CniResult) -> Result<(), CniError> {
     Ok(())
 }
 
-/// A new gateway address must not stand beside another one of the bridge: of IPv4 any, of IPv6
+/// Whether others made way for it: a new gateway address must not stand beside another one of the bridge: of IPv4 any, of IPv6
 /// one of the same network.
-fn settle(plan: &Plan, host: &mut Netlink, link: &Link, net: &IpNet) -> Result<(), CniError> {
+fn settle(plan: &Plan, host: &mut Netlink, link: &Link, net: &IpNet) -> Result<bool, CniError> {
     let of_link = host.addresses()?.into_iter().filter(|address| address.ifindex == link.index);
     let conflicts = |other: &Address| {
         let overlap = other.net.contains(&net.addr()) || net.contains(&other.net.addr());
         other.net != *net && (overlap || (net.addr().is_ipv4() && other.net.addr().is_ipv4()))
     };
+    let mut replaced = false;
     for other in of_link.filter(conflicts) {
         if plan.force_address {
             host.apply(&Op::AddrDel(other))?;
+            replaced = true;
             continue;
         }
         host.apply(&Op::AddrDel(Address::new(link.index, *net))).ok();
@@ -66,5 +76,5 @@ fn settle(plan: &Plan, host: &mut Netlink, link: &Link, net: &IpNet) -> Result<(
         );
         return Err(invalid(&message));
     }
-    Ok(())
+    Ok(replaced)
 }

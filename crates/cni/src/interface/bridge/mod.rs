@@ -18,7 +18,8 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     if call.command == Command::Del {
         return del(call);
     }
-    let ipam = Ipam::of(call)?;
+    // A bridge without addresses needs no ipam: the reference's users leave it out.
+    let ipam = if call.conf.ipam_type().is_empty() { Ipam::None } else { Ipam::of(call)? };
     match call.command {
         Command::Add => {
             call.prev_result()?;
