@@ -1,9 +1,26 @@
 #!/usr/bin/env bash
-# A CNI ADD and DEL as a whole process, against Debian's containernetworking-plugins in the same
-# run, on an empty node and beside 200 pods. usage: bench/cni.sh [ROUNDS]
+# The CNI plugins as whole processes: the reference's release 1.9.1, Debian's and ours in one run, call by
+# call in turn, on an empty node and beside 500 pods. All namespaces are of its own.
+# usage: bench/cni.sh [--rounds N] [--pods N] [--json FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds="${1:-50}"
-for pods in 0 200; do
-    cargo bench --quiet --locked -p weft-cni --bench cni_add -- --rounds "$rounds" --pods "$pods"
+export WEFT_CACHE="${WEFT_CACHE:-$HOME/.cache/weft}"
+target="${CARGO_TARGET_DIR:-target}"
+scripts/install-deps.sh bench
+cargo build --quiet --release --locked -p weft-cni
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+cc -O2 -o "$work/cnirun" bench/cnirun.c
+mkdir "$work/weft"
+strip -o "$work/weft/weft-cni" "$target/release/weft-cni"
+for plugin in bridge host-local portmap firewall; do
+    ln -s weft-cni "$work/weft/$plugin"
 done
+contestants=("weft=$work/weft")
+if reference="$(scripts/reference-plugins.sh)"; then
+    contestants+=("reference=$reference")
+else
+    echo "without the reference 1.9.1: $reference" >&2
+fi
+[ ! -x /usr/lib/cni/bridge ] || contestants+=("debian=/usr/lib/cni")
+unshare --mount --net --propagation private python3 bench/cni.py --work "$work" "$@" "${contestants[@]}"
