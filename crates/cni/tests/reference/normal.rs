@@ -257,10 +257,10 @@ fn saved(text: &str) -> Value {
         } else if let Some((chain, rest)) = line.strip_prefix(':').and_then(|l| l.split_once(' ')) {
             let policy = rest.split(' ').next().unwrap_or_default();
             tables[&table][chain] = json!({"policy": policy, "rules": []});
-        } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|l| l.split_once(' ')) {
-            if let Some(rules) = tables[&table][chain]["rules"].as_array_mut() {
-                rules.push(rule.into());
-            }
+        } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|l| l.split_once(' '))
+            && let Some(rules) = tables[&table][chain]["rules"].as_array_mut()
+        {
+            rules.push(rule.into());
         }
     }
     tables

@@ -39,8 +39,7 @@ impl Open {
         }
     }
 
-    /// Writes what was found, where the environment asks for it.
-
+    /// Writes what was found, where the environment asks for it; what did not run stays listed.
     pub fn write_if_asked(&self, ran: impl Fn(&str) -> bool) {
         if std::env::var_os(WRITE).is_none() {
             return;

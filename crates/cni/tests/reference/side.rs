@@ -42,7 +42,7 @@ pub struct Side {
 
 #[derive(Debug)]
 enum Order {
-    Step(Step),
+    Step(Box<Step>),
     Dump,
 }
 
@@ -83,7 +83,7 @@ impl Side {
     }
 
     pub fn begin(&self, step: &Step) {
-        self.orders.send(Order::Step(step.clone())).ok();
+        self.orders.send(Order::Step(Box::new(step.clone()))).ok();
     }
 
     pub fn answer(&self) -> Result<Answer, String> {
