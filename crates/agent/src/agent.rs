@@ -10,7 +10,7 @@ use weft_model::{Cluster, mark};
 use weft_store::{Freshness, Update};
 
 use crate::status::{self, Repairs, Status};
-use crate::{AgentConfig, conflist, files, forwarding, underlay};
+use crate::{AgentConfig, conflist, containers, files, forwarding, underlay};
 
 /// One node's agent without its event loop: inputs come in by `handle_*`, which change nothing
 /// in the kernel, and [`apply`](Agent::apply) then does what is due.
@@ -249,7 +249,8 @@ impl Agent {
         step(&mut self.due.masquerade, &mut || Ok(masquerade::ensure(nft, &local.masquerade)?));
         // Without the bridge a pod would get a network that leads nowhere.
         if self.fabric.bridge().is_some() {
-            let text = conflist::render(local, &self.cfg.cni_data_dir);
+            let text =
+                conflist::render(local, &self.cfg.cni_data_dir, &containers::records(&self.cfg.state_dir));
             let path = conflist::path(&self.cfg.cni_conf_dir);
             step(&mut self.due.conflist, &mut || Ok(files::ensure(&path, text.as_bytes())?.into()));
         }

@@ -18,6 +18,9 @@ pub struct AgentConfig {
     pub cni_conf_dir: PathBuf,
     /// Where `host-local` keeps its allocations.
     pub cni_data_dir: PathBuf,
+    /// Sockets at which container runtimes may speak CRI; the first that is there is asked which
+    /// sandboxes live.
+    pub cri_sockets: Vec<PathBuf>,
     /// Where `status.json` and the last snapshot of the cluster are kept.
     pub state_dir: PathBuf,
 }

@@ -13,8 +13,9 @@ pub(crate) fn path(conf_dir: &Path) -> PathBuf {
     conf_dir.join(FILE)
 }
 
-/// The text for pods of this node. `data_dir` is where `host-local` keeps its allocations.
-pub(crate) fn render(plan: &LocalPlan, data_dir: &Path) -> String {
+/// The text for pods of this node. `data_dir` is where `host-local` keeps its allocations,
+/// `records` where `weft-cni` tells of containers that may be no pods of the API.
+pub(crate) fn render(plan: &LocalPlan, data_dir: &Path, records: &Path) -> String {
     let ranges: Vec<Value> = plan.pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
     let ipam = json!({ "type": "host-local", "ranges": ranges, "dataDir": data_dir });
     let bridge = json!({
@@ -25,7 +26,14 @@ pub(crate) fn render(plan: &LocalPlan, data_dir: &Path) -> String {
         "hairpinMode": true,
         "mtu": plan.bridge.mtu,
         "ipam": ipam,
+        "weft": { "records": records },
     });
-    let list = json!({ "cniVersion": "1.1.0", "name": mark::CNI_NETWORK, "plugins": [bridge] });
+    // A runtime that knows no cniVersions may know no 1.1.0 either, as podman 4.
+    let list = json!({
+        "cniVersion": "1.0.0",
+        "cniVersions": ["1.0.0", "1.1.0"],
+        "name": mark::CNI_NETWORK,
+        "plugins": [bridge],
+    });
     format!("{list:#}\n")
 }

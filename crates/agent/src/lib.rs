@@ -11,6 +11,7 @@ mod agent;
 mod conditions;
 mod config;
 mod conflist;
+mod containers;
 mod files;
 mod forwarding;
 mod heart;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::sources::Sources;
-use crate::{Agent, AgentConfig, Status, conditions, files, heart, neighbours};
+use crate::{Agent, AgentConfig, Status, conditions, containers, files, heart, neighbours};
 
 /// How often everything is looked at, in case a notification was missed.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -32,6 +32,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let (wanted, conditions) = watch::channel(Vec::new());
     let node = cfg.node_name.clone();
     let heart = tokio::spawn(heart::keep(api.clone(), node.clone()));
+    let keeper = tokio::spawn(containers::keep(api.clone(), cfg.clone()));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
     let status_file = cfg.state_dir.join("status.json");
     let mut agent = Agent::new(cfg)?;
@@ -53,6 +54,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     };
     let ended = drive(&mut agent, async || store.changed().await, terminated()?, report).await;
     reporter.abort();
+    keeper.abort();
     heart.abort();
     tracing::info!("weft agent ends; what it programmed stays");
     ended

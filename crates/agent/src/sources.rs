@@ -99,6 +99,34 @@ fn waitable(source: &impl AsFd) -> Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd).context("wait on a descriptor")
 }
 
+/// A watched folder to wait on.
+pub(crate) struct Watch {
+    folder: Folder,
+    wait: AsyncFd<OwnedFd>,
+}
+
+impl Watch {
+    /// Watches `path`, which is made if it is missing.
+    pub(crate) fn open(path: &Path) -> Result<Watch> {
+        let folder = Folder::open(path)?;
+        let wait = waitable(&folder.inotify)?;
+        Ok(Watch { folder, wait })
+    }
+
+    /// Waits until something happened there. Cancel safe.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            match self.wait.readable().await {
+                Ok(mut guard) => guard.clear_ready(),
+                Err(_) => return std::future::pending().await,
+            }
+            if self.folder.changed() {
+                return;
+            }
+        }
+    }
+}
+
 /// A folder that is watched, and made and watched again when it was removed.
 struct Folder {
     path: PathBuf,
@@ -116,13 +144,13 @@ impl Folder {
 
     fn watch(&self) -> Result<()> {
         let (path, shown) = (&self.path, self.path.display());
-        std::fs::create_dir_all(path).with_context(|| format!("make the CNI folder {shown}"))?;
+        std::fs::create_dir_all(path).with_context(|| format!("make the folder {shown}"))?;
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF;
-        self.inotify.add_watch(path, flags).with_context(|| format!("watch the CNI folder {shown}"))?;
+        self.inotify.add_watch(path, flags).with_context(|| format!("watch the folder {shown}"))?;
         Ok(())
     }
 

@@ -256,6 +256,14 @@ pub(crate) struct AgentArgs {
     /// Where addresses of this node's pods are noted
     #[arg(long, default_value = "/var/lib/cni/networks")]
     pub(crate) cni_data_dir: PathBuf,
+    /// Sockets of container runtimes that are asked which sandboxes live: the first that is there
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        value_delimiter = ',',
+        default_value = "/run/containerd/containerd.sock,/run/crio/crio.sock"
+    )]
+    pub(crate) cri_socket: Vec<PathBuf>,
     /// Where the agent keeps its status and its last view of the cluster
     #[arg(long, default_value = "/var/lib/weft/agent")]
     pub(crate) state_dir: PathBuf,

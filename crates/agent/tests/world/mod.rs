@@ -119,6 +119,7 @@ impl TestNode {
             backend,
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             cni_conf_dir: self.files.path().join("net.d"),
+            cri_sockets: Vec::new(),
             cni_data_dir: self.files.path().join("networks"),
             state_dir: self.files.path().join("agent"),
         }

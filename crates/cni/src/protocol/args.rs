@@ -135,8 +135,8 @@ impl ExtraArgs {
         let (mut namespace, mut name) = (None, None);
         for (key, value) in pairs {
             match key {
-                "K8S_POD_NAMESPACE" => namespace = Some(kubernetes_name(key, value)?),
-                "K8S_POD_NAME" => name = Some(kubernetes_name(key, value)?),
+                "K8S_POD_NAMESPACE" => namespace = kubernetes_name(key, value)?,
+                "K8S_POD_NAME" => name = kubernetes_name(key, value)?,
                 "MAC" => extra.mac = Some(value.to_owned()),
                 "IP" => (extra.ips, extra.ip) = (addresses(value)?, Some(value.to_owned())),
                 "GATEWAY" => extra.gateway = Some(value.to_owned()),
@@ -167,14 +167,17 @@ fn addresses(value: &str) -> Result<Vec<IpAddr>, CniError> {
     value.split(',').map(str::trim).filter(|ip| !ip.is_empty()).map(one).collect()
 }
 
-fn kubernetes_name<'a>(key: &str, value: &'a str) -> Result<&'a str, CniError> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+/// None for a name that other runtimes give (`happy_curie`) and Kubernetes would not.
+fn kubernetes_name<'a>(key: &str, value: &'a str) -> Result<Option<&'a str>, CniError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if value.is_empty() || value.len() > 253 || !value.bytes().all(plain) || value.contains("..") {
+        return Err(wrong("CNI_ARGS", &format!("{key}: {value:?} is no Kubernetes name")));
+    }
+    let allowed = |b: u8| !b.is_ascii_uppercase() && b != b'_';
     let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = value.as_bytes();
-    if bytes.len() <= 253 && bytes.iter().all(|b| allowed(*b)) && ends(bytes.first()) && ends(bytes.last()) {
-        return Ok(value);
-    }
-    Err(wrong("CNI_ARGS", &format!("{key}: {value:?} is no Kubernetes name")))
+    let kubernetes = bytes.iter().all(|b| allowed(*b)) && ends(bytes.first()) && ends(bytes.last());
+    Ok(kubernetes.then_some(value))
 }
 
 fn container_id(lookup: Lookup<'_>) -> Result<String, CniError> {
@@ -229,6 +232,8 @@ mod tests {
         let text = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;X=y";
         assert_eq!(ExtraArgs::parse(text).unwrap().pod.unwrap(), "shop/web-0");
         assert!(ExtraArgs::parse("K8S_POD_NAME=web-0").unwrap().pod.is_none());
+        let podman = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=happy_Curie";
+        assert!(ExtraArgs::parse(podman).unwrap().pod.is_none());
         for bad in ["garbage", "X=y", "K8S_POD_NAME=../x", "K8S_POD_NAME=", "IP=ten"] {
             assert_eq!(ExtraArgs::parse(bad).unwrap_err().code, code::INVALID_ENVIRONMENT, "{bad}");
         }

@@ -10,6 +10,7 @@ use weft_ipam::range::RangeSpec;
 use crate::protocol::args::Command;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::readers::Readers;
+use crate::protocol::record::Registration;
 use crate::protocol::version::Version;
 
 /// No configuration is larger; what is, is an attack or a mistake.
@@ -40,6 +41,8 @@ pub struct NetConf<P = Value> {
     /// GC: the attachments that stay.
     #[serde(rename = "cni.dev/valid-attachments")]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
+    /// How containers that no API object declares are registered.
+    pub weft: Option<Registration>,
 }
 
 /// DNS settings of a result.
@@ -218,6 +221,7 @@ impl NetConf<IgnoredAny> {
             runtime_config: self.runtime_config,
             args: self.args,
             valid_attachments: self.valid_attachments,
+            weft: self.weft,
         }
     }
 }

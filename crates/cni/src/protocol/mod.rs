@@ -6,5 +6,6 @@ pub(crate) mod error;
 pub(crate) mod exec;
 pub(crate) mod plugin;
 pub(crate) mod readers;
+pub mod record;
 pub mod result;
 pub mod version;

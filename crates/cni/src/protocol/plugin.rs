@@ -104,7 +104,7 @@ fn serve(
     let name = name.and_then(|name| Path::new(name).file_name()).and_then(OsStr::to_str);
     let call = decode(command, args, raw, version)?;
     let plugin = plugin(name, call.conf.kind.as_deref())?;
-    plugin(&call, &mut |result| write(output, &result.to_value(call.version).to_string()))
+    recorded(&call, plugin, &mut |result| write(output, &result.to_value(call.version).to_string()))
 }
 
 /// One call of one of our plugins, in this process: the same as starting it with `args` as its
@@ -118,7 +118,32 @@ pub fn perform(
 ) -> Result<(), CniError> {
     let call = decode(command, args, config, &mut Version::V110)?;
     let plugin = plugin(None, call.conf.kind.as_deref())?;
-    plugin(&call, &mut |result| answer(result.to_value(call.version)))
+    recorded(&call, plugin, &mut |result| answer(result.to_value(call.version)))
+}
+
+/// Runs a plugin; the record of the attachment is there before the ADD answers, and goes with it.
+fn recorded(call: &Call, plugin: Plugin, answer: Answer<'_>) -> Result<(), CniError> {
+    let Some(registration) = &call.conf.weft else { return plugin(call, answer) };
+    match call.command {
+        Command::Add => {
+            let network = call.conf.network()?;
+            let mut written = false;
+            let done = plugin(call, &mut |result| {
+                registration.add(network, &call.args, result)?;
+                written = true;
+                answer(result)
+            });
+            if done.is_err() && written {
+                registration.remove(&call.args).ok();
+            }
+            done
+        }
+        Command::Del => {
+            plugin(call, answer)?;
+            registration.remove(&call.args)
+        }
+        _ => plugin(call, answer),
+    }
 }
 
 /// `version` is set as soon as it is known, for the error object.

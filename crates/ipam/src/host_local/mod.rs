@@ -192,6 +192,21 @@ impl Store {
         Ok(full)
     }
 
+    /// Who holds addresses: container ID and interface; files that name no owner and unfinished
+    /// ADDs left out.
+    pub fn owners(&self) -> Result<Vec<(String, String)>> {
+        let _lock = self.dir.lock()?;
+        let mut owners = Vec::new();
+        for ip in self.dir.addresses()? {
+            let content = self.dir.read(&ip.to_string())?.unwrap_or_default();
+            let Some((container_id, ifname)) = owner_of(&content) else { continue };
+            if !self.dir.exists(&index::intent(&Attachment { container_id, ifname }.key()))? {
+                owners.push((container_id.to_owned(), ifname.to_owned()));
+            }
+        }
+        Ok(owners)
+    }
+
     /// Frees what belongs to no attachment that `keep` accepts (container ID, interface), and
     /// says which keys held which addresses. Files that name no owner and unfinished ADDs stay.
     pub fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) -> Result<Vec<(String, IpAddr)>> {
