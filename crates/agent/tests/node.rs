@@ -267,7 +267,8 @@ fn the_configuration_is_what_a_runtime_expects() {
     let _agents = world.up();
     let text = std::fs::read_to_string(world.nodes[0].conflist()).unwrap();
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&list["cniVersion"], &list["name"]), (&"1.1.0".into(), &"weft".into()));
+    assert_eq!((&list["cniVersion"], &list["name"]), (&"1.0.0".into(), &"weft".into()));
+    assert_eq!(list["cniVersions"], serde_json::json!(["1.0.0", "1.1.0"]));
     let bridge = &list["plugins"][0];
     assert_eq!(
         (&bridge["type"], &bridge["bridge"], &bridge["mtu"]),

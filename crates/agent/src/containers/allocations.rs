@@ -126,6 +126,8 @@ fn is_dead(owner: &Owner, evidence: &Evidence) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use weft_ipam::range::{Pool, RangeSpec};
+
     use super::*;
 
     fn owner(id: &str) -> Owner {
@@ -150,5 +152,50 @@ mod tests {
         assert_eq!(found, HashSet::from([owner("gone"), owner("unknown")]));
         let strange = Evidence { strange_ports: true, ..evidence };
         assert_eq!(dead(owners, &strange), HashSet::from([owner("gone")]));
+    }
+
+    #[test]
+    fn an_address_is_freed_when_it_was_seen_unused_twice_and_late() {
+        let _ns = weft_kernel::testing::TestNs::new();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), mark::CNI_NETWORK).unwrap();
+        let spec = RangeSpec { subnet: "10.1.0.0/24".into(), ..RangeSpec::default() };
+        let pool = Pool::new(&[vec![spec]]).unwrap();
+        let take = |container_id: &str| {
+            let attachment = Attachment { container_id, ifname: "eth0" };
+            store.reserve(attachment, &pool, &[], &|_| true).unwrap().commit().unwrap();
+        };
+        take("gone");
+        take("there");
+        let there = tempfile::NamedTempFile::new().unwrap();
+        let record = Record {
+            container_id: "there".into(),
+            ifname: "eth0".into(),
+            netns: there.path().into(),
+            ..Record::default()
+        };
+        let mut allocations =
+            Allocations { data_dir: dir.path().into(), sockets: Vec::new(), unused: HashMap::new() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let start = Instant::now();
+        let mut look = |seconds: u64| {
+            let now = start + std::time::Duration::from_secs(seconds);
+            runtime.block_on(allocations.reconcile(std::slice::from_ref(&record), now)).unwrap()
+        };
+        assert_eq!([look(0), look(30)], [0, 0], "too soon");
+        assert_eq!(look(60), 1);
+        assert_eq!(look(120), 0);
+        assert_eq!(store.owners().unwrap(), [("there".to_owned(), "eth0".to_owned())]);
+        // A runtime that is there and does not answer may have sandboxes: nothing is freed.
+        let socket = dir.path().join("cri.sock");
+        let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        allocations.sockets = vec![socket];
+        take("late");
+        let answered = runtime.block_on(async {
+            let asked = allocations.reconcile(&[], start);
+            tokio::time::timeout(std::time::Duration::from_millis(200), asked).await.is_ok()
+        });
+        assert!(!answered, "it waits for the runtime's answer");
+        assert_eq!(store.owners().unwrap().len(), 2);
     }
 }

@@ -103,7 +103,7 @@ mod tests {
         let mut folder = Folder::new(dir.path().to_owned());
         let start = Instant::now();
         let after = |seconds: u64| start + Duration::from_secs(seconds);
-        assert_eq!(folder.read(start), [record.clone()]);
+        assert_eq!(folder.read(start), std::slice::from_ref(&record));
         fs::remove_file(&netns).unwrap();
         assert_eq!(folder.read(after(100)).len(), 1, "seen gone once");
         fs::write(&netns, "").unwrap();

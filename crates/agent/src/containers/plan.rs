@@ -83,6 +83,8 @@ fn is_told(found: &Value, record: &Record) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use serde_json::json;
 
     use super::*;
@@ -110,12 +112,12 @@ mod tests {
     fn a_container_is_created_told_and_then_left_alone() {
         let web = record("c1", "web");
         let create = Action::Create(Box::new(web.clone()));
-        assert_eq!(plan(&[web.clone()], &[]), (vec![create], vec![]));
+        assert_eq!(plan(from_ref(&web), &[]), (vec![create], vec![]));
         let mut fresh = told(&web);
         fresh["status"] = json!({"phase": "Pending"});
         let status = Action::Status { record: Box::new(web.clone()), uid: "u".into() };
-        assert_eq!(plan(&[web.clone()], &[fresh]), (vec![status], vec![]));
-        assert_eq!(plan(&[web.clone()], &[told(&web)]), (vec![], vec![]));
+        assert_eq!(plan(from_ref(&web), &[fresh]), (vec![status], vec![]));
+        assert_eq!(plan(from_ref(&web), &[told(&web)]), (vec![], vec![]));
     }
 
     #[test]
@@ -128,10 +130,10 @@ mod tests {
         assert_eq!(actions, [delete.clone(), Action::Create(Box::new(record("c2", "web")))]);
         let mut leaving = told(&web);
         leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert_eq!(plan(&[web.clone()], &[leaving]).0, [delete, Action::Create(Box::new(web.clone()))]);
+        assert_eq!(plan(from_ref(&web), &[leaving]).0, [delete, Action::Create(Box::new(web.clone()))]);
         let mut declared = told(&web);
         declared["metadata"]["annotations"] = json!({});
-        assert_eq!(plan(&[], std::slice::from_ref(&declared)), (vec![], vec![]));
+        assert_eq!(plan(&[], from_ref(&declared)), (vec![], vec![]));
         let (actions, problems) = plan(&[web], &[declared]);
         assert!(
             actions.is_empty() && problems[0].contains("default/web is declared otherwise"),

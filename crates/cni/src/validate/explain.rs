@@ -27,7 +27,7 @@ pub(super) fn summary(kind: &str) -> &'static str {
         "vrf" => "puts the interface into a VRF of the container",
         "host-local" => "takes an address that is free on this node and notes it in a folder",
         "static" => "gives the addresses that are written here",
-        "dhcp" => "gets a lease from a DHCP server, by the daemon weft-cni dhcp",
+        "dhcp" => "gets a lease from a DHCP server, by its daemon",
         _ => "is another program's plugin and is executed",
     }
 }

@@ -229,6 +229,8 @@ impl<'a> Look<'a> {
 
     fn own(&mut self, key: &str, kind: &str, plugin: &Map<String, Value>) {
         let command = match explain::place(kind) {
+            // These act before they open the namespace, or never open it.
+            Place::Interface if ["sriov", "host-device", "ovs"].contains(&kind) => Command::Status,
             Place::Interface => Command::Add,
             Place::Chained => Command::Status,
             Place::Ipam => return,

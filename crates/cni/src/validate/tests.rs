@@ -119,6 +119,24 @@ fn what_every_network_needs_is_asked_for() {
     );
 }
 
+/// Every plugin of ours looks at its configuration, and nothing of the node is changed by it.
+#[test]
+fn every_plugin_is_rehearsed_without_acting() {
+    let _ns = weft_kernel::testing::TestNs::new();
+    let before = weft_kernel::testing::MachineDump::take();
+    for kind in names().filter(|kind| explain::place(kind) != Place::Ipam) {
+        let first = if explain::place(kind) == Place::Chained { r#"{"type": "loopback"}, "# } else { "" };
+        let text = format!(
+            r#"{{"cniVersion": "1.0.0", "name": "n", "plugins": [{first}{{"type": "{kind}", "ipam": {{"type": "static",
+                "addresses": [{{"address": "10.1.0.2/24"}}]}}, "sysctl": {{"net.ipv4.conf.IFNAME.forwarding": "1"}},
+                "master": "eth0", "device": "eth9", "vlanId": 5, "vrfname": "red", "bridge": "br5",
+                "capabilities": {{"portMappings": true}}, "ingressRate": 8000, "ingressBurst": 8000}}]}}"#
+        );
+        validate(text.as_bytes(), &[]);
+    }
+    before.assert_unchanged();
+}
+
 #[test]
 fn no_text_makes_it_panic() {
     for text in [

@@ -56,11 +56,15 @@ pub(super) fn of(config: &Map<String, Value>, command: Command, path: &[PathBuf]
         let error = match done {
             Err(error) if error.code != code::UNKNOWN_CONTAINER => error,
             _ => {
-                trial.complete = true;
+                let shared = Readers::default();
+                shared.read::<NetConf>("", &rest).ok();
+                // One that did not read its own keys cannot say which there are.
+                trial.complete = trial.readers.known("") != shared.known("");
                 break;
             }
         };
-        let Some((key, reason)) = blamed(&error.message, &rest) else {
+        let blamed = blamed(&error.message, &rest).filter(|_| error.code != code::NOT_AVAILABLE);
+        let Some((key, reason)) = blamed else {
             trial.notes.push(error.message);
             break;
         };
