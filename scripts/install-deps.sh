@@ -5,7 +5,8 @@ set -euo pipefail
 
 case "${1:-}" in
 run)   commands=(cc) ;;
-test)  commands=(cc ip nft ping strace kubectl iperf3 cnitest unshare setpriv etcd etcdctl ovs-vswitchd) ;;
+test)  commands=(cc ip nft ping strace kubectl iperf3 cnitest unshare setpriv etcd etcdctl ovs-vswitchd \
+    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun busybox) ;;
 bench) commands=(cc ip nft iperf3 cnitest python3) ;;
 vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
@@ -27,6 +28,8 @@ package_of() {
     etcd) echo etcd-server ;;
     etcdctl) echo etcd-client ;;
     ovs-vswitchd) echo openvswitch-switch ;;
+    dnsmasq) echo dnsmasq-base ;;
+    kea-dhcp4 | kea-dhcp6) echo "$1-server" ;;
     *) echo "$1" ;;
     esac
 }

@@ -77,7 +77,21 @@ deny() {
     fi
 }
 
+# Builds the reference CNI plugins that the tests of crates/cni compare with.
+reference() {
+    local built
+    if built="$(scripts/reference-plugins.sh 2>"$logs/reference-plugins")"; then
+        export WEFT_REFERENCE="$built"
+    else
+        skip reference "$built"
+    fi
+    if ! command -v firewalld >/dev/null; then
+        skip firewalld "it is not installed, since that would change this machine's own packet filter"
+    fi
+}
+
 rust() {
+    reference
     cargo_tests rust cargo test --workspace --locked --no-fail-fast --exclude weft-cli
 }
 

@@ -10,7 +10,7 @@ use crate::harness::{Lan, PATIENCE, call_of};
 
 /// Debian's, and another one where the environment names a folder of them.
 fn references() -> Vec<PathBuf> {
-    let newer = std::env::var("WEFT_REFERENCE_PLUGINS").ok().map(PathBuf::from);
+    let newer = std::env::var("WEFT_REFERENCE").ok().map(PathBuf::from);
     let all = [Some(PathBuf::from(REFERENCE)), newer].into_iter().flatten().map(|folder| folder.join("dhcp"));
     let there: Vec<PathBuf> = all.filter(|path| path.exists()).collect();
     assert!(!there.is_empty(), "the reference plugins are not installed");
