@@ -33,8 +33,7 @@ struct Keys {
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     if call.command == Command::Del {
-        rules::detach(call)?;
-        return ipam::del(call);
+        return rules::del(call);
     }
     let ipam = Ipam::of(call)?;
     match call.command {
@@ -114,19 +113,21 @@ fn host_side(index: u32, result: &CniResult) -> Result<Vec<Op>, CniError> {
 /// The route to its own network that comes with an address is replaced by one through the gateway.
 fn pod_side(index: u32, result: &CniResult) -> Result<Vec<Op>, CniError> {
     let mut ops = vec![Op::LinkSet(LinkSet { index, up: Some(true), ..LinkSet::default() })];
-    for (address, gateway) in pairs(result)? {
+    let pairs = pairs(result)?;
+    ops.extend(pairs.iter().map(|(net, _)| pod::address(index, *net, false)));
+    // While their gateways are on the link.
+    for route in &result.routes {
+        ops.push(Op::RouteAppend(pod::kernel_route(route, index, result)?));
+    }
+    for (address, gateway) in pairs {
         let link_scope = if gateway.addr().is_ipv4() { SCOPE_LINK } else { 0 };
         let on_link = Route { oif: Some(index), ..Route::new(address.trunc()) };
-        ops.push(pod::address(index, address, false));
         let of_kernel = Route { protocol: PROTOCOL_KERNEL, scope: link_scope, ..on_link.clone() };
         ops.push(Op::RouteDel(of_kernel));
         let src = Some(address.addr());
         let to_gateway = Route { oif: Some(index), scope: link_scope, src, ..Route::new(gateway) };
         ops.push(Op::RouteAdd(to_gateway));
         ops.push(Op::RouteAdd(Route { via: Some(gateway.addr()), src, ..on_link }));
-    }
-    for route in &result.routes {
-        ops.push(Op::RouteAdd(pod::kernel_route(route, index, result)?));
     }
     Ok(ops)
 }

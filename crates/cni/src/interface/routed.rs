@@ -43,8 +43,7 @@ struct Keys {
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     if call.command == Command::Del {
-        rules::detach(call)?;
-        return ipam::del(call);
+        return rules::del(call);
     }
     let ipam = Ipam::of(call)?;
     match call.command {

@@ -10,6 +10,7 @@ use weft_kernel::Netlink;
 use weft_model::Mac;
 
 use crate::interface::veth;
+use crate::ipam;
 use crate::netfilter::Backend;
 use crate::netfilter::macspoof::SpoofGuard;
 use crate::netfilter::masquerade::{self, Masquerade};
@@ -95,9 +96,15 @@ fn addresses(result: &CniResult) -> Vec<IpNet> {
     result.ips.iter().map(|ip| ip.address).collect()
 }
 
-/// DEL: the veth pair and its rules go.
-pub(crate) fn detach(call: &Call) -> Result<(), CniError> {
-    beside(call, || veth::remove(call))
+/// DEL: the veth pair and its rules go, then the addresses: no other pod may get one while this
+/// one can still use it. An IPAM plugin that works on the interface is told before it goes.
+pub(crate) fn del(call: &Call) -> Result<(), CniError> {
+    let told = ipam::uses_interface(call).then(|| ipam::del(call));
+    beside(call, || veth::remove(call))?;
+    told.unwrap_or_else(|| ipam::del(call))?;
+    // An ADD at the same time may have made its link after it was looked for. From here on it finds
+    // its address gone, and undoes itself.
+    veth::remove_link(&mut Netlink::open()?, &veth::host_link(call)).map(drop)
 }
 
 /// Undoes an ADD that has made the pair. Where another one has, nothing of it may be touched.

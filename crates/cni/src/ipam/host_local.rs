@@ -1,7 +1,9 @@
 //! The configuration of `host-local`, and the plugin when it is called by its own name.
 
+use std::io::Read;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -15,6 +17,9 @@ use crate::protocol::config::{Dns, invalid};
 use crate::protocol::error::{CniError, code};
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::{CniResult, Ip, Route};
+
+/// Far more than any resolver reads.
+const LARGEST_RESOLV_CONF: u64 = 64 * 1024;
 
 /// What `ipam` holds for host-local, checked.
 #[derive(Debug)]
@@ -136,8 +141,18 @@ fn given(path: &PathBuf) -> bool {
     !path.as_os_str().is_empty()
 }
 
+/// A device or a pipe could be read for ever.
+fn read_file(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    fs::File::open(path)?.take(LARGEST_RESOLV_CONF).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn resolv_conf(path: PathBuf) -> Result<Dns, CniError> {
-    let text = std::fs::read_to_string(&path)
+    let text = read_file(&path)
         .map_err(|error| CniError::new(code::IO, format!("ipam.resolvConf {}: {error}", path.display())))?;
     let mut dns = Dns::default();
     for line in text.lines() {

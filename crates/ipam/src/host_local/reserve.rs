@@ -89,6 +89,14 @@ fn refuse_strays(pool: &Pool, requested: &[IpAddr]) -> Result<()> {
             return Err(Error::Unavailable { ip: *ip, why });
         }
     }
+    for set in pool.sets() {
+        let mut of_set = requested.iter().filter(|ip| set.assignment(ip).is_some());
+        let first = of_set.next();
+        if let (Some(first), Some(ip)) = (first, of_set.find(|ip| Some(*ip) != first)) {
+            let why = format!("is in the same ranges as {first}, and each set of ranges gives one address");
+            return Err(Error::Unavailable { ip: *ip, why });
+        }
+    }
     Ok(())
 }
 

@@ -121,14 +121,22 @@ fn guard(family: Family, ipv6: bool) -> Vec<Low> {
 /// The reverse of [`lower`] over a whole rule.
 pub(super) fn raise(family: Family, mut lows: &[Low]) -> Vec<Expr> {
     let mut out = Vec::new();
+    // nft asks for the family once in a rule; we ask before each address.
+    let mut asked = None;
     while !lows.is_empty() {
         let guarded = [false, true].into_iter().find_map(|ipv6| {
             let rest = lows.strip_prefix(&guard(family, ipv6)[..])?;
             address(rest).filter(|(e, _)| is_ipv6(e) == ipv6)
         });
         let (expr, used) = match guarded {
-            Some((expr, used)) => (expr, used + guard(family, false).len()),
-            None => simple(lows),
+            Some((expr, used)) => {
+                asked = Some(is_ipv6(&expr));
+                (expr, used + guard(family, false).len())
+            }
+            None => match address(lows).filter(|(expr, _)| asked == Some(is_ipv6(expr))) {
+                Some(found) => found,
+                None => simple(lows),
+            },
         };
         out.push(expr);
         lows = lows.get(used..).unwrap_or_default();

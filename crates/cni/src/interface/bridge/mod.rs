@@ -16,7 +16,7 @@ use crate::protocol::plugin::{Answer, Call};
 
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     if call.command == Command::Del {
-        return del(call);
+        return rules::del(call);
     }
     // A bridge without addresses needs no ipam: the reference's users leave it out.
     let ipam = if call.conf.ipam_type().is_empty() { Ipam::None } else { Ipam::of(call)? };
@@ -38,12 +38,4 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
         }
         _ => ipam::status(call, &ipam),
     }
-}
-
-/// The link first: no other pod may get the address while this one can still use it.
-fn del(call: &Call) -> Result<(), CniError> {
-    // Who works on the interface is told before it goes; an address is free after it is gone.
-    let told = ipam::uses_interface(call).then(|| ipam::del(call));
-    rules::detach(call)?;
-    told.unwrap_or_else(|| ipam::del(call))
 }
