@@ -4,9 +4,6 @@ WEFT_CACHE ?= $(HOME)/.cache/weft
 export CARGO_TARGET_DIR ?= $(WEFT_CACHE)/target
 export WEFT_CACHE
 
-# A plugin runs for milliseconds: the dynamic linker would be a third of its processor time.
-STATIC = -C target-feature=+crt-static -C relocation-model=static
-
 .PHONY: help lab build deps test lint fmt bench vm fuzz clean
 
 help: ## Say what each target does
@@ -18,8 +15,7 @@ lab: build ## Build, bring up 3 nodes with the example shop, check it, say what 
 
 build: deps ## Build the release executables and link them into bin/
 	cargo build --release --locked -p weft-cli
-	cargo rustc --profile cni --locked -p weft-cni --bin weft-cni -- $(STATIC)
-	@ln -f $(CARGO_TARGET_DIR)/cni/weft-cni $(CARGO_TARGET_DIR)/release/weft-cni
+	@scripts/build-cni.sh
 	@mkdir -p bin && ln -sf $(CARGO_TARGET_DIR)/release/weft $(CARGO_TARGET_DIR)/release/weft-cni bin/
 
 deps: ## Install the system packages that are missing (says which)

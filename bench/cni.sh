@@ -5,14 +5,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export WEFT_CACHE="${WEFT_CACHE:-$HOME/.cache/weft}"
-target="${CARGO_TARGET_DIR:-target}"
 scripts/install-deps.sh bench
-cargo build --quiet --release --locked -p weft-cni
+plugin="$(scripts/build-cni.sh)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 cc -O2 -o "$work/cnirun" bench/cnirun.c
 mkdir "$work/weft"
-strip -o "$work/weft/weft-cni" "$target/release/weft-cni"
+strip -o "$work/weft/weft-cni" "$plugin"
 for plugin in bridge host-local portmap firewall; do
     ln -s weft-cni "$work/weft/$plugin"
 done
