@@ -55,7 +55,7 @@ lint() {
     check fmt cargo fmt --all --check
     check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
     if command -v shellcheck >/dev/null; then
-        check shell shellcheck scripts/*.sh bench/*.sh .ci/run
+        check shell shellcheck scripts/*.sh bench/*.sh crates/*/tests/*.sh .ci/run
     else
         skip shell "shellcheck is not installed"
     fi
