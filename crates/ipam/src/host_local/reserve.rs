@@ -68,10 +68,15 @@ pub(crate) fn reserve<'a>(
 fn refuse_duplicate(store: &Store, attachment: Attachment<'_>) -> Result<()> {
     let key = attachment.key();
     let record = index::lookup(&store.dir, &key)?.unwrap_or_default();
+    let stale = !record.addresses.is_empty();
     let content = attachment.content();
     let held: Vec<IpAddr> = record.addresses.into_iter().filter(|ip| store.owned(ip, &content)).collect();
     // An intent that was not reclaimed just now belongs to a live process or to a live link.
     if held.is_empty() && !store.dir.exists(&index::intent(&key))? {
+        if stale {
+            // The other program has released it since; what follows would not be found behind it.
+            store.dir.remove(&index::id(&key))?;
+        }
         return Ok(());
     }
     let held: Vec<String> = held.iter().map(IpAddr::to_string).collect();
