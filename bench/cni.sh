@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The CNI plugins as whole processes: the reference's release 1.9.1, Debian's and ours in one run, call by
 # call in turn, on an empty node and beside 500 pods. All namespaces are of its own.
-# usage: bench/cni.sh [--rounds N] [--pods N] [--json FILE]
+# usage: bench/cni.sh [--rounds N] [--pods N] [--part life|storm|account|size]... [--json FILE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export WEFT_CACHE="${WEFT_CACHE:-$HOME/.cache/weft}"
