@@ -38,7 +38,10 @@ fn an_interface_moves_with_its_addresses_and_routes_and_either_side_undoes_it() 
         let before = addresses(&pod);
         let result = pod.result.clone();
         pod.add(&keys(), ours);
-        assert_eq!(pod.result, result, "the result passes through");
+        // Debian's release says that there are no DNS settings, ours says nothing then.
+        let mut passed = pod.result.clone();
+        passed.as_object_mut().unwrap().retain(|key, value| key != "dns" || *value != json!({}));
+        assert_eq!(passed, result, "the result passes through");
         assert_eq!(pod.link("blue").details, Details::Vrf(1));
         assert_eq!((pod.link("eth0").master, addresses(&pod)), (Some(pod.link("blue").index), before));
         if ours {
