@@ -63,12 +63,14 @@ pub(crate) fn ensure_interface(vlans: &Vlans, bridge: &Link, host: &mut Netlink)
     pair.mtu = Some(bridge.mtu);
     pair.master = Some(bridge.index);
     pair.up = true;
-    match host.apply(&Op::LinkAdd(pair.clone())) {
-        Err(error) if !error.exists() => return Err(error.into()),
-        _ => {}
-    }
+    let added = host.apply(&Op::LinkAdd(pair.clone()));
     let gone = || CniError::new(code::TRY_AGAIN, format!("{name} vanished while it was made"));
-    let link = host.link(&name)?.ok_or_else(gone)?;
+    let link = match added {
+        Ok(()) => host.link(&name)?.ok_or_else(gone)?,
+        // Another ADD makes it, and whose it is may not be undone here.
+        Err(error) if error.exists() => return host.link(&name)?.ok_or_else(gone),
+        Err(error) => return Err(error.into()),
+    };
     let port_of = host.link(&pair.name)?.ok_or_else(gone)?;
     let native = Vlans { trunk: Default::default(), ..vlans.clone() };
     let joined = pod::apply(host, &port(&native, bridge, port_of.index));
