@@ -16,5 +16,6 @@ pub(crate) mod rules;
 pub(crate) mod single;
 pub(crate) mod sriov;
 pub(crate) mod tap;
+pub(crate) mod unbridged;
 pub(crate) mod veth;
 pub(crate) mod vlan;

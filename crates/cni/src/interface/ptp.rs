@@ -3,90 +3,36 @@
 //! The container sends everything to the gateway, also what is for its own network: the node's end
 //! has the gateway's address, and the node a route to the container's.
 
-use std::cell::Cell;
-
 use ipnet::IpNet;
-use serde::Deserialize;
-use weft_kernel::{LinkSet, Netlink, Op, Route};
+use weft_kernel::{Link, LinkSet, Op, Route};
 
-use crate::interface::rules::{self, Rules};
+use crate::interface::pod;
+use crate::interface::rules::Rules;
+use crate::interface::unbridged::{self, Ways};
 use crate::interface::veth::{self, Pair, Sides};
-use crate::interface::{bridge, check, pod};
-use crate::ipam::{self, Evidence, Ipam};
-use crate::protocol::args::Command;
 use crate::protocol::config::invalid;
 use crate::protocol::error::CniError;
 use crate::protocol::plugin::{Answer, Call};
-use crate::protocol::result::{CniResult, Interface};
-use crate::sandbox;
+use crate::protocol::result::CniResult;
 
 /// Scopes and protocols as the kernel numbers them (linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
 const SCOPE_HOST: u8 = 254;
 const PROTOCOL_KERNEL: u8 = 2;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Keys {
-    mtu: Option<i64>,
-}
-
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
-    if call.command == Command::Del {
-        return rules::del(call);
-    }
-    let ipam = Ipam::of(call)?;
-    match call.command {
-        Command::Add => add(call, &ipam, answer),
-        Command::Check => {
-            let made = call.required_prev_result()?;
-            ipam::check(call, &ipam)?;
-            check(call, &made)
-        }
-        Command::Gc => {
-            ipam::gc(call, &ipam)?;
-            rules::gc(call)
-        }
-        _ => ipam::status(call, &ipam),
-    }
+    let ways = Ways {
+        pair: |call, mtu| Ok(Pair::of(call, mtu)),
+        plan: |result| pairs(&result).map(|_| result),
+        connect,
+        check: |call, made| Rules::of(call)?.check(call, &veth::host_link(call), None, made),
+    };
+    unbridged::serve(call, &ways, answer)
 }
 
-fn add(call: &Call, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
-    pod::refuse_lo(call)?;
-    let mtu = pod::mtu(call.keys::<Keys>()?.mtu)?;
-    if matches!(ipam, Ipam::None) {
-        return Err(invalid("ipam: a point-to-point link needs an address: name an IPAM plugin"));
-    }
-    pod::check_mtu(mtu, ipam.gives_v6())?;
-    let mut sides = Sides::open(call)?;
-    let rules = Rules::of(call)?;
-    let made = Cell::new(false);
-    let detach = || rules::undo(call, &made);
-    let attach = |addresses| attach(call, mtu, rules, &made, &mut sides, addresses);
-    ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
-}
-
-fn attach(
-    call: &Call,
-    mtu: Option<u32>,
-    rules: Rules,
-    made: &Cell<bool>,
-    sides: &mut Sides,
-    mut result: CniResult,
-) -> Result<CniResult, CniError> {
-    let pair =
-        Pair { pod_mac: result.ips.first().map(|ip| pod::mac_of(ip.address.addr())), ..Pair::of(call, mtu) };
-    bridge::forward(&result)?;
-    let (link, peer) = pair.make(call, made, sides)?;
-    pod::apply(&mut sides.host, &host_side(link.index, &result)?)?;
-    pod::prepare(call, &sides.netns, &result, &[])?;
-    pod::apply(&mut sides.pod, &pod_side(peer, &result)?)?;
-    rules.masquerade(call, &result)?;
-    veth::wait_carrier(&mut sides.host, &link)?;
-    let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
-    let interfaces = vec![Interface::of(&link, None), inside];
-    pod::describe(call, interfaces, &mut result);
-    Ok(result)
+fn connect(sides: &mut Sides, link: &Link, peer: u32, result: &CniResult) -> Result<(), CniError> {
+    pod::apply(&mut sides.host, &host_side(link.index, result)?)?;
+    pod::apply(&mut sides.pod, &pod_side(peer, result)?)
 }
 
 /// Every address with its gateway.
@@ -130,12 +76,4 @@ fn pod_side(index: u32, result: &CniResult) -> Result<Vec<Op>, CniError> {
         ops.push(Op::RouteAdd(Route { via: Some(gateway.addr()), src, ..on_link }));
     }
     Ok(ops)
-}
-
-fn check(call: &Call, made: &CniResult) -> Result<(), CniError> {
-    let netns = sandbox::of(call)?;
-    let mut pod = Netlink::open_in(&netns)?;
-    let link = check::link(&mut pod, &call.args.ifname, Some("veth"), made)?;
-    check::addresses_and_routes(&mut pod, &link, made)?;
-    Rules::of(call)?.check(call, &veth::host_link(call), None, made)
 }

@@ -5,24 +5,18 @@
 //! link-local address that follows from the hardware address of every node's end. The node has
 //! `10.92.77.163 dev wf… scope link`.
 
-use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use serde::Deserialize;
-use weft_kernel::{LinkSet, Netlink, Op, Route, sysctl};
+use weft_kernel::{Link, LinkSet, Netlink, Op, Route, sysctl};
 use weft_model::Mac;
 
-use crate::interface::rules::{self, Rules};
+use crate::interface::unbridged::{self, Ways};
 use crate::interface::veth::{self, Pair, Sides};
-use crate::interface::{bridge, check, pod};
-use crate::ipam::{self, Evidence, Ipam};
-use crate::protocol::args::Command;
-use crate::protocol::config::invalid;
+use crate::interface::{check, pod};
 use crate::protocol::error::CniError;
 use crate::protocol::plugin::{Answer, Call};
-use crate::protocol::result::{CniResult, Interface, Route as ResultRoute};
-use crate::sandbox;
+use crate::protocol::result::{CniResult, Route as ResultRoute};
 
 /// The next hop of every pod, which is nobody's address.
 const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -35,77 +29,26 @@ const SCOPE_LINK: u8 = 253;
 /// `lo` has the same index in every namespace.
 const LO: u32 = 1;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Keys {
-    mtu: Option<i64>,
-}
-
 pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
-    if call.command == Command::Del {
-        return rules::del(call);
-    }
-    let ipam = Ipam::of(call)?;
-    match call.command {
-        Command::Add => add(call, &ipam, answer),
-        Command::Check => {
-            let made = call.required_prev_result()?;
-            ipam::check(call, &ipam)?;
-            check(call, &made)
-        }
-        Command::Gc => {
-            ipam::gc(call, &ipam)?;
-            rules::gc(call)
-        }
-        _ => ipam::status(call, &ipam),
-    }
+    let ways = Ways {
+        pair: |call, mtu| Ok(Pair { host_mac: HOST_MAC, pod_mac: pod::mac(call)?, ..Pair::of(call, mtu) }),
+        plan: |result| Ok(plan(result)),
+        connect,
+        check,
+    };
+    unbridged::serve(call, &ways, answer)
 }
 
-fn add(call: &Call, ipam: &Ipam, answer: Answer<'_>) -> Result<(), CniError> {
-    pod::refuse_lo(call)?;
-    let (mtu, mac) = (pod::mtu(call.keys::<Keys>()?.mtu)?, pod::mac(call)?);
-    if matches!(ipam, Ipam::None) {
-        return Err(invalid("ipam: a routed pod needs an address: name an IPAM plugin"));
-    }
-    pod::check_mtu(mtu, ipam.gives_v6())?;
-    Rules::of(call)?;
-    let mut sides = Sides::open(call)?;
-    let made = Cell::new(false);
-    let detach = || rules::undo(call, &made);
-    let pair = Pair { host_mac: HOST_MAC, pod_mac: mac, ..Pair::of(call, mtu) };
-    let attach = |addresses| attach(call, pair, &made, &mut sides, addresses);
-    ipam::add(call, ipam, Evidence::HostLink, attach, detach, answer)
-}
-
-fn attach(
-    call: &Call,
-    mut pair: Pair,
-    made: &Cell<bool>,
-    sides: &mut Sides,
-    addresses: CniResult,
-) -> Result<CniResult, CniError> {
-    // What is masqueraded depends on the network that the IPAM plugin gave the address out of.
-    let networks = addresses.clone();
-    let mut result = plan(addresses);
-    pair.pod_mac = pair.pod_mac.or_else(|| result.ips.first().map(|ip| pod::mac_of(ip.address.addr())));
-    bridge::forward(&result)?;
-    let (link, peer) = pair.make(call, made, sides)?;
-    answer_for_next_hop(&link.name, &result)?;
-    ensure_known(&mut sides.host, &result)?;
+fn connect(sides: &mut Sides, link: &Link, peer: u32, result: &CniResult) -> Result<(), CniError> {
+    answer_for_next_hop(&link.name, result)?;
+    ensure_known(&mut sides.host, result)?;
     let to_pod = |ip: &IpNet| {
         let scope = if ip.addr().is_ipv4() { SCOPE_LINK } else { 0 };
         Op::RouteAdd(Route { oif: Some(link.index), scope, ..Route::new(*ip) })
     };
     let routes: Vec<Op> = result.ips.iter().map(|ip| to_pod(&ip.address)).collect();
     pod::apply(&mut sides.host, &routes)?;
-    pod::prepare(call, &sides.netns, &result, &[])?;
-    pod::apply(&mut sides.pod, &pod_side(peer, &result)?)?;
-    Rules::of(call)?.masquerade(call, &networks)?;
-    veth::wait_carrier(&mut sides.host, &link)?;
-    let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
-    let interfaces = vec![Interface::of(&link, None), inside];
-    pod::describe(call, interfaces, &mut result);
-    Ok(result)
+    pod::apply(&mut sides.pod, &pod_side(peer, result)?)
 }
 
 fn next_hop(v4: bool) -> IpAddr {
@@ -185,11 +128,8 @@ fn pod_side(index: u32, result: &CniResult) -> Result<Vec<Op>, CniError> {
     Ok(ops)
 }
 
+/// The node still routes to the container.
 fn check(call: &Call, made: &CniResult) -> Result<(), CniError> {
-    let netns = sandbox::of(call)?;
-    let mut pod = Netlink::open_in(&netns)?;
-    let inside = check::link(&mut pod, &call.args.ifname, Some("veth"), made)?;
-    check::addresses_and_routes(&mut pod, &inside, made)?;
     let mut host = Netlink::open()?;
     let link = host.link(&veth::host_link(call))?;
     let link = link.ok_or_else(|| check::differs(format!("{} is gone", veth::host_link(call))))?;
