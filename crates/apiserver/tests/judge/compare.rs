@@ -5,9 +5,9 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use crate::case::Step;
-use crate::differences::matches;
 use crate::normal::normal;
 use crate::side::Answered;
+use weft_judge::matches;
 
 /// One place where the answers differ.
 #[derive(Debug)]

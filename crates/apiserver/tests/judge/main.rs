@@ -13,20 +13,16 @@ mod common;
 
 mod case;
 mod compare;
-mod differences;
 mod normal;
-mod open;
 mod side;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use weft_judge::{Kubernetes, Parts, Target};
+use weft_judge::{Differences, Kubernetes, Open, Parts, Target};
 
 use case::Case;
-use differences::Differences;
-use open::Open;
 
 /// Both servers.
 #[derive(Clone)]
@@ -53,8 +49,8 @@ fn main() -> ExitCode {
     let weft = common::Running::start_dual_stack();
     let servers = Servers { weft: weft.target(), kubernetes: kubernetes.target().clone() };
 
-    let differences = Arc::new(Mutex::new(Differences::read()));
-    let open = Arc::new(Mutex::new(Open::read()));
+    let differences = Arc::new(Mutex::new(Differences::read(&case::folder())));
+    let open = Arc::new(Mutex::new(Open::read(&case::folder(), "JUDGE")));
     let whole = arguments.filter.is_none() && arguments.skip.is_empty();
     arguments.test_threads.get_or_insert(4);
     let trial = |(index, case): (usize, Case)| {
@@ -69,7 +65,7 @@ fn main() -> ExitCode {
     let trials = cases.into_iter().enumerate().map(trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if whole {
-        open.lock().unwrap().write_if_asked();
+        open.lock().unwrap().write_if_asked(|_| true);
     }
     let unseen = differences.lock().unwrap().unseen();
     if whole && !unseen.is_empty() {

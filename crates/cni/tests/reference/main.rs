@@ -15,10 +15,8 @@
 
 mod case;
 mod compare;
-mod differences;
 mod dump;
 mod normal;
-mod open;
 mod side;
 
 use std::collections::BTreeSet;
@@ -30,12 +28,11 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use regex::Regex;
 use serde_json::{Value, json};
+use weft_judge::{Differences, Open};
 use weft_kernel::testing::TestNs;
 
 use case::{Case, Step};
 use compare::{Difference, differences};
-use differences::Differences;
-use open::Open;
 use side::{Answer, Plugins, Side};
 
 /// Time that the kernel has for what it does later (carriers, addresses, removals).
@@ -57,7 +54,10 @@ fn main() -> ExitCode {
         // A copy, so that a build during the run does not change what is compared.
         std::os::unix::fs::symlink(".weft-cni", folder.path().join(name)).unwrap();
     }
-    let lists = Arc::new((Mutex::new(Differences::read()), Mutex::new(Open::read())));
+    let lists = Arc::new((
+        Mutex::new(Differences::read(&case::folder())),
+        Mutex::new(Open::read(&case::folder(), "REFERENCE")),
+    ));
     let chosen = arguments.filter.is_some() || !arguments.skip.is_empty();
     let runs = |case: &Case| case.needs.iter().all(|kind| kinds.contains(kind));
     let whole = !chosen && cases.iter().all(runs);
