@@ -1,49 +1,104 @@
 //! Tracked connections: forgetting those that would keep an old destination.
 
-#[cfg(test)]
 use std::net::IpAddr;
 
-use crate::Result;
 use crate::nft::wire::{Attributes, Body, F_ACK, F_DUMP};
 use crate::nft::{Family, Nft};
+use crate::{Result, sysctl, wire};
 
 /// `NFNL_SUBSYS_CTNETLINK` and its messages.
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
 /// Attributes of a connection, of a tuple and of its parts (linux/netfilter/nfnetlink_conntrack.h).
 const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
-#[cfg(test)]
 const TUPLE_ADDRESSES: u16 = 1;
+const SOURCE_V4: u16 = 1;
+const SOURCE_V6: u16 = 3;
 const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_DESTINATION: u16 = 3;
-/// The kernel compares the protocol's number and the destination port
-/// (`CTA_FILTER_F_CTA_PROTO_NUM`, `_DST_PORT`).
-const FILTERED: u32 = 1 << 3 | 1 << 5;
+/// What the kernel compares (`CTA_FILTER_F_CTA_*`): the source address; the protocol's number and
+/// the destination port.
+const BY_SOURCE: u32 = 1;
+const BY_PORT: u32 = 1 << 3 | 1 << 5;
 
 /// Forgets the connections of a family to a destination port of any address as their first packet
 /// had it, of `protocol` (17: UDP). Their next packet is translated as the rules are by then. Says
 /// how many there were.
 pub fn forget_port(family: Family, protocol: u8, port: u16) -> Result<usize> {
-    let mut nft = Nft::open()?;
     let what = format!("connections of protocol {protocol} to port {port}");
-    let found = match nft.request(GET, F_DUMP, family, &question(protocol, port).0, &what) {
+    let asked = question(TUPLE_ORIGINAL, BY_PORT, |tuple| {
+        tuple.nest(TUPLE_PROTOCOL, |part| {
+            part.bytes(PROTOCOL_NUMBER, &[protocol]).bytes(PROTOCOL_DESTINATION, &port.to_be_bytes());
+        });
+    });
+    let is_meant = |connection: Attributes<'_>| {
+        connection.get(TUPLE_ORIGINAL).is_some_and(|tuple| goes_to(tuple, protocol, port))
+    };
+    forget(&mut Nft::open()?, family, &what, &asked, &is_meant)
+}
+
+/// Forgets the connections that the owner of one of these addresses opened, or that lead to it,
+/// translated or not: whoever gets the address next gets no packet of them. Says how many there
+/// were; a namespace that tracks none costs the reading of one counter.
+pub fn forget_addresses(addresses: &[IpAddr]) -> Result<usize> {
+    let tracked = sysctl::get("net/netfilter/nf_conntrack_count").unwrap_or_default();
+    if addresses.is_empty() || matches!(tracked.as_str(), "" | "0") {
+        return Ok(0);
+    }
+    let mut nft = Nft::open()?;
+    let mut count = 0;
+    for address in addresses {
+        let what = format!("connections of {address}");
+        // What it opened has it as the first source, what was sent to it as the answers'.
+        let is_meant = |connection: Attributes<'_>| {
+            [TUPLE_ORIGINAL, TUPLE_REPLY].iter().any(|direction| {
+                let part = connection.nested(*direction).nested(TUPLE_ADDRESSES);
+                [SOURCE_V4, SOURCE_V6].iter().any(|kind| part.get(*kind).and_then(wire::ip) == Some(*address))
+            })
+        };
+        count += match address {
+            IpAddr::V4(ip) => {
+                let asked = |direction| {
+                    question(direction, BY_SOURCE, |tuple| {
+                        tuple.nest(TUPLE_ADDRESSES, |part| {
+                            part.bytes(SOURCE_V4, &ip.octets());
+                        });
+                    })
+                };
+                forget(&mut nft, Family::Ip, &what, &asked(TUPLE_ORIGINAL), &is_meant)?
+                    + forget(&mut nft, Family::Ip, &what, &asked(TUPLE_REPLY), &is_meant)?
+            }
+            // Asked for an IPv6 address, the kernel (6.18 too) gives those that have another.
+            IpAddr::V6(_) => forget(&mut nft, Family::Ip6, &what, &Body::default(), &is_meant)?,
+        };
+    }
+    Ok(count)
+}
+
+/// Forgets those of the connections that the kernel is asked for that are meant.
+fn forget(
+    nft: &mut Nft,
+    family: Family,
+    what: &str,
+    asked: &Body,
+    is_meant: &dyn Fn(Attributes<'_>) -> bool,
+) -> Result<usize> {
+    let found = match nft.request(GET, F_DUMP, family, &asked.0, what) {
         // A kernel before 5.8 does not filter; one that tracks nothing has nothing to forget.
         Err(e) if e.errno() == Some(libc::EOPNOTSUPP) || e.errno() == Some(libc::EINVAL) => {
-            nft.request(GET, F_DUMP, family, &[], &what)?
+            nft.request(GET, F_DUMP, family, &[], what)?
         }
         other => other?,
     };
     let mut count = 0;
     for (_, connection) in &found {
         let connection = Attributes(connection);
-        let Some(tuple) = connection.get(TUPLE_ORIGINAL).filter(|tuple| goes_to(tuple, protocol, port))
-        else {
-            continue;
-        };
+        let Some(tuple) = connection.get(TUPLE_ORIGINAL).filter(|_| is_meant(connection)) else { continue };
         let mut body = Body::default();
         body.nest(TUPLE_ORIGINAL, |b| b.0.extend(tuple));
         for kind in [ID, ZONE] {
@@ -51,7 +106,7 @@ pub fn forget_port(family: Family, protocol: u8, port: u16) -> Result<usize> {
                 body.bytes(kind, value);
             }
         }
-        match nft.request(DELETE, F_ACK, family, &body.0, &what) {
+        match nft.request(DELETE, F_ACK, family, &body.0, what) {
             Ok(_) => count += 1,
             Err(e) if e.not_found() => {}
             Err(e) => return Err(e),
@@ -60,16 +115,14 @@ pub fn forget_port(family: Family, protocol: u8, port: u16) -> Result<usize> {
     Ok(count)
 }
 
-fn question(protocol: u8, port: u16) -> Body {
+/// Asks for the connections of which what is compared of the tuple of one direction is as given.
+fn question(direction: u16, compared: u32, tuple: impl FnOnce(&mut Body)) -> Body {
     let mut body = Body::default();
-    body.nest(TUPLE_ORIGINAL, |tuple| {
-        tuple.nest(TUPLE_PROTOCOL, |part| {
-            part.bytes(PROTOCOL_NUMBER, &[protocol]).bytes(PROTOCOL_DESTINATION, &port.to_be_bytes());
-        });
-    });
+    body.nest(direction, tuple);
+    let of = |of: u16| if of == direction { compared } else { 0 };
     // CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS, in the machine's byte order.
     body.nest(FILTER, |filter| {
-        filter.bytes(1, &FILTERED.to_ne_bytes()).bytes(2, &0u32.to_ne_bytes());
+        filter.bytes(1, &of(TUPLE_ORIGINAL).to_ne_bytes()).bytes(2, &of(TUPLE_REPLY).to_ne_bytes());
     });
     body
 }
@@ -86,7 +139,7 @@ fn destinations(family: Family, protocol: u8, port: u16) -> Vec<IpAddr> {
     let found = Nft::open().unwrap().request(GET, F_DUMP, family, &[], "connections").unwrap();
     let tuples = found.iter().filter_map(|(_, data)| Attributes(data).get(TUPLE_ORIGINAL));
     let ours = tuples.filter(|tuple| goes_to(tuple, protocol, port));
-    ours.filter_map(|tuple| crate::wire::ip(Attributes(tuple).nested(TUPLE_ADDRESSES).get(2)?)).collect()
+    ours.filter_map(|tuple| wire::ip(Attributes(tuple).nested(TUPLE_ADDRESSES).get(2)?)).collect()
 }
 
 #[cfg(test)]
@@ -113,5 +166,25 @@ mod tests {
         assert_eq!(destinations(Family::Ip, 17, 5300), [] as [IpAddr; 0]);
         assert_eq!(destinations(Family::Ip, 17, 5301).len(), 1);
         assert_eq!(forget_port(Family::Ip6, 17, 5301).unwrap(), 0);
+    }
+    #[test]
+    fn the_connections_of_an_address_are_forgotten_in_both_directions_and_no_others() {
+        let _ns = TestNs::new();
+        assert_eq!(forget_addresses(&["127.0.0.2".parse().unwrap()]).unwrap(), 0, "nothing is tracked");
+        let rules = "table inet t { chain c { type filter hook output priority 0; ct state new accept; }; \
+            chain n { type nat hook output priority -100; ip daddr 127.0.0.9 dnat ip to 127.0.0.2; }; }";
+        assert!(Command::new("nft").arg(rules).status().unwrap().success());
+        let send = |from: &str, to: &str| UdpSocket::bind(from).unwrap().send_to(b"x", to).unwrap();
+        // To it, to what is translated to it, from it; then two that are not its own.
+        send("127.0.0.1:0", "127.0.0.2:5300");
+        send("127.0.0.1:0", "127.0.0.9:5300");
+        send("127.0.0.2:0", "127.0.0.3:5300");
+        send("127.0.0.1:0", "127.0.0.3:5300");
+        send("127.0.0.1:0", "127.0.0.22:5300");
+        send("[::1]:0", "[::1]:5300");
+        assert_eq!(forget_addresses(&["127.0.0.2".parse().unwrap()]).unwrap(), 3);
+        assert_eq!(destinations(Family::Ip, 17, 5300).len(), 2);
+        assert_eq!(forget_addresses(&["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()]).unwrap(), 1);
+        assert_eq!(destinations(Family::Ip6, 17, 5300), [] as [IpAddr; 0]);
     }
 }
