@@ -45,6 +45,11 @@ pub(crate) fn fault<E: Into<io::Error>>(op: &'static str, path: &Path) -> impl F
     move |source| Error::Io { op, path: path.to_owned(), source: source.into() }
 }
 
+fn no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
 impl Dir {
     pub(crate) fn open(path: &Path) -> Result<Option<Dir>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -72,12 +77,22 @@ impl Dir {
     }
 
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // Not for writing, so that a file that is there can be locked on a read-only disk.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o750);
         let fd = rustix::fs::openat(self, LOCK, flags, mode).map_err(self.fault("open", LOCK))?;
         let wait = || rustix::fs::flock(&fd, FlockOperation::LockExclusive);
         rustix::io::retry_on_intr(wait).map_err(self.fault("lock", LOCK))?;
         Ok(Lock { _fd: fd })
+    }
+
+    /// The lock of somebody who only removes: without one where none can be made, on a disk that
+    /// is full or read-only. Whoever wants to add meets the same disk.
+    pub(crate) fn lock_to_remove(&self) -> Result<Option<Lock>> {
+        match self.lock() {
+            Err(Error::Io { op: "open", source, .. }) if no_room(&source) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// The first 4 KiB of a file; `None` when it is absent or no regular file.
@@ -169,7 +184,15 @@ impl Dir {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        rustix::fs::renameat(self, from, self, to).map_err(self.fault("write", to))
+        let rename = || rustix::fs::renameat(self, from, self, to);
+        let done = match rename() {
+            Err(Errno::NOENT) => {
+                self.make_folders()?;
+                rename()
+            }
+            other => other,
+        };
+        done.map_err(self.fault("write", to))
     }
 
     pub(crate) fn link(&self, from: &str, to: &str) -> Result<()> {
@@ -184,6 +207,11 @@ impl Dir {
         let fd = match open() {
             Err(Errno::EXIST) => {
                 self.remove(name)?;
+                open()
+            }
+            // Only in a folder of ours can it be absent, which somebody has removed then.
+            Err(Errno::NOENT) => {
+                self.make_folders()?;
                 open()
             }
             other => other,

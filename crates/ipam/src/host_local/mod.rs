@@ -108,6 +108,24 @@ pub enum Error {
 /// A result of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Who has `ip` by the accounts of other networks in the same folder: network, container, interface.
+/// What cannot be read has nothing.
+pub fn elsewhere(data_dir: &Path, network: &str, ip: IpAddr) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(data_dir).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name == network {
+            continue;
+        }
+        let Ok(Some(dir)) = Dir::open(&entry.path()) else { continue };
+        let content = dir.read(&ip.to_string()).ok().flatten().unwrap_or_default();
+        if let Some((container_id, ifname)) = owner_of(&content) {
+            found.push((name, container_id.to_owned(), ifname.to_owned()));
+        }
+    }
+    found
+}
+
 /// The allocations of one network on this node.
 #[derive(Debug)]
 pub struct Store {
@@ -151,18 +169,22 @@ impl Store {
     /// Frees every address of the attachment and says which; none is no error. Only deletes
     /// files, so it works on a full disk. `pool` only makes it fast.
     pub fn release(&self, attachment: Attachment<'_>, pool: Option<&Pool>) -> Result<Vec<IpAddr>> {
-        let lock = self.dir.lock()?;
-        self.boot.void_earlier(&self.dir, &lock).ok();
+        let lock = self.dir.lock_to_remove()?;
+        if let Some(lock) = &lock {
+            self.boot.void_earlier(&self.dir, lock).ok();
+        }
         let indexed = index::lookup(&self.dir, &attachment.key())?.unwrap_or_default().addresses;
         let trusted = pool.is_some_and(|pool| index::is_current(&self.dir, pool.sets().len()));
         let mut freed = if trusted && !indexed.is_empty() {
-            self.remove_owned(&indexed, &attachment.content())?
+            let (freed, unread) = self.remove_owned(&indexed, &attachment.content())?;
+            // Its own: what is forgotten now would not be found again.
+            unread.map_or(Ok(freed), Err)?
         } else {
-            self.remove_owned(&self.dir.addresses()?, &attachment.content())?
+            self.remove_any_owned(&attachment.content())?
         };
         if freed.is_empty() && !trusted {
             // Files of releases that did not write the interface's name.
-            freed = self.remove_owned(&self.dir.addresses()?, attachment.container_id)?;
+            freed = self.remove_any_owned(attachment.container_id)?;
         }
         index::forget(&self.dir, &attachment.key())?;
         self.dir.remove(directory::NEW)?;
@@ -172,13 +194,9 @@ impl Store {
     /// The addresses the attachment holds.
     pub fn held(&self, attachment: Attachment<'_>) -> Result<Vec<IpAddr>> {
         let _lock = self.dir.lock()?;
-        let owned = |ip: &IpAddr| self.owned(ip, &attachment.content());
         let indexed = index::lookup(&self.dir, &attachment.key())?.unwrap_or_default().addresses;
-        let found: Vec<IpAddr> = indexed.into_iter().filter(owned).collect();
-        if !found.is_empty() {
-            return Ok(found);
-        }
-        Ok(self.dir.addresses()?.into_iter().filter(owned).collect())
+        let found = self.owned_of(indexed, attachment)?;
+        if found.is_empty() { self.owned_of(self.dir.addresses()?, attachment) } else { Ok(found) }
     }
 
     /// The error that a reservation would end with now for want of addresses, if it would.
@@ -225,19 +243,38 @@ impl Store {
         Ok(freed)
     }
 
-    fn owned(&self, ip: &IpAddr, content: &str) -> bool {
-        let read = self.dir.read(&ip.to_string()).ok().flatten();
-        read.is_some_and(|bytes| bytes.trim_ascii() == content.as_bytes())
+    fn owned_of(&self, addresses: Vec<IpAddr>, attachment: Attachment<'_>) -> Result<Vec<IpAddr>> {
+        let content = attachment.content();
+        let owned = |ip: IpAddr| Ok(self.owned(&ip, &content)?.then_some(ip));
+        addresses.into_iter().map(owned).filter_map(Result::transpose).collect()
     }
 
-    fn remove_owned(&self, addresses: &[IpAddr], content: &str) -> Result<Vec<IpAddr>> {
-        let mut removed = Vec::new();
+    fn owned(&self, ip: &IpAddr, content: &str) -> Result<bool> {
+        let read = self.dir.read(&ip.to_string())?;
+        Ok(read.is_some_and(|bytes| bytes.trim_ascii() == content.as_bytes()))
+    }
+
+    /// Removes those of the addresses that have this content, and says of which that could not be
+    /// found out.
+    fn remove_owned(&self, addresses: &[IpAddr], content: &str) -> Result<(Vec<IpAddr>, Option<Error>)> {
+        let (mut removed, mut unread) = (Vec::new(), None);
         for ip in addresses {
-            if self.owned(ip, content) && self.dir.remove(&ip.to_string())? {
-                removed.push(*ip);
+            match self.owned(ip, content) {
+                Ok(true) => removed.extend(self.dir.remove(&ip.to_string())?.then_some(*ip)),
+                Ok(false) => {}
+                Err(error) => unread = Some(error),
             }
         }
-        Ok(removed)
+        Ok((removed, unread))
+    }
+
+    /// The same for every address that is taken. A file that cannot be read is most likely another's,
+    /// so its error counts only where nothing else was found.
+    fn remove_any_owned(&self, content: &str) -> Result<Vec<IpAddr>> {
+        match self.remove_owned(&self.dir.addresses()?, content)? {
+            (removed, Some(error)) if removed.is_empty() => Err(error),
+            (removed, _) => Ok(removed),
+        }
     }
 
     fn locked(&self) -> Result<Lock> {

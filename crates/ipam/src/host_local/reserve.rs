@@ -1,5 +1,6 @@
 //! Taking addresses.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,7 @@ pub struct Reservation<'a> {
     store: &'a Store,
     key: String,
     assignments: Vec<Assignment>,
+    torn: Vec<IpAddr>,
     intent: OwnedFd,
 }
 
@@ -26,6 +28,11 @@ impl Reservation<'_> {
     /// One address for each set of the pool.
     pub fn assignments(&self) -> &[Assignment] {
         &self.assignments
+    }
+
+    /// Those of the addresses of which there was a file that named no owner, for it was empty.
+    pub fn torn(&self) -> &[IpAddr] {
+        &self.torn
     }
 
     /// Whether the addresses are still this ADD's: a DEL that came meanwhile has freed them.
@@ -53,11 +60,13 @@ pub(crate) fn reserve<'a>(
     }
     refuse_duplicate(store, attachment)?;
     refuse_strays(pool, requested)?;
-    let choose = |(number, set)| choose(store, number, set, requested);
+    let torn = Cell::default();
+    let choose = |(number, set)| choose(&Free { store, torn: &torn }, number, set, requested);
     let assignments: Vec<Assignment> = pool.sets().iter().enumerate().map(choose).collect::<Result<_>>()?;
+    let torn = torn.take();
     let key = attachment.key();
     match take(store, attachment, &key, &assignments) {
-        Ok(intent) => Ok(Reservation { store, key, assignments, intent }),
+        Ok(intent) => Ok(Reservation { store, key, assignments, torn, intent }),
         Err(error) => {
             give_back(store, attachment, &key, &assignments);
             Err(error)
@@ -69,8 +78,7 @@ fn refuse_duplicate(store: &Store, attachment: Attachment<'_>) -> Result<()> {
     let key = attachment.key();
     let record = index::lookup(&store.dir, &key)?.unwrap_or_default();
     let stale = !record.addresses.is_empty();
-    let content = attachment.content();
-    let held: Vec<IpAddr> = record.addresses.into_iter().filter(|ip| store.owned(ip, &content)).collect();
+    let held = store.owned_of(record.addresses, attachment)?;
     // An intent that was not reclaimed just now belongs to a live process or to a live link.
     if held.is_empty() && !store.dir.exists(&index::intent(&key))? {
         if stale {
@@ -105,31 +113,31 @@ fn refuse_strays(pool: &Pool, requested: &[IpAddr]) -> Result<()> {
     Ok(())
 }
 
-fn choose(store: &Store, number: usize, set: &RangeSet, requested: &[IpAddr]) -> Result<Assignment> {
+fn choose(free: &Free<'_>, number: usize, set: &RangeSet, requested: &[IpAddr]) -> Result<Assignment> {
     if let Some(wanted) = requested.iter().find_map(|ip| set.assignment(ip)) {
         let ip = wanted.address.addr();
         let why = || "is taken: choose another or delete the pod that has it".into();
-        return if is_free(store, &ip)? { Ok(wanted) } else { Err(Error::Unavailable { ip, why: why() }) };
+        return if free.is(&ip)? { Ok(wanted) } else { Err(Error::Unavailable { ip, why: why() }) };
     }
-    let last = store.dir.read(&index::last_reserved(number))?;
+    let last = free.store.dir.read(&index::last_reserved(number))?;
     let last = last.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
     for candidate in set.candidates(last).take(TRIES) {
-        if is_free(store, &candidate.address.addr())? {
+        if free.is(&candidate.address.addr())? {
             return Ok(candidate);
         }
     }
-    choose_from_listing(store, set, last)
+    choose_from_listing(free, set, last)
 }
 
-fn choose_from_listing(store: &Store, set: &RangeSet, last: Option<IpAddr>) -> Result<Assignment> {
+fn choose_from_listing(free: &Free<'_>, set: &RangeSet, last: Option<IpAddr>) -> Result<Assignment> {
     let taken: HashSet<IpAddr> =
-        store.dir.addresses()?.into_iter().filter(|ip| set.assignment(ip).is_some()).collect();
-    let free = set.candidates(last).find(|candidate| !taken.contains(&candidate.address.addr()));
-    if let Some(free) = free {
-        return Ok(free);
+        free.store.dir.addresses()?.into_iter().filter(|ip| set.assignment(ip).is_some()).collect();
+    let untaken = set.candidates(last).find(|candidate| !taken.contains(&candidate.address.addr()));
+    if let Some(untaken) = untaken {
+        return Ok(untaken);
     }
     for ip in &taken {
-        if let (true, Some(empty)) = (is_free(store, ip)?, set.assignment(ip)) {
+        if let (true, Some(empty)) = (free.is(ip)?, set.assignment(ip)) {
             return Ok(empty);
         }
     }
@@ -140,14 +148,28 @@ pub(crate) fn exhausted(set: &RangeSet, taken: usize) -> Error {
     Error::Exhausted { ranges: set.to_string(), taken, size: set.size() }
 }
 
-/// An empty file is no reservation: the reference creates the file before it writes the owner,
-/// under the lock that we hold, so its writer died in between.
-fn is_free(store: &Store, ip: &IpAddr) -> Result<bool> {
-    let name = ip.to_string();
-    match store.dir.length(&name)? {
-        None => Ok(true),
-        Some(0) => store.dir.remove(&name),
-        Some(_) => Ok(false),
+/// Finds out which addresses are free.
+struct Free<'a> {
+    store: &'a Store,
+    torn: &'a Cell<Vec<IpAddr>>,
+}
+
+impl Free<'_> {
+    /// An empty file is no reservation: the reference creates the file before it writes the owner,
+    /// under the lock that we hold, so its writer died in between; or the power went before the
+    /// content was on the disk.
+    fn is(&self, ip: &IpAddr) -> Result<bool> {
+        let name = ip.to_string();
+        match self.store.dir.length(&name)? {
+            None => Ok(true),
+            Some(0) => {
+                let mut torn = self.torn.take();
+                torn.push(*ip);
+                self.torn.set(torn);
+                self.store.dir.remove(&name)
+            }
+            Some(_) => Ok(false),
+        }
     }
 }
 
