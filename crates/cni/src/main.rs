@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use weft_cni::protocol::input::Input;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next();
@@ -15,5 +17,6 @@ fn main() -> ExitCode {
     if is_dhcp && arguments.next().is_some_and(|argument| argument == "daemon") {
         return weft_cni::dhcp_daemon(arguments.map(|argument| argument.to_string_lossy().into_owned()));
     }
-    weft_cni::run(name.as_deref(), &|key| std::env::var_os(key), std::io::stdin(), std::io::stdout())
+    let input = Input(std::io::stdin());
+    weft_cni::run(name.as_deref(), &|key| std::env::var_os(key), input, std::io::stdout())
 }

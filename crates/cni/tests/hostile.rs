@@ -47,6 +47,32 @@ fn a_hundred_mebibytes_of_input_are_refused_in_little_memory() {
 }
 
 #[test]
+fn standard_input_that_stays_open_and_silent_is_given_up() {
+    let node = Node::new();
+    let (config, pod) = (node.config(&["10.9.0.0/24"]), node.pod());
+    // Nothing at all, and half of a configuration.
+    let half = config.to_string().into_bytes();
+    let calls = [("ADD", &b""[..]), ("DEL", b""), ("ADD", &half[..half.len() / 2]), ("VERSION", b"")];
+    let children = calls.map(|(command, input)| {
+        let call = Call::new(command, "c1", Some(&path(&pod)), &config);
+        let piped =
+            Command::new(&call.program).envs(&call.env).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = piped.unwrap();
+        let mut open = child.stdin.take().unwrap();
+        open.write_all(input).unwrap();
+        (child, open)
+    });
+    for (child, open) in children {
+        let output = child.wait_with_output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["code"], 5, "{said}");
+        assert!(said["msg"].as_str().unwrap().contains("standard input"), "{said}");
+        drop(open);
+    }
+    assert!(!node.network().exists() && node.pod_links().is_empty());
+}
+
+#[test]
 fn the_namespace_of_another_user_can_be_attached() {
     let node = Node::new();
     let config = node.config(&["10.9.0.0/24"]);

@@ -4,6 +4,7 @@ pub mod args;
 pub mod config;
 pub(crate) mod error;
 pub(crate) mod exec;
+pub mod input;
 pub(crate) mod plugin;
 pub(crate) mod readers;
 pub mod record;
