@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod check;
+mod clash;
 pub(crate) mod device;
 pub(crate) mod dummy;
 pub(crate) mod host_device;

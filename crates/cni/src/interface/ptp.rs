@@ -6,10 +6,10 @@
 use ipnet::IpNet;
 use weft_kernel::{Link, LinkSet, Op, Route};
 
-use crate::interface::pod;
 use crate::interface::rules::Rules;
 use crate::interface::unbridged::{self, Ways};
 use crate::interface::veth::{self, Pair, Sides};
+use crate::interface::{clash, pod};
 use crate::protocol::config::invalid;
 use crate::protocol::error::CniError;
 use crate::protocol::plugin::{Answer, Call};
@@ -31,7 +31,7 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
 }
 
 fn connect(sides: &mut Sides, link: &Link, peer: u32, result: &CniResult) -> Result<(), CniError> {
-    pod::apply(&mut sides.host, &host_side(link.index, result)?)?;
+    clash::apply_routes(&mut sides.host, &host_side(link.index, result)?, result)?;
     pod::apply(&mut sides.pod, &pod_side(peer, result)?)
 }
 

@@ -13,7 +13,7 @@ use weft_model::Mac;
 
 use crate::interface::unbridged::{self, Ways};
 use crate::interface::veth::{self, Pair, Sides};
-use crate::interface::{check, pod};
+use crate::interface::{check, clash, pod};
 use crate::protocol::error::CniError;
 use crate::protocol::plugin::{Answer, Call};
 use crate::protocol::result::{CniResult, Route as ResultRoute};
@@ -47,7 +47,7 @@ fn connect(sides: &mut Sides, link: &Link, peer: u32, result: &CniResult) -> Res
         Op::RouteAdd(Route { oif: Some(link.index), scope, ..Route::new(*ip) })
     };
     let routes: Vec<Op> = result.ips.iter().map(|ip| to_pod(&ip.address)).collect();
-    pod::apply(&mut sides.host, &routes)?;
+    clash::apply_routes(&mut sides.host, &routes, result)?;
     pod::apply(&mut sides.pod, &pod_side(peer, result)?)
 }
 
