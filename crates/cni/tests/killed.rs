@@ -4,12 +4,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::strace::{killed_at, system_calls};
 use common::{Call, Node, path};
 use serde_json::{Value, json};
 use weft_kernel::testing::MachineDump;
@@ -20,6 +19,7 @@ fn chain(node: &Node) -> [Value; 2] {
     let mut bridge = node.config(&["10.9.0.0/24", "fd00:9::/64"]);
     bridge["ipMasq"] = json!(true);
     bridge["macspoofchk"] = json!(true);
+    bridge["weft"] = json!({"records": node.data.path().join("records")});
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
     let portmap = json!({
         "cniVersion": "1.0.0", "name": "net", "type": "portmap",
@@ -49,46 +49,10 @@ fn del(pod: &Netns, chain: &[Value], previous: &Value) {
     }
 }
 
-/// The system calls of a call: each name with how often it was made.
-fn system_calls(node: &Node, call: &Call) -> BTreeMap<String, usize> {
-    let trace = node.data.path().join("trace");
-    let output = trace.display().to_string();
-    let traced = under_strace(call, &["-f", "-qq", "-o", &output]);
-    assert!(traced.run().ok);
-    let mut calls = BTreeMap::new();
-    for line in fs::read_to_string(&trace).unwrap().lines() {
-        // `PID name(arguments) = result`; what is resumed was counted when it began.
-        let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
-        let Some((name, _)) = call.split_once('(') else { continue };
-        let named = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.is_empty();
-        if named && name != "execve" {
-            *calls.entry(name.to_owned()).or_insert(0) += 1;
-        }
-    }
-    assert!(calls.values().sum::<usize>() > 30, "{calls:?}");
-    calls
-}
-
-fn under_strace(call: &Call, options: &[&str]) -> Call {
-    let mut call = call.clone();
-    let program = std::mem::replace(&mut call.program, "strace".into());
-    call.arguments = options.iter().map(|&option| option.to_owned()).collect();
-    call.arguments.push(program.display().to_string());
-    call.env.insert("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-    call
-}
-
-/// The call, killed when it makes a system call for the nth time. Whether it was.
-fn killed_at(call: &Call, name: &str, nth: usize) -> bool {
-    let inject = format!("inject={name}:signal=KILL:when={nth}");
-    let traced = under_strace(call, &["-f", "-qq", "-o", "/dev/null", "-e", &inject]);
-    let output = traced.start().wait_with_output().unwrap();
-    // strace ends as what it traced ended.
-    output.status.signal() == Some(9)
-}
-
 /// What a DEL must have removed, quickly told.
 fn left(node: &Node, pod: &Netns) -> (Vec<(String, String)>, usize, String, bool) {
+    let records = fs::read_dir(node.data.path().join("records")).unwrap();
+    assert_eq!(records.count(), 0, "records of containers");
     let rules = Command::new("nft").args(["-s", "list", "ruleset"]).output().unwrap();
     let rules = String::from_utf8(rules.stdout).unwrap();
     let eth0 = Netlink::open_in(pod).unwrap().link("eth0").unwrap().is_some();

@@ -94,9 +94,13 @@ impl Pair {
             Err(error) if error.exists() && sides.pod.link(&call.args.ifname)?.is_some() => {
                 return Err(pod::present(call));
             }
-            other => other?,
+            Err(error) => {
+                // Of an answer that got lost nobody knows whether it was made.
+                made.set(!error.exists());
+                return Err(error.into());
+            }
+            Ok(()) => made.set(true),
         }
-        made.set(true);
         // A kernel without IPv6 has no such parameter; routes come from us, not from the pods.
         sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", self.host_link), "0").ok();
         let gone = |what: &str| CniError::new(code::TRY_AGAIN, format!("{} {what}", self.host_link));

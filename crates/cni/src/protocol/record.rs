@@ -78,6 +78,8 @@ impl Registration {
     /// Removes the record of a DEL; none is no error.
     pub(crate) fn remove(&self, args: &Args) -> Result<(), CniError> {
         let path = self.path(args);
+        // An ADD that was killed may have left it.
+        fs::remove_file(path.with_extension("new")).ok();
         match fs::remove_file(&path) {
             Err(error) if !absent(&error) => Err(failed("remove", &path, &error)),
             _ => Ok(()),

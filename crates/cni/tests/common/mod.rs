@@ -8,6 +8,7 @@
 )]
 
 pub mod chain;
+pub mod strace;
 
 use std::collections::BTreeMap;
 use std::fs;
