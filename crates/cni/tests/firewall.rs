@@ -3,14 +3,9 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use common::chain::{Chain, blocked, listed, node_in_the_world, reference, saved, seen};
+use common::chain::{Chain, blocked, node_in_the_world, reference, saved, seen};
 use common::{Node, sh};
 use serde_json::{Value, json};
-use weft_kernel::testing::eventually;
 
 fn chain(node: &Node, bridge: &str, subnets: &[&str], firewall: Value) -> Chain {
     let mut of_bridge = node.config(subnets);
@@ -71,6 +66,40 @@ fn containers_of_another_bridge_do_not_get_in() {
 }
 
 #[test]
+fn isolated_containers_reach_neither_each_other_nor_another_bridge() {
+    let (node, world) = node_in_the_world();
+    // What stays within a bridge is seen by iptables where this says so.
+    sh(node.ns.ns(), "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables");
+    sh(&world, "ip route add 10.8.0.0/15 via 192.0.2.1");
+    let policy = json!({"ingressPolicy": "isolated"});
+    let chains = [
+        chain(&node, "br0", &["10.9.0.0/24"], policy.clone()),
+        chain(&node, "br1", &["10.8.0.0/24"], policy),
+    ];
+    let pods = [node.pod(), node.pod(), node.pod()];
+    let ids = ["c0", "c1", "c2"];
+    for (at, of) in [0, 0, 1].into_iter().enumerate() {
+        let bridge = Chain::of([chains[of].plugins[0].clone()]);
+        let made = bridge.add(ids[at], &pods[at], &none()).success();
+        if at == 1 {
+            assert!(seen(&pods[0], 80, &pods[1], "10.9.0.2:80").is_some(), "before there is a policy");
+        }
+        if at > 0 {
+            let firewall = &chains[of].plugins[1];
+            chains[of].call("ADD", ids[at], Some(&pods[at]), firewall, &none(), Some(&made)).success();
+        }
+    }
+    assert!(blocked(&pods[0], 80, &pods[1], "10.9.0.2:80"), "on one bridge");
+    assert!(blocked(&pods[1], 80, &pods[0], "10.9.0.3:80"), "on one bridge");
+    assert!(blocked(&pods[0], 80, &pods[2], "10.9.0.2:80"), "from another bridge");
+    assert!(blocked(&pods[2], 80, &pods[0], "10.8.0.2:80"), "to another bridge");
+    assert!(seen(&pods[0], 80, node.ns.ns(), "10.9.0.2:80").is_some(), "the node itself");
+    for (pod, own) in [(&pods[1], "10.9.0.3"), (&pods[2], "10.8.0.2")] {
+        assert_eq!(seen(&world, 80, pod, "192.0.2.2:80").as_deref(), Some(own), "the world, and its answers");
+    }
+}
+
+#[test]
 fn unknown_policies_and_names_are_refused() {
     let node = Node::new();
     let pod = node.pod();
@@ -122,115 +151,6 @@ fn both_programs_make_the_same_rules_and_each_deletes_the_others() {
             })
             .collect();
         assert_eq!(made[0], made[1], "{variant}: ours and the reference's");
-    }
-}
-
-/// A bus and firewalld on it, in the namespace and with files of their own.
-struct Daemon {
-    children: Vec<Child>,
-    folder: tempfile::TempDir,
-}
-
-impl Daemon {
-    fn start() -> Option<Daemon> {
-        let there = |program: &str| Path::new(program).exists();
-        if !there("/usr/sbin/firewalld") || !there("/usr/bin/dbus-daemon") {
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("bus");
-        let config = format!(
-            "<busconfig><type>custom</type><listen>unix:path={}</listen><policy context=\"default\">\
-             <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/>\
-             </policy></busconfig>",
-            socket.display()
-        );
-        std::fs::write(folder.path().join("bus.conf"), config).unwrap();
-        let mut daemon = Daemon { children: Vec::new(), folder };
-        let conf = format!("--config-file={}", daemon.folder.path().join("bus.conf").display());
-        daemon.run("dbus-daemon", &["--nofork", &conf]);
-        eventually(Duration::from_secs(10), "the bus listens", || socket.exists());
-        let configs = daemon.folder.path().join("firewalld");
-        std::fs::create_dir(&configs).unwrap();
-        let configs = configs.display().to_string();
-        daemon.run("/usr/sbin/firewalld", &["--nofork", "--nopid", "--system-config", &configs]);
-        Some(daemon)
-    }
-
-    fn address(&self) -> String {
-        format!("unix:path={}", self.folder.path().join("bus").display())
-    }
-
-    fn run(&mut self, program: &str, args: &[&str]) {
-        let child = Command::new(program)
-            .args(args)
-            .env("DBUS_SYSTEM_BUS_ADDRESS", self.address())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.children.push(child.unwrap());
-    }
-
-    /// The sources of the zone `trusted`, once firewalld answers.
-    fn sources(&self) -> Option<String> {
-        let output = Command::new("firewall-cmd")
-            .args(["--zone=trusted", "--list-sources"])
-            .env("DBUS_SYSTEM_BUS_ADDRESS", self.address())
-            .output()
-            .unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        for child in self.children.iter_mut().rev() {
-            child.kill().ok();
-            child.wait().ok();
-        }
-    }
-}
-
-#[test]
-fn firewalld_gets_the_addresses_as_sources_of_its_zone() {
-    let node = Node::new();
-    let Some(daemon) = Daemon::start() else {
-        eprintln!("not tested: firewalld and dbus-daemon are not installed");
-        return;
-    };
-    eventually(Duration::from_secs(60), "firewalld answers", || daemon.sources().is_some());
-    let pod = node.pod();
-    // No backend named: firewalld, since it runs.
-    for backend in [json!("firewalld"), Value::Null] {
-        let chain = chain(&node, "br0", &["10.9.0.0/24", "fd00:9::/64"], json!({"backend": backend}));
-        let made = Chain::of([chain.plugins[0].clone()]).add("c1", &pod, &none()).success();
-        let mut config = chain.plugins[1].clone();
-        config["name"] = json!("net");
-        config["cniVersion"] = json!("1.0.0");
-        config["prevResult"] = made.clone();
-        let call = |command: &str, config: &Value| {
-            let call = common::Call::new(command, "c1", Some(&common::path(&pod)), config);
-            call.env("DBUS_SYSTEM_BUS_ADDRESS", Some(&daemon.address())).run()
-        };
-        assert_eq!(call("CHECK", &config).code(), 100);
-        call("ADD", &config).success();
-        call("ADD", &config).success();
-        let host = |at: usize, length: &str| {
-            let net = made["ips"][at]["address"].as_str().unwrap();
-            format!("{}/{length}", net.split('/').next().unwrap())
-        };
-        assert_eq!(daemon.sources().unwrap(), format!("{} {}", host(0, "32"), host(1, "128")));
-        call("CHECK", &config).success();
-        let mut elsewhere = config.clone();
-        elsewhere["firewalldZone"] = json!("no-such-zone");
-        let refused = call("ADD", &elsewhere);
-        assert!(refused.message().contains("no-such-zone"), "{}", refused.json);
-        call("DEL", &config).success();
-        call("DEL", &config).success();
-        assert_eq!(daemon.sources().unwrap(), "");
-        assert!(!listed(node.ns.ns()).contains("CNI-FORWARD"));
-        Chain::of([chain.plugins[0].clone()]).del("c1", &pod, &none(), &made);
     }
 }
 

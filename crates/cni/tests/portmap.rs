@@ -212,6 +212,10 @@ fn bad_input_53_and_keys_that_exclude_each_other_are_refused_before_anything_is_
     let text = r#"[{"hostPort": 70000, "containerPort": 80, "protocol": "tcp"}]"#;
     let large: Value = serde_json::from_str(text).unwrap();
     cases.push((json!({}), json!({ "portMappings": large }), 7, "hostPort"));
+    let mut twice = published(8080, 80, "tcp");
+    let again = published(8080, 81, "tcp")["portMappings"][0].take();
+    twice["portMappings"].as_array_mut().unwrap().push(again);
+    cases.push((json!({}), twice, 7, "portMappings[1].hostPort"));
     for (keys, ports, code, named) in cases {
         let mut config = chain.plugins[1].clone();
         keys.as_object().unwrap().iter().for_each(|(key, value)| config[key] = value.clone());

@@ -60,8 +60,11 @@ impl Call {
         if let Some(readers) = &self.readers {
             return readers.read("ipam", &ipam);
         }
-        T::deserialize(ipam).map_err(|error| {
-            CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
+        T::deserialize(&ipam).map_err(|error| {
+            // Looked at once more, it is known which key is of the wrong type.
+            let named = Readers::default().read::<T>("ipam", &ipam).err().map(|named| named.message);
+            let said = named.unwrap_or_else(|| error.to_string());
+            CniError::new(code::DECODE, format!("cannot decode the configuration on standard input: {said}"))
         })
     }
 
