@@ -190,6 +190,29 @@ fn a_del_during_the_add_wins_or_comes_first() {
 }
 
 #[test]
+fn f14_a_gc_during_the_add_takes_all_of_it_or_nothing() {
+    let node = Node::new();
+    let mut config = node.config(&["10.9.0.0/24"]);
+    config["cniVersion"] = json!("1.1.0");
+    let mut collect = config.clone();
+    collect["cni.dev/valid-attachments"] = json!([]);
+    let gc = || Call::new("GC", "", None, &collect).start().wait_with_output().unwrap();
+    for round in 0..20 {
+        let (pod, id) = (node.pod(), format!("c{round}"));
+        let mut add = Call::new("ADD", &id, Some(&path(&pod)), &config).start();
+        while add.try_wait().unwrap().is_none() {
+            let collected = gc();
+            assert!(collected.status.success(), "{collected:?}");
+        }
+        let add = add.wait_with_output().unwrap();
+        assert!(add.status.success(), "an unfinished ADD is none of GC's: {add:?}");
+        assert_eq!(node.allocations().len(), node.pod_links().len(), "round {round}");
+        assert!(gc().status.success());
+        assert_eq!((node.allocations().len(), node.pod_links().len()), (0, 0));
+    }
+}
+
+#[test]
 fn an_interface_that_vanishes_during_the_add_leaves_nothing() {
     let node = Node::new();
     let config = node.config(&["10.9.0.0/24"]);
