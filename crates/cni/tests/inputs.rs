@@ -132,7 +132,7 @@ fn the_keys_of_the_configuration_are_checked() {
         row("42", "/mtu", json!(70000), 7, "mtu"),
         row("41", "/ipam/dataDir", json!(5), 6, "ipam.dataDir"),
         row("41", "/ipam/ranges", json!([[{"subnet": 5}]]), 6, "ipam.ranges[0][0].subnet"),
-        row("41", "/ipam/type", json!(5), 7, "ipam.type"),
+        row("41", "/ipam/type", json!(5), 6, "ipam.type"),
         row("44", "/ipam/type", json!("no-such-plugin"), 7, "ipam.type"),
         row("45", "/ipam/type", json!("../../bin/sh"), 7, "ipam.type"),
         row("46", "/ipam/ranges", range(json!({"subnet": "10.0.0.1/24"})), 7, "ipam.ranges[0][0].subnet"),

@@ -185,6 +185,14 @@ pub fn version<P>(conf: &NetConf<P>, command: Command) -> Result<Version, CniErr
 }
 
 impl<P> NetConf<P> {
+    /// Anything but a text would count as no IPAM plugin at all.
+    pub(crate) fn check_ipam_type(&self) -> Result<(), CniError> {
+        match self.ipam.as_ref().and_then(|ipam| ipam.get("type")) {
+            None | Some(Value::Null | Value::String(_)) => Ok(()),
+            Some(other) => Err(undecodable(&format!("ipam.type: {other} is no text"))),
+        }
+    }
+
     /// The network's name, checked.
     pub fn network(&self) -> Result<&str, CniError> {
         let name = self.name.as_deref().unwrap_or_default();

@@ -154,6 +154,9 @@ fn decode(command: Command, args: Args, raw: Vec<u8>, version: &mut Version) -> 
     let conf = config::parse(&raw, command)?;
     *version = config::version(&conf, command)?;
     conf.network()?;
+    if command != Command::Del {
+        conf.check_ipam_type()?;
+    }
     Ok(Call { command, args, conf, version: *version, raw, readers: None })
 }
 

@@ -143,9 +143,9 @@ pub fn saved(ns: &Netns) -> String {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
 }
 
-/// The rules of nftables with the tables in their order of names.
+/// The rules of nftables without what they counted, with the tables in their order of names.
 pub fn listed(ns: &Netns) -> String {
-    let text = super::sh(ns, "nft list ruleset");
+    let text = super::sh(ns, "nft -s list ruleset");
     let mut blocks: Vec<String> =
         text.split("\ntable ").map(|block| block.trim_start_matches("table ").trim().to_owned()).collect();
     blocks.sort();
