@@ -2,7 +2,7 @@
 //! system call of an ADD and of a DEL; each file that is there then is as it was, empty, with
 //! rubbish at its end, or missing, before the boot and within one. Nothing is given twice, and no
 //! call is in the way of the next.
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by it")]
 
 mod common;
 
