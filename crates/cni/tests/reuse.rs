@@ -113,14 +113,14 @@ fn f17_when_the_ranges_change_containers_stay_and_nobody_elses_address_is_freed(
         let config = networks(&node).swap_remove(at);
         let kind = config["type"].clone();
         let pods: Vec<Netns> = (0..4).map(|_| node.pod()).collect();
-        for n in 0..2 {
-            let made = node.add(&format!("c{n}"), &pods[n], &config).success();
+        for (n, pod) in pods.iter().enumerate().take(2) {
+            let made = node.add(&format!("c{n}"), pod, &config).success();
             assert_eq!(address(&made), format!("10.9.0.{}", n + 2));
         }
         let mut changed = config.clone();
         changed["ipam"]["ranges"] = json!([[{"subnet": "10.8.0.0/24"}]]);
-        for n in 2..4 {
-            let made = node.add(&format!("c{n}"), &pods[n], &changed).success();
+        for (n, pod) in pods.iter().enumerate().skip(2) {
+            let made = node.add(&format!("c{n}"), pod, &changed).success();
             assert_eq!(address(&made), format!("10.8.0.{}", n), "{kind}");
         }
         assert!(reaches(&pods[0], "10.9.0.3") && reaches(&pods[2], "10.8.0.3"), "{kind}");
