@@ -55,7 +55,7 @@ lint() {
     check fmt cargo fmt --all --check
     check clippy cargo clippy --workspace --all-targets --locked -- -D warnings
     if command -v shellcheck >/dev/null; then
-        check shell shellcheck scripts/*.sh bench/*.sh crates/*/tests/*.sh .ci/run
+        check shell shellcheck -x scripts/*.sh bench/*.sh crates/*/tests/*.sh .ci/run
     else
         skip shell "shellcheck is not installed"
     fi
@@ -77,13 +77,18 @@ deny() {
     fi
 }
 
-# Builds the reference CNI plugins that the tests of crates/cni compare with.
+# Builds the reference CNI plugins that the tests of crates/cni compare with, and a client of CRI.
 reference() {
     local built
     if built="$(scripts/reference-plugins.sh 2>"$logs/reference-plugins")"; then
         export WEFT_REFERENCE="$built"
     else
         skip reference "$built"
+    fi
+    if built="$(scripts/cri-client.sh 2>"$logs/cri-client")"; then
+        export WEFT_CRI="$built"
+    else
+        skip cri "$built"
     fi
     if ! command -v firewalld >/dev/null; then
         # Its test is counted among the ignored ones.

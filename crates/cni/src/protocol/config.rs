@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weft_ipam::range::RangeSpec;
 
+use crate::protocol::any_case::AnyCase;
 use crate::protocol::args::Command;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::readers::Readers;
@@ -150,7 +151,9 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CniError> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(undecodable(&"it is not a JSON object"));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = T::deserialize(AnyCase(&mut json)).and_then(|read| json.end().map(|()| read));
+    read.map_err(|error| {
         // Looked at once more, it is known which key is of the wrong type.
         let named = |value: Value| Readers::default().read::<T>("", &value).err();
         let named = serde_json::from_slice(bytes).ok().filter(|_| error.is_data()).and_then(named);

@@ -1,5 +1,6 @@
 //! The exchange between a container runtime and a plugin (the CNI specification, sections 2 to 5).
 
+pub(crate) mod any_case;
 pub mod args;
 pub mod config;
 pub(crate) mod error;

@@ -13,6 +13,7 @@ use crate::interface::{
     bridge, dummy, host_device, ipvlan, loopback, macvlan, ovs, ptp, routed, sriov, tap, vlan,
 };
 use crate::ipam;
+use crate::protocol::any_case::AnyCase;
 use crate::protocol::args::{Args, Command, Lookup};
 use crate::protocol::config;
 use crate::protocol::config::{NetConf, invalid};
@@ -60,7 +61,7 @@ impl Call {
         if let Some(readers) = &self.readers {
             return readers.read("ipam", &ipam);
         }
-        T::deserialize(&ipam).map_err(|error| {
+        T::deserialize(AnyCase(&ipam)).map_err(|error| {
             // Looked at once more, it is known which key is of the wrong type.
             let named = Readers::default().read::<T>("ipam", &ipam).err().map(|named| named.message);
             let said = named.unwrap_or_else(|| error.to_string());

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use crate::protocol::any_case::AnyCase;
 use crate::protocol::error::{CniError, code};
 
 /// The keys that were looked for, by the path of the object that has them.
@@ -20,7 +21,7 @@ impl Readers {
     /// Reads `value`, which is at `path` in the configuration.
     pub(crate) fn read<T: DeserializeOwned>(&self, path: &str, value: &Value) -> Result<T, CniError> {
         let place = Place { value, path: path.to_owned(), readers: self };
-        T::deserialize(place).map_err(|fault| {
+        T::deserialize(AnyCase(place)).map_err(|fault| {
             let at = fault
                 .path
                 .filter(|path| !path.is_empty())

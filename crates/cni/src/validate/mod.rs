@@ -259,7 +259,9 @@ impl<'a> Look<'a> {
                 let known = readers.known(path);
                 for (name, child) in map {
                     let below = member(path, name);
-                    let told = known.as_ref().is_none_or(|known| known.contains(name.as_str()));
+                    let told = known
+                        .as_ref()
+                        .is_none_or(|known| known.iter().any(|key| key.eq_ignore_ascii_case(name)));
                     let common = COMMON_KEYS.contains(&below.as_str());
                     if told || common || is_foreign(name) {
                         self.unknown(key, &below, child, readers);

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use weft_ipam::dhcp::{hash128, v4, v6};
 
+use crate::protocol::any_case::AnyCase;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 
@@ -94,7 +95,7 @@ pub(crate) fn identity(container_id: &str, network: &str, ifname: &str) -> Strin
 impl Keys {
     /// The keys of `ipam`.
     pub(crate) fn of(ipam: &Map<String, Value>) -> Result<Keys, CniError> {
-        Keys::deserialize(Value::Object(ipam.clone())).map_err(|error| {
+        Keys::deserialize(AnyCase(Value::Object(ipam.clone()))).map_err(|error| {
             CniError::new(code::DECODE, format!("cannot decode ipam in the configuration: {error}"))
         })
     }
