@@ -14,6 +14,7 @@ mod endpoints;
 mod events;
 mod feed;
 mod gc;
+mod guard;
 mod key;
 mod known;
 mod leader;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::action::{Action, Outcome};
 use super::alarms::Alarms;
 use super::feed::{Feeds, News};
+use super::guard::{self, Panicked};
 use super::leader::Term;
 use super::world::{Key, World};
 use super::{ControllersConfig, basics, disruption, endpoints, gc, nodes, scheduler, workloads};
@@ -143,7 +144,7 @@ impl Runner {
     /// Plans for all that is marked, writes, and learns what was written.
     async fn act(&mut self) {
         let dirty = self.world.take_dirty();
-        let planned = self.plan(&dirty);
+        let (planned, panicked) = self.plan(&dirty);
         let (registry, feeds) = (&self.registry, &self.feeds);
         let find = |name: &str| feeds.kind(name);
         let writes = planned.into_iter().map(|(key, action)| {
@@ -173,51 +174,84 @@ impl Runner {
             self.in_doubt |= unknown(&error);
             self.retry_later(key, &error);
         }
+        for Panicked { controller, key, reason } in panicked {
+            tracing::error!("the controller {controller} panicked on {key}: {reason}");
+            self.postpone(key);
+        }
     }
 
-    /// What to write for these objects.
-    fn plan(&mut self, dirty: &[Key]) -> Vec<(Key, Action)> {
+    /// What to write for these objects, and for which it is not known.
+    fn plan(&mut self, dirty: &[Key]) -> (Vec<(Key, Action)>, Vec<Panicked>) {
         let now = crate::strategy::now();
-        let mut planned = Vec::new();
+        let (mut planned, mut panicked) = (Vec::new(), Vec::new());
         for key in dirty {
             self.world.rest();
-            let mut actions = match self.world.get(key) {
-                Some(object) => gc::plan(&self.world, key, object),
-                None => Vec::new(),
-            };
-            if actions.is_empty() {
-                actions = endpoints::plan(&self.world, key);
-            }
-            if let Some(object) = self.world.get(key)
-                && actions.is_empty()
-            {
-                actions = workloads::plan(&self.world, key, object, &now);
-                actions.extend(workloads::plan_cron_job(&self.world, key, object, &mut self.alarms));
-                actions.extend(disruption::plan(&self.world, key, object, &now));
-                actions.extend(basics::plan(&self.world, key, object, &self.config));
-            }
+            let actions = self.plan_one(key, &now, &mut panicked);
             // One at a time for what failed before, so that a bad template does not fail a thousand times.
             let limit = if self.retries.contains_key(key) { 1 } else { usize::MAX };
             planned.extend(actions.into_iter().take(limit).map(|action| (key.clone(), action)));
         }
-        planned.extend(nodes::plan(&self.world, dirty, &mut self.alarms));
-        planned.extend(nodes::cidr::plan(&self.world, dirty, &self.config, &now));
-        planned.extend(scheduler::plan(&self.world, dirty, &now));
-        let busy: HashSet<&Key> = planned.iter().map(|(key, _)| key).collect();
+        let (world, alarms, config) = (&self.world, &mut self.alarms, &self.config);
+        let bad = &mut panicked;
+        planned.extend(guard::together("nodes", dirty, bad, |dirty| nodes::plan(world, dirty, alarms)));
+        planned.extend(guard::together("node-cidrs", dirty, bad, |dirty| {
+            nodes::cidr::plan(world, dirty, config, &now)
+        }));
+        planned.extend(guard::together("scheduler", dirty, bad, |dirty| scheduler::plan(world, dirty, &now)));
+        let mut busy: HashSet<&Key> = planned.iter().map(|(key, _)| key).collect();
+        busy.extend(panicked.iter().map(|panicked| &panicked.key));
         for key in dirty.iter().filter(|key| !busy.contains(key)) {
             self.retries.remove(key);
         }
-        planned
+        (planned, panicked)
+    }
+
+    /// What to write for one object: what the first controller with something to say wants.
+    fn plan_one(&mut self, key: &Key, now: &str, panicked: &mut Vec<Panicked>) -> Vec<Action> {
+        let (world, alarms, config) = (&self.world, &mut self.alarms, &self.config);
+        let object = world.get(key);
+        let before = panicked.len();
+        let actions = guard::one("garbage-collector", key, panicked, || {
+            object.map_or_else(Vec::new, |object| gc::plan(world, key, object))
+        });
+        let mut actions = actions.unwrap_or_default();
+        if actions.is_empty() {
+            let slices = guard::one("endpoints", key, panicked, || endpoints::plan(world, key));
+            actions = slices.unwrap_or_default();
+        }
+        // What is to be deleted must not be made whole first.
+        let collectable =
+            panicked[before..].iter().all(|panicked| panicked.controller != "garbage-collector");
+        if let Some(object) = object
+            && actions.is_empty()
+            && collectable
+        {
+            let work = || workloads::plan(world, key, object, now);
+            actions.extend(guard::one("workloads", key, panicked, work).unwrap_or_default());
+            let cron = || workloads::plan_cron_job(world, key, object, alarms);
+            actions.extend(guard::one("cron-jobs", key, panicked, cron).into_iter().flatten());
+            let budgets = || disruption::plan(world, key, object, now);
+            actions.extend(guard::one("disruption", key, panicked, budgets).into_iter().flatten());
+            let basics = || basics::plan(world, key, object, config);
+            actions.extend(guard::one("basics", key, panicked, basics).into_iter().flatten());
+        }
+        actions
     }
 
     fn retry_later(&mut self, key: Key, error: &ApiError) {
         let attempts = self.retries.get(&key).map_or(0, |(attempts, _)| *attempts);
-        let wait = Duration::from_millis(100 << attempts.min(8));
         if attempts == 0 || error.code == 500 {
             tracing::debug!("{key}: {error}");
         } else {
             tracing::warn!("{key}, attempt {}: {error}", attempts + 1);
         }
+        self.postpone(key);
+    }
+
+    /// Looks at the object again, later each time.
+    fn postpone(&mut self, key: Key) {
+        let attempts = self.retries.get(&key).map_or(0, |(attempts, _)| *attempts);
+        let wait = Duration::from_millis(100 << attempts.min(8));
         self.retries.insert(key, (attempts + 1, Instant::now() + wait));
     }
 }

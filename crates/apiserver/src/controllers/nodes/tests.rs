@@ -145,6 +145,22 @@ fn a_silent_node_is_tainted_and_its_pods_leave_in_time() {
 }
 
 #[test]
+fn a_container_of_a_silent_node_stays_registered_and_is_no_longer_ready() {
+    let mut lab = Lab::new(2);
+    // As agents register containers of podman and others: like static pods, they tolerate everything.
+    lab.pod("container", 1, json!([{"operator": "Exists"}]));
+    lab.run();
+    for _ in 0..60 {
+        lab.pass(20);
+        lab.renew(0);
+        lab.run();
+    }
+    assert!(lab.sim.get("pods", "p1").is_null(), "others are driven out");
+    let container = lab.sim.get("pods", "container");
+    assert!(!container.is_null() && !object::terminating(&container) && !object::ready(&container));
+}
+
+#[test]
 fn where_all_are_silent_nobody_is_driven_out() {
     let mut lab = Lab::new(3);
     lab.pass(1000);
