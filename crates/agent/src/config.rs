@@ -21,6 +21,8 @@ pub struct AgentConfig {
     /// Sockets at which container runtimes may speak CRI; the first that is there is asked which
     /// sandboxes live.
     pub cri_sockets: Vec<PathBuf>,
+    /// Where podman's service listens, which is asked for the labels of its containers.
+    pub podman_socket: PathBuf,
     /// Where `status.json` and the last snapshot of the cluster are kept.
     pub state_dir: PathBuf,
 }

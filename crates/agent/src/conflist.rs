@@ -28,12 +28,19 @@ pub(crate) fn render(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Strin
         "ipam": ipam,
         "weft": { "records": records },
     });
+    // Published ports: what podman's -p and hostPort through CRI ask for. One backend for both families,
+    // in a table of its own.
+    let portmap = json!({
+        "type": "portmap",
+        "backend": "nftables",
+        "capabilities": { "portMappings": true },
+    });
     // A runtime that knows no cniVersions may know no 1.1.0 either, as podman 4.
     let list = json!({
         "cniVersion": "1.0.0",
         "cniVersions": ["1.0.0", "1.1.0"],
         "name": mark::CNI_NETWORK,
-        "plugins": [bridge],
+        "plugins": [bridge, portmap],
     });
     format!("{list:#}\n")
 }

@@ -264,6 +264,9 @@ pub(crate) struct AgentArgs {
         default_value = "/run/containerd/containerd.sock,/run/crio/crio.sock"
     )]
     pub(crate) cri_socket: Vec<PathBuf>,
+    /// The socket of podman's service, which is asked for the labels of its containers
+    #[arg(long, value_name = "SOCKET", default_value = "/run/podman/podman.sock")]
+    pub(crate) podman_socket: PathBuf,
     /// Where the agent keeps its status and its last view of the cluster
     #[arg(long, default_value = "/var/lib/weft/agent")]
     pub(crate) state_dir: PathBuf,

@@ -180,7 +180,7 @@ fn containers_of_podman_are_pods_of_the_api() {
     let mut hosts = ["node1", "node2"].map(|node| Host::on_node(&labs, "c", node));
     for (number, host) in hosts.iter_mut().enumerate() {
         host.podman(&format!("import -q {tar} localhost/box"));
-        host.serve(&format!("web_{}", number + 1), "--network weft");
+        host.serve(&format!("web_{}", number + 1), "--network weft -p 8090:80");
     }
 
     eventually(SOON, "both containers are pods", || pods().len() == 2 && pods().iter().all(is_ready));
@@ -208,6 +208,14 @@ fn containers_of_podman_are_pods_of_the_api() {
         eventually(SOON, "the other container answers", || host.run(&line).1.trim() == other);
     }
 
+    let internal = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
+    for (node, other, name) in [("node1", "node2", "web_1"), ("node2", "node1", "web_2")] {
+        let ip = kubectl(&["get", "node", node, "-o", internal]);
+        let line = format!("timeout 5 busybox wget -q -O - http://{ip}:8090/ || true");
+        let answers = || labs.on_node("c", other, &line).trim() == name;
+        eventually(SOON, "the published port answers on the other node", answers);
+    }
+
     let endpoints = || {
         let args = ["get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o"];
         let path = "jsonpath={range .items[*].endpoints[*]}{.addresses[0]} {.conditions.ready}{\"\\n\"}{end}";
@@ -232,6 +240,8 @@ fn containers_of_podman_are_pods_of_the_api() {
     for node in ["node1", "node2"] {
         let left = labs.on_node("c", node, "ip -br link");
         assert!(!left.lines().any(|line| line.starts_with("wf")), "{left}");
+        let rules = labs.on_node("c", node, "nft list ruleset");
+        assert!(!rules.contains("8090"), "{rules}");
         let state = labs.state("c").join("node").join(node);
         let named = |dir: &str| fs::read_dir(state.join(dir)).into_iter().flatten().flatten();
         assert_eq!(named("agent/attachments").count(), 0, "records are left on {node}");

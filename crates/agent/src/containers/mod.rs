@@ -7,9 +7,12 @@
 mod allocations;
 mod cri;
 mod folder;
+mod labels;
 mod plan;
 mod pod;
+mod podman;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,12 +29,15 @@ use crate::sources::Watch;
 use crate::status::Repairs;
 use crate::{AgentConfig, files};
 use allocations::Allocations;
+use cri::Cri;
 use folder::Folder;
 use plan::Action;
 
 /// How often everything is looked at, in case a notification was missed or a sandbox went.
 const AUDIT: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// How long a runtime may not know a sandbox whose network it asked for.
+const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// The folder of records below the agent's state folder.
 pub(crate) fn records(state_dir: &Path) -> PathBuf {
@@ -50,11 +56,22 @@ struct Status {
     problems: Vec<String>,
 }
 
+/// A record, and the same with what its runtime says of the container.
+struct Asked {
+    of: Record,
+    since: Instant,
+    answer: Option<Record>,
+}
+
 struct Keeper {
     api: Api,
     node: String,
     folder: Folder,
     allocations: Allocations,
+    cri: Cri,
+    podman: PathBuf,
+    /// What was asked of the containers' runtimes, by container and interface.
+    asked: HashMap<(String, String), Asked>,
     status: Status,
     file: PathBuf,
     /// Whether the API may have Pods of ours: not known before the first look.
@@ -68,7 +85,10 @@ pub(crate) async fn keep(api: Api, cfg: AgentConfig) {
         api,
         folder: Folder::new(dir.clone()),
         file: cfg.state_dir.join("containers.json"),
-        allocations: Allocations::new(&cfg),
+        allocations: Allocations::new(cfg.cni_data_dir),
+        cri: Cri::new(cfg.cri_sockets),
+        podman: cfg.podman_socket,
+        asked: HashMap::new(),
         node: cfg.node_name,
         status: Status::default(),
         may_have_pods: true,
@@ -98,15 +118,16 @@ impl Keeper {
     async fn look(&mut self, audit: bool) -> bool {
         let records = self.folder.read(Instant::now());
         let mut problems = Vec::new();
-        let done = match self.register(&records, &mut problems).await {
-            Ok(()) => true,
+        let (registrable, complete) = self.complete(&records, &mut problems).await;
+        let done = match self.register(&registrable, &mut problems).await {
+            Ok(()) => complete,
             Err(error) => {
                 problems.push(format!("containers cannot be registered: {error}"));
                 false
             }
         };
         if audit {
-            match self.allocations.reconcile(&records, Instant::now()).await {
+            match self.allocations.reconcile(&mut self.cri, &records, Instant::now()).await {
                 Ok(freed) => self.status.freed.add(freed),
                 Err(error) => {
                     problems.push(format!("allocations cannot be compared with sandboxes: {error:#}"))
@@ -121,6 +142,52 @@ impl Keeper {
         self.status.problems = problems;
         self.tell();
         done
+    }
+
+    /// The records as they are registered: with what the runtime says of the container, which is
+    /// asked once. False when a runtime does not know one yet, which is not registered before.
+    async fn complete(&mut self, records: &[Record], problems: &mut Vec<String>) -> (Vec<Record>, bool) {
+        let (mut asked, mut complete) = (HashMap::new(), Vec::new());
+        let now = Instant::now();
+        for record in records {
+            let id = &record.container_id;
+            if !labels::is_label(&record.namespace) {
+                let namespace: String = record.namespace.chars().take(64).collect();
+                problems
+                    .push(format!("container {id} is not registered: {namespace:?} is no namespace's name"));
+                continue;
+            }
+            let key = (id.clone(), record.ifname.clone());
+            let known = self.asked.remove(&key).filter(|asked| asked.of == *record);
+            let mut known = known.unwrap_or_else(|| Asked { of: record.clone(), since: now, answer: None });
+            if known.answer.is_none() {
+                known.answer = self.ask(record, now.duration_since(known.since)).await;
+            }
+            complete.extend(known.answer.clone());
+            asked.insert(key, known);
+        }
+        self.asked = asked;
+        let all = self.asked.values().all(|asked| asked.answer.is_some());
+        (complete, all)
+    }
+
+    async fn ask(&self, record: &Record, waited: Duration) -> Option<Record> {
+        let id = &record.container_id;
+        let told = match self.cri.labels(id).await {
+            // It lists a sandbox after its network is there.
+            Ok(None) if record.by_cri && waited < UNKNOWN => return None,
+            Ok(None) => podman::labels(&self.podman, id).await,
+            other => other,
+        };
+        let told = told.unwrap_or_else(|error| {
+            tracing::warn!("container {id} is registered without its runtime's labels: {error:#}");
+            None
+        });
+        let (complete, bad) = labels::complete(record, &told.unwrap_or_default());
+        if !bad.is_empty() {
+            tracing::warn!("container {id}: left out what is no label in Kubernetes: {}", bad.join(", "));
+        }
+        Some(complete)
     }
 
     async fn register(&mut self, records: &[Record], problems: &mut Vec<String>) -> Result<(), Error> {

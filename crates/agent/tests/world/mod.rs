@@ -120,6 +120,7 @@ impl TestNode {
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             cni_conf_dir: self.files.path().join("net.d"),
             cri_sockets: Vec::new(),
+            podman_socket: PathBuf::new(),
             cni_data_dir: self.files.path().join("networks"),
             state_dir: self.files.path().join("agent"),
         }

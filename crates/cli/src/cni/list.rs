@@ -35,12 +35,13 @@ pub(super) fn run(options: &ListArgs) -> anyhow::Result<u8> {
 fn row(attached: Attached) -> Row {
     let gone = attached.is_gone();
     let ips = attached.result.as_ref().map(weft_cni::runtime::addresses).unwrap_or_default();
+    let netns = attached.netns().map(|path| path.display().to_string()).unwrap_or_default();
     Row {
         network: attached.network_name,
         container_id: attached.container_id,
         ifname: attached.if_name,
         addresses: ips,
-        netns: attached.netns,
+        netns,
         gone,
     }
 }

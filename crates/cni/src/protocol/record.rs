@@ -52,6 +52,9 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
+    /// Whether it is a sandbox of a runtime that speaks CRI.
+    #[serde(default)]
+    pub by_cri: bool,
 }
 
 impl Registration {
@@ -104,6 +107,7 @@ impl Registration {
             name: argument(args, "K8S_POD_NAME").map(str::to_owned),
             labels: self.labels.clone().into_iter().chain(labels).collect(),
             ips: result.ips.iter().map(|ip| ip.address.addr()).collect(),
+            by_cri: argument(args, "K8S_POD_INFRA_CONTAINER_ID").is_some(),
         }
     }
 }

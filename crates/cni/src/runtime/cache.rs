@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,9 +34,8 @@ pub struct Attached {
     pub if_name: String,
     /// The network.
     pub network_name: String,
-    /// The path of its network namespace.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub netns: String,
+    netns: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cni_args: Option<Vec<(String, String)>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,17 +67,35 @@ impl Attached {
         Network::parse(&self.config).ok().filter(|network| !network.plugins.is_empty())
     }
 
+    /// The path of its network namespace, where it is known: older releases of libcni note it in the
+    /// result alone.
+    pub fn netns(&self) -> Option<&Path> {
+        let interfaces = self.result.as_ref().and_then(|result| result["interfaces"].as_array());
+        let of_result = || {
+            let mut own = interfaces.into_iter().flatten().filter(|found| found["name"] == *self.if_name);
+            own.find_map(|found| found["sandbox"].as_str())
+        };
+        let noted = Some(&*self.netns).filter(|path| !path.is_empty());
+        noted.or_else(of_result).filter(|path| path.starts_with('/')).map(Path::new)
+    }
+
+    /// A value of its CNI_ARGS.
+    pub fn arg(&self, key: &str) -> Option<&str> {
+        let mut args = self.cni_args.iter().flatten();
+        args.find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
     /// Whether its namespace is known to be gone; what cannot be known is not.
     pub fn is_gone(&self) -> bool {
-        let absent = |path: &str| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        !self.netns.is_empty() && absent(&self.netns)
+        let absent = |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        self.netns().is_some_and(absent)
     }
 
     /// What a later call about it needs.
     pub(super) fn target(&self) -> Target {
         Target {
             container_id: self.container_id.clone(),
-            netns: Some(&self.netns).filter(|path| !path.is_empty()).map(PathBuf::from),
+            netns: self.netns().map(PathBuf::from),
             ifname: self.if_name.clone(),
             args: self.cni_args.clone().unwrap_or_default(),
             capabilities: self.capability_args.clone().unwrap_or_default(),
@@ -103,6 +121,11 @@ impl Cache {
     /// What is known of an attachment; none for what is absent or no record.
     pub(super) fn load(&self, network: &str, target: &Target) -> Option<Attached> {
         load(&self.path(network, target))
+    }
+
+    /// When the record was written.
+    pub(super) fn written(&self, network: &str, target: &Target) -> Option<SystemTime> {
+        fs::metadata(self.path(network, target)).and_then(|found| found.modified()).ok()
     }
 
     /// All records, by file name.

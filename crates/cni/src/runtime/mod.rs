@@ -9,6 +9,7 @@ mod call;
 mod network;
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
@@ -83,6 +84,12 @@ impl Runtime {
         Ok(())
     }
 
+    /// DEL of what the cache tells, as it was made there.
+    pub fn del_attached(&self, attached: &Attached) -> Result<(), CniError> {
+        let unknown = || invalid("the cache does not say how it was attached");
+        self.del(&attached.network().ok_or_else(unknown)?, &attached.target())
+    }
+
     /// CHECK: whether everything is as the ADD made it. False when the configuration says that
     /// it is not to be asked.
     pub fn check(&self, network: &Network, target: &Target) -> Result<bool, CniError> {
@@ -154,6 +161,11 @@ impl Runtime {
     /// What the cache says is attached on this node.
     pub fn attachments(&self) -> Result<Vec<Attached>, CniError> {
         self.cache.all()
+    }
+
+    /// When an attachment was made.
+    pub fn made(&self, attached: &Attached) -> Option<SystemTime> {
+        self.cache.written(&attached.network_name, &attached.target())
     }
 
     /// The network as an attachment of it was made; none where the cache does not say.

@@ -76,7 +76,7 @@ within() {
     local until=$((SECONDS + $1))
     shift
     until "$@" >until.log 2>&1; do
-        [ "$SECONDS" -lt "$until" ] || { echo "not in time: $*"; cat until.log; exit 1; }
+        [ "$SECONDS" -lt "$until" ] || { echo "not in time: $*"; cat until.log; exit 1; } >&2
         sleep 0.1
     done
     cat until.log
