@@ -119,6 +119,29 @@ fn what_every_network_needs_is_asked_for() {
     );
 }
 
+#[test]
+fn the_keys_of_each_ipam_plugin_are_known() {
+    let with = |keys: &str| {
+        format!(
+            r#"{{"cniVersion": "1.0.0", "name": "n", "type": "macvlan", "master": "eth0", "ipam": {{{keys}}}}}"#
+        )
+    };
+    says(
+        &with(
+            r#""type": "dhcp", "daemonSocketPath": "/run/dhcp.sock", "request": [{"option": "121", "skipDefault": true}],
+               "provide": [{"option": "12", "value": "a", "fromArg": "B"}], "priority": 5, "dhcpv4": true,
+               "dhcpv6": "stateful", "clientIdentifier": "duid""#,
+        ),
+        &[],
+    );
+    says(
+        &with(r#""type": "dhcp", "requests": [], "provide": [{"options": "12", "option": "12"}]"#),
+        &[(1, 100, "ipam.requests: "), (1, 129, "ipam.provide[0].options: ")],
+    );
+    says(&with(r#""type": "dhcp", "dhcpv6": "slaac""#), &[(1, 100, "ipam.dhcpv6: ")]);
+    says(&with(r#""type": "static", "address": []"#), &[(1, 102, "ipam.address: ")]);
+}
+
 /// Every plugin of ours looks at its configuration, and nothing of the node is changed by it.
 #[test]
 fn every_plugin_is_rehearsed_without_acting() {

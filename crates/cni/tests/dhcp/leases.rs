@@ -102,6 +102,42 @@ fn what_a_pod_provides_reaches_the_server() {
 }
 
 #[test]
+fn what_no_result_can_say_is_asked_for_and_taken() {
+    let mut lan = Lan::new();
+    let server = lan.server(&["10.1.0.1/24"]);
+    let options = [
+        RANGE,
+        "--dhcp-option=vendor:Weft,1,10.1.0.7",
+        "--dhcp-option=vendor:Weft,9,text",
+        "--dhcp-option=42,10.1.0.4",
+        "--dhcp-option=66,boot.shop.example",
+        "--dhcp-option=33,172.16.0.0,10.1.0.9",
+        "--dhcp-userclass=set:blue,team-a",
+        "--dhcp-option=tag:blue,3,10.1.0.8",
+    ];
+    let _dnsmasq = lan.dnsmasq(&server, "one", &options);
+    let _daemon = lan.daemon(&[]);
+    let pod = lan.pod();
+    let config = lan.config(json!({
+        "request": [{"option": "43"}, {"option": "42"}, {"option": "66"}, {"option": "33"}],
+        "provide": [
+            {"option": "vendor-class-identifier", "value": "Weft-pod"},
+            {"option": "user-class", "value": "team-a"},
+        ],
+    }));
+    let result = lan.add("web", &pod, &config).success();
+    assert_eq!(result["ips"][0]["gateway"], "10.1.0.8", "the user class was seen");
+    let routes = json!([{"dst": "172.16.0.0/16", "gw": "10.1.0.9"}, {"dst": "0.0.0.0/0", "gw": "10.1.0.8"}]);
+    assert_eq!(result["routes"], routes);
+    let log = lan.read("one.log");
+    for sent in ["option: 43 vendor-encap", "option: 42 ntp-server", "option: 66 tftp-server"] {
+        assert!(log.contains(sent), "{sent}: {log}");
+    }
+    let again = lan.add("web", &pod, &config).success();
+    assert_eq!(result, again);
+}
+
+#[test]
 fn a_lease_outlives_a_daemon_that_is_killed() {
     let mut lan = Lan::new();
     let server = lan.server(&["10.1.0.1/24", "fd00::1/64"]);

@@ -26,7 +26,7 @@ pub(crate) struct Dhcp {
 impl Dhcp {
     /// Checks the configuration of a call.
     pub(crate) fn of(call: &Call) -> Result<Dhcp, CniError> {
-        let keys = Keys::of(&call.conf.ipam.clone().unwrap_or_default())?;
+        let keys: Keys = call.ipam_keys()?;
         let id = options::identity(&call.args.container_id, call.conf.network()?, &call.args.ifname);
         keys.profile(&id, &call.args.extra.text)?;
         Ok(Dhcp { socket: keys.socket(), arguments: arguments(call) })
@@ -86,7 +86,7 @@ impl Dhcp {
 /// DEL: gives the lease back. A daemon that is away has none to give back, and when it starts
 /// again it will find the interface gone.
 pub(crate) fn del(call: &Call) -> Result<(), CniError> {
-    let keys = Keys::of(&call.conf.ipam.clone().unwrap_or_default()).unwrap_or_default();
+    let keys: Keys = call.ipam_keys().unwrap_or_default();
     let dhcp = Dhcp { socket: keys.socket(), arguments: arguments(call) };
     let Ok(client) = Client::connect(&dhcp.socket) else { return Ok(()) };
     match client.call(RELEASE, &dhcp.arguments) {
