@@ -1,6 +1,6 @@
 //! VLANs of a bridge that filters them: those of a port, and the gateway's place in one.
 
-use weft_kernel::{Details, Link, LinkKind, LinkSet, Netlink, NewLink, Op, PortVlan};
+use weft_kernel::{Details, Link, LinkKind, LinkSet, Netlink, NewLink, Op, PortVlan, sysctl};
 use weft_model::mark;
 
 use crate::interface::bridge::plan::Vlans;
@@ -71,6 +71,8 @@ pub(crate) fn ensure_interface(vlans: &Vlans, bridge: &Link, host: &mut Netlink)
         Err(error) if error.exists() => return host.link(&name)?.ok_or_else(gone),
         Err(error) => return Err(error.into()),
     };
+    // The node's routes are no business of a container's router.
+    sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", pair.name), "0").ok();
     let port_of = host.link(&pair.name)?.ok_or_else(gone)?;
     let native = Vlans { trunk: Default::default(), ..vlans.clone() };
     let joined = pod::apply(host, &port(&native, bridge, port_of.index));
