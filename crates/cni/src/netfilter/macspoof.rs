@@ -75,9 +75,9 @@ impl SpoofGuard {
         let mut t = Transaction::default();
         t.add_table(&table, false);
         let base = Base { kind: ChainKind::Filter, hook: Hook::Prerouting, priority: PRIORITY, drop: false };
-        t.ensure_chain(&table, PREROUTING, Some(base), "");
+        nft.ensure_chain(&mut t, &table, PREROUTING, Some(base), "")?;
         for chain in [&self.link_chain, &self.mac_chain] {
-            t.ensure_chain(&table, chain, None, "");
+            nft.ensure_chain(&mut t, &table, chain, None, "")?;
             if nft.has_chain(&table, chain)? {
                 t.flush_chain(&table, chain);
             }

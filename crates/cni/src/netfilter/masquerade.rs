@@ -167,9 +167,9 @@ impl<'a> Masquerade<'a> {
         let table = table();
         let mut t = self.own_rules_removed(nft)?;
         t.add_commented_table(&table, TABLE_COMMENT);
-        t.ensure_chain(&table, CHECKS, None, CHECKS_COMMENT);
+        nft.ensure_chain(&mut t, &table, CHECKS, None, CHECKS_COMMENT)?;
         let base = Base { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: PRIORITY, drop: false };
-        t.ensure_chain(&table, POSTROUTING, Some(base), "");
+        nft.ensure_chain(&mut t, &table, POSTROUTING, Some(base), "")?;
         let wanted = postrouting();
         let there = nft.chain_rules(&table, POSTROUTING)?.unwrap_or_default();
         if !there.iter().map(|live| &live.rule).eq(wanted.iter()) {

@@ -24,7 +24,7 @@ impl Transaction {
 
     /// Adds a chain, with a comment unless that is empty; where it exists it stays as it is, its
     /// policy too.
-    pub fn ensure_chain(&mut self, table: &Table, name: &str, base: Option<Base>, comment: &str) {
+    fn ensure_chain(&mut self, table: &Table, name: &str, base: Option<Base>, comment: &str) {
         let mut body = Body::default();
         body.text(1, &table.name).text(3, name);
         if let Some(base) = base {
@@ -120,6 +120,23 @@ impl Nft {
                 done => return Ok(done.map(|()| true)?),
             }
         }
+    }
+
+    /// Adds to `transaction` that there is this chain, unless it is there now. What tells the kernel
+    /// again of a chain that it has is destroyed a grace period later, for which the next one with
+    /// a transaction waits.
+    pub fn ensure_chain(
+        &mut self,
+        transaction: &mut Transaction,
+        table: &Table,
+        name: &str,
+        base: Option<Base>,
+        comment: &str,
+    ) -> Result<()> {
+        if !self.has_chain(table, name)? {
+            transaction.ensure_chain(table, name, base, comment);
+        }
+        Ok(())
     }
 
     /// The rules of one chain of any table; `None` where there is no such chain.

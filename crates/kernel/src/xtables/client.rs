@@ -162,7 +162,7 @@ impl Xtables {
         for of_table in edits {
             let (view, read) = self.view(of_table)?;
             tied |= read;
-            add(&mut transaction, of_table, &plan::steps(of_table, view));
+            add(self.nft()?, &mut transaction, of_table, &plan::steps(of_table, view))?;
         }
         if transaction.is_empty() {
             return Ok(false);
@@ -299,9 +299,9 @@ fn live(family: Family, a: Attributes<'_>) -> Option<Live> {
 
 /// Adds the steps for one table; iptables' own table and chains before them, as far as they are
 /// used.
-fn add(transaction: &mut Transaction, edits: &Edits, steps: &[Step]) {
+fn add(nft: &mut Nft, transaction: &mut Transaction, edits: &Edits, steps: &[Step]) -> Result<()> {
     if steps.is_empty() {
-        return;
+        return Ok(());
     }
     let table = &edits.table;
     if steps.iter().any(|step| matches!(step, Step::NewChain(_) | Step::Add { .. })) {
@@ -316,7 +316,7 @@ fn add(transaction: &mut Transaction, edits: &Edits, steps: &[Step]) {
             Step::Add { chain, rule, first } => {
                 let base = plan::base(&table.name, chain);
                 if base.is_some() && own.insert(chain) {
-                    transaction.ensure_chain(table, chain, base, "");
+                    nft.ensure_chain(transaction, table, chain, base, "")?;
                 }
                 if let Some(body) = render::body(rule, table.family, &table.name, chain) {
                     transaction.add_raw_rule(table, chain, *first, body, &rule.to_string());
@@ -327,6 +327,7 @@ fn add(transaction: &mut Transaction, edits: &Edits, steps: &[Step]) {
             Step::DeleteChain(chain) => transaction.delete_chain(table, chain),
         }
     }
+    Ok(())
 }
 
 /// The input of iptables-restore for one table.

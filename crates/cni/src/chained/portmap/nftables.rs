@@ -76,7 +76,7 @@ fn add_to(t: &mut Transaction, config: &Config, net: &IpNet, nft: &mut Nft) -> R
     let table = Table::new(family(net.addr()), TABLE);
     t.add_commented_table(&table, TABLE_COMMENT);
     for chain in [PORTS, OLD_PORTS, ALL] {
-        t.ensure_chain(&table, chain, None, "");
+        nft.ensure_chain(t, &table, chain, None, "")?;
     }
     let jump = |chain: &str| Expr::Jump(chain.into());
     keep(t, nft, &table, ALL, &[Rule::new("", [jump(OLD_PORTS)]), Rule::new("", [jump(PORTS)])])?;
@@ -84,11 +84,11 @@ fn add_to(t: &mut Transaction, config: &Config, net: &IpNet, nft: &mut Nft) -> R
     entry.extend([Expr::LocalDestination, jump(ALL)]);
     let entry = [Rule::new("", entry)];
     for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
-        t.ensure_chain(&table, chain, Some(base(hook, DESTINATION)), "");
+        nft.ensure_chain(t, &table, chain, Some(base(hook, DESTINATION)), "")?;
         keep(t, nft, &table, chain, &entry)?;
     }
     if config.snat {
-        t.ensure_chain(&table, MASQUERADING, Some(base(Hook::Postrouting, SOURCE)), "");
+        nft.ensure_chain(t, &table, MASQUERADING, Some(base(Hook::Postrouting, SOURCE)), "")?;
     }
     ports(config, net).iter().for_each(|rule| t.add_rule(&table, PORTS, rule));
     masquerading(config, net).iter().for_each(|rule| t.add_rule(&table, MASQUERADING, rule));
