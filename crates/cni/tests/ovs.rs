@@ -292,12 +292,18 @@ fn answering(at: &Path, answer: &'static [u8]) -> std::thread::JoinHandle<()> {
 fn a_database_that_answers_without_end_or_hangs_up_is_an_error() {
     let node = Node::new();
     let pod = node.pod();
-    for (name, answer, said) in [("endless", b"[[[[[[[[".as_slice(), "larger"), ("gone", b"", "closed")] {
+    for (name, answer, said) in
+        // How much of an answer without end arrives in the time it has is the machine's.
+        [
+            ("endless", b"[[[[[[[[".as_slice(), ["larger", "did not answer"]),
+            ("gone", b"", ["closed", "closed"]),
+        ]
+    {
         let socket = node.data.path().join(name);
         let server = answering(&socket, answer);
         let config = json!({"cniVersion": "1.0.0", "name": "net", "type": "ovs", "bridge": "br1", "socket_file": socket});
         let answer = Call::new("ADD", "c1", Some(&path(&pod)), &config).run();
-        assert!(!answer.ok && answer.message().contains(said), "{}", answer.json);
+        assert!(!answer.ok && said.iter().any(|said| answer.message().contains(said)), "{}", answer.json);
         server.join().unwrap();
     }
 }
