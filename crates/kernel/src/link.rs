@@ -190,6 +190,10 @@ pub struct LinkSet {
     pub isolated: Option<bool>,
     /// Bridge port: learns addresses of received packets.
     pub learning: Option<bool>,
+    /// Tells its neighbours of its IPv4 addresses when it comes up (`arp_notify`).
+    pub arp_notify: Option<bool>,
+    /// Lets packets of 127.0.0.0/8 pass (`route_localnet`).
+    pub route_localnet: Option<bool>,
 }
 
 /// An interface as the kernel has it.
@@ -238,6 +242,10 @@ pub struct Link {
     pub device: Option<String>,
     /// The bus of that device.
     pub device_bus: Option<String>,
+    /// Whether packets of 127.0.0.0/8 pass (`route_localnet`).
+    pub route_localnet: bool,
+    /// What it does with router advertisements (`accept_ra`); none without IPv6.
+    pub accept_ra: Option<i32>,
     /// What else belongs to its kind.
     pub details: Details,
 }

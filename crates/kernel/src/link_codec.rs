@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
+use netlink_packet_core::{DefaultNla, Emitable};
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
     InfoVeth, InfoVlan, InfoVrf, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, MacVlanMode,
 };
 
-use crate::wire::{attributes, flag, i32_at, ip, mac, text, u16_at, u32_at};
+use crate::wire::{Body, attributes, flag, i32_at, ip, mac, text, u16_at, u32_at};
 use crate::{Details, IpvlanMode, IpvlanReach, Link, LinkKind, LinkSet, MacvlanMode, Netns, NewLink, Vxlan};
 
 /// The request that makes `link`. The kernel checks the alias but sets none, and cannot set the
@@ -128,8 +129,9 @@ fn ipvlan_flags(reach: IpvlanReach) -> Option<IpVlanFlags> {
     }
 }
 
-/// The requests that change a link: the kernel looks up the bridge a port is in before it makes
-/// it a port, so what belongs to a port goes in a second one.
+/// The requests that change a link: the kernel sets a link up before it sets its parameters, and looks
+/// up the bridge a port is in before it makes it a port; so parameters go in a request before, what
+/// belongs to a port in one after it.
 pub(crate) fn encode_set(set: &LinkSet) -> Vec<LinkMessage> {
     let mut message = LinkMessage::default();
     message.header.index = set.index;
@@ -149,9 +151,33 @@ pub(crate) fn encode_set(set: &LinkSet) -> Vec<LinkMessage> {
         let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))];
         attributes.push(LinkAttribute::LinkInfo(info));
     }
-    let port = encode_port(set);
-    let first = port.is_none() || !message.attributes.is_empty() || !message.header.change_mask.is_empty();
-    first.then_some(message).into_iter().chain(port).collect()
+    let (before, after) = (encode_ipv4_conf(set), encode_port(set));
+    let changes = !message.attributes.is_empty() || !message.header.change_mask.is_empty();
+    let message = (changes || (before.is_none() && after.is_none())).then_some(message);
+    before.into_iter().chain(message).chain(after).collect()
+}
+
+/// Parameters of IPv4 on the link. To look up their paths below `/proc/sys` takes longer the more
+/// namespaces there are.
+fn encode_ipv4_conf(set: &LinkSet) -> Option<LinkMessage> {
+    let mut conf = Body::default();
+    for (number, value) in [(ARP_NOTIFY, set.arp_notify), (ROUTE_LOCALNET, set.route_localnet)] {
+        if let Some(value) = value {
+            conf.u32(number, value.into());
+        }
+    }
+    if conf.buffer_len() == 0 {
+        return None;
+    }
+    let mut families = Body::default();
+    families.nest(libc::AF_INET as u16, |inet| {
+        inet.nest(IFLA_INET_CONF, |inner| *inner = conf);
+    });
+    let mut value = vec![0; families.buffer_len()];
+    families.emit(&mut value);
+    let mut message = encode_index(set.index);
+    message.attributes.push(LinkAttribute::Other(DefaultNla::new(libc::IFLA_AF_SPEC, value)));
+    Some(message)
 }
 
 fn encode_port(set: &LinkSet) -> Option<LinkMessage> {
@@ -215,10 +241,30 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Link> {
             libc::IFLA_PARENT_DEV_NAME => link.device = Some(text(value)),
             libc::IFLA_PARENT_DEV_BUS_NAME => link.device_bus = Some(text(value)),
             libc::IFLA_LINKINFO => decode_info(&mut link, value),
+            libc::IFLA_AF_SPEC => decode_families(&mut link, value),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn decode_families(link: &mut Link, families: &[u8]) {
+    for (family, value) in attributes(families) {
+        let conf = |wanted| attributes(value).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        match i32::from(family) {
+            libc::AF_INET => {
+                // An array of the parameters from number 1 on.
+                let at = usize::from(ROUTE_LOCALNET - 1) * size_of::<i32>();
+                link.route_localnet =
+                    conf(IFLA_INET_CONF).and_then(|conf| i32_at(conf, at)).unwrap_or_default() != 0;
+            }
+            libc::AF_INET6 => {
+                let at = ACCEPT_RA * size_of::<i32>();
+                link.accept_ra = conf(IFLA_INET6_CONF).and_then(|conf| i32_at(conf, at));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn decode_info(link: &mut Link, info: &[u8]) {
@@ -280,6 +326,12 @@ fn decode_details(kind: &str, data: &[u8]) -> Details {
 }
 
 // `IFLA_BRPORT_*`, `IFLA_VXLAN_*` and others of linux/if_link.h, which libc does not have.
+const IFLA_INET_CONF: u16 = 1;
+const IFLA_INET6_CONF: u16 = 2;
+// `IPV4_DEVCONF_*` of linux/ip.h and the place of `DEVCONF_ACCEPT_RA` of linux/ipv6.h.
+const ARP_NOTIFY: u16 = 22;
+const ROUTE_LOCALNET: u16 = 26;
+const ACCEPT_RA: usize = 3;
 const BRPORT_HAIRPIN: u16 = 4;
 const BRPORT_LEARNING: u16 = 8;
 const BRPORT_ISOLATED: u16 = 33;

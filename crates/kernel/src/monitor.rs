@@ -195,12 +195,12 @@ pub(crate) fn decode(message: &Message<'_>) -> Option<Event> {
 }
 
 // `NETCONFA_*` of linux/netconf.h, which libc does not have.
-const NETCONFA_IFINDEX: u16 = 1;
+pub(crate) const NETCONFA_IFINDEX: u16 = 1;
 const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
 const NETCONFA_PROXY_NEIGH: u16 = 5;
 
-fn decode_netconf(payload: &[u8]) -> Option<Netconf> {
+pub(crate) fn decode_netconf(payload: &[u8]) -> Option<Netconf> {
     // struct netconfmsg: the family, padded to four bytes.
     let (header, body) = payload.split_at_checked(4)?;
     let mut netconf = Netconf { ipv6: i32::from(header[0]) == libc::AF_INET6, ..Netconf::default() };

@@ -10,7 +10,8 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 
 use crate::ack::{end_of_dump, kernel_error, refusal};
-use crate::wire::messages;
+use crate::monitor::{NETCONFA_IFINDEX, decode_netconf};
+use crate::wire::{Body, messages};
 use crate::{
     Address, Class, Error, FdbEntry, Filter, Link, Neighbour, Netlink, Qdisc, Result, Route, Rule, addr,
     link_codec, neigh, route, rule, tc,
@@ -118,6 +119,18 @@ impl Netlink {
     pub fn route_get(&mut self, dst: IpAddr, from: Option<IpAddr>, iif: Option<u32>) -> Result<Route> {
         let question = route::encode_lookup(dst, from, iif);
         self.ask("find the route to", &dst.to_string(), libc::RTM_GETROUTE, &question, route::decode)
+    }
+
+    /// Whether the kernel forwards packets of IPv4, or of IPv6: `net.ipv4.ip_forward` and
+    /// `net.ipv6.conf.all.forwarding`, without a path below `/proc/sys`.
+    pub fn forwards(&mut self, ipv6: bool) -> Result<bool> {
+        let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+        // struct netconfmsg, padded; all links together are number -1.
+        let mut question = Body::new(&[family as u8, 0, 0, 0]);
+        question.u32(NETCONFA_IFINDEX, u32::MAX);
+        let of = if ipv6 { "of IPv6" } else { "of IPv4" };
+        let netconf = self.ask("read forwarding", of, libc::RTM_GETNETCONF, &question, decode_netconf)?;
+        Ok(netconf.forwarding == Some(true))
     }
 
     /// One request with one answer.

@@ -1,17 +1,18 @@
 //! The raw routing socket under [`crate::Netlink`] and [`crate::Monitor`].
 
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Dumps arrive in pieces of at most 32 KiB; single answers are smaller. More than that, so that
-/// the allocator maps it: only the pages that are used are then touched, not all cleared.
-const BUFFER: usize = 256 * 1024;
+/// Dumps arrive in pieces of at most 32 KiB; a single answer is larger only for a card of hundreds of
+/// virtual functions. Below the size from which the allocator maps memory, which takes longer, and
+/// not cleared: only the pages that are used are touched.
+const BUFFER: usize = 120 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
-    buffer: Box<[u8]>,
+    buffer: Box<[MaybeUninit<u8>]>,
 }
 
 impl Socket {
@@ -27,7 +28,7 @@ impl Socket {
         }
         // SAFETY: the call above just made it and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        let socket = Socket { fd, buffer: vec![0; BUFFER].into_boxed_slice() };
+        let socket = Socket { fd, buffer: Box::new_uninit_slice(BUFFER) };
         socket.option(libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, 1)?;
         socket.option(libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, 1)?;
         socket.option(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)?;
@@ -81,7 +82,9 @@ impl Socket {
                 Err(e) => return Err(e),
             }
         };
-        self.buffer.get(..len).ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))
+        let datagram = self.buffer.get(..len).ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+        // SAFETY: the kernel has written `len` bytes, which the buffer has room for.
+        Ok(unsafe { datagram.assume_init_ref() })
     }
 
     fn receive_from(&mut self, flags: libc::c_int) -> io::Result<(usize, u32)> {

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use weft_kernel::{Details, IpvlanMode, IpvlanReach, Link, LinkKind};
 
-use crate::interface::check;
 use crate::interface::single::{self, Sides, Ways};
+use crate::interface::{check, pod};
 use crate::ipam::{self, Ipam};
 use crate::protocol::args::Command;
 use crate::protocol::config::invalid;
@@ -37,7 +37,7 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
                 keys.master = Some(chained_master(before)?);
             }
             let base = addresses_of(&ipam, before)?;
-            let ways = Ways { sysctls: single::ANNOUNCE, ..Ways::default() };
+            let ways = Ways { neighbourhood: pod::ANNOUNCE, ..Ways::default() };
             let undo = |netns: &_| drop(single::remove(call, netns, KIND));
             single::add(call, &ipam, base, ways, |sides| make(call, &keys, mode, sides), undo, answer)
         }

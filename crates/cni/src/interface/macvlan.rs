@@ -35,7 +35,7 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
     match call.command {
         Command::Add => {
             let mac = mac(call, &keys)?;
-            let ways = Ways { sysctls: single::ANNOUNCE, ..Ways::default() };
+            let ways = Ways { neighbourhood: pod::ANNOUNCE, ..Ways::default() };
             let undo = |netns: &_| drop(single::remove(call, netns, KIND));
             single::add(call, &ipam, None, ways, |sides| make(call, &keys, mode, mac, sides), undo, answer)
         }

@@ -92,23 +92,39 @@ pub(crate) fn mac_of(ip: IpAddr) -> Mac {
     Mac([0x0a, 0x58, a, b, c, d])
 }
 
-/// A kernel parameter of the container's interface: family (`ipv4`), name, value.
-pub(crate) type LinkSysctl<'a> = (&'a str, &'a str, &'a str);
+/// How the container's interface deals with its neighbours.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Neighbourhood {
+    /// Tells them of its IPv4 addresses when it comes up (`arp_notify`).
+    pub(crate) arp_notify: bool,
+    /// Parameters of IPv6 on it, with their values.
+    pub(crate) v6: &'static [(&'static str, &'static str)],
+}
 
-/// The link `index` comes up with the addresses and routes of `result`, in one batch; before, it
-/// gets these parameters, as far as the kernel has them. `detects_duplicates`: IPv6 addresses are
-/// probed before they are used.
+/// Neighbours learn at once of an address that another container may have had before.
+pub(crate) const ANNOUNCE: Neighbourhood = Neighbourhood { arp_notify: true, v6: &[("ndisc_notify", "1")] };
+
+impl Neighbourhood {
+    /// The change by which the link `index` comes up.
+    pub(crate) fn up(self, index: u32) -> Op {
+        let arp_notify = self.arp_notify.then_some(true);
+        Op::LinkSet(LinkSet { index, up: Some(true), arp_notify, ..LinkSet::default() })
+    }
+}
+
+/// The link `index` comes up with the addresses and routes of `result`, in one batch.
+/// `detects_duplicates`: IPv6 addresses are probed before they are used.
 pub(crate) fn configure(
     call: &Call,
     netns: &Netns,
     pod: &mut Netlink,
     index: u32,
     result: &CniResult,
-    sysctls: &[LinkSysctl<'_>],
+    neighbourhood: Neighbourhood,
     detects_duplicates: bool,
 ) -> Result<(), CniError> {
-    prepare(call, netns, result, sysctls)?;
-    let mut ops = vec![Op::LinkSet(LinkSet { index, up: Some(true), ..LinkSet::default() })];
+    prepare(call, netns, result, neighbourhood)?;
+    let mut ops = vec![neighbourhood.up(index)];
     for ip in &result.ips {
         ops.push(address(index, ip.address, detects_duplicates));
     }
@@ -157,21 +173,25 @@ pub(crate) fn address(index: u32, net: IpNet, detects_duplicates: bool) -> Op {
     Op::AddrAdd(Address { no_dad: !detects_duplicates, broadcast: true, ..Address::new(index, net) })
 }
 
-/// The parameters of the container's interface before it comes up, as far as the kernel has them.
+/// The parameters of IPv6 before the container's interface comes up, as far as the kernel has them.
 /// A runtime may have switched IPv6 off in a container of which it did not know that it would
 /// get an IPv6 address; and the addresses shall outlive the link being set down.
 pub(crate) fn prepare(
     call: &Call,
     netns: &Netns,
     result: &CniResult,
-    sysctls: &[LinkSysctl<'_>],
+    neighbourhood: Neighbourhood,
 ) -> Result<(), CniError> {
     let name = &call.args.ifname;
-    let _inside = netns.guard()?;
-    for (family, key, value) in sysctls {
-        sysctl::set(&format!("net/{family}/conf/{name}/{key}"), value).ok();
+    let has_v6 = result.ips.iter().any(|ip| ip.address.addr().is_ipv6());
+    if !has_v6 && neighbourhood.v6.is_empty() {
+        return Ok(());
     }
-    if result.ips.iter().all(|ip| ip.address.addr().is_ipv4()) {
+    let _inside = netns.guard()?;
+    for (key, value) in neighbourhood.v6 {
+        sysctl::set(&format!("net/ipv6/conf/{name}/{key}"), value).ok();
+    }
+    if !has_v6 {
         return Ok(());
     }
     for link in ["lo", name.as_str()] {

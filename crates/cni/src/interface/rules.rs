@@ -36,8 +36,11 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn of(call: &Call) -> Result<Rules, CniError> {
         let keys: Keys = call.keys()?;
-        let backend = Backend::of("ipMasqBackend", keys.ip_masq_backend.as_deref())?;
-        Ok(Rules { masquerade: keys.ip_masq.then_some(backend), guards_mac: keys.macspoofchk })
+        // Which one it is without being named takes a look at the machine.
+        let asked = keys.ip_masq || keys.ip_masq_backend.is_some();
+        let backend =
+            asked.then(|| Backend::of("ipMasqBackend", keys.ip_masq_backend.as_deref())).transpose()?;
+        Ok(Rules { masquerade: backend.filter(|_| keys.ip_masq), guards_mac: keys.macspoofchk })
     }
 
     /// What a DEL has to look for, however wrong the rest of the configuration is.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use weft_kernel::{Link, LinkKind, LinkSet, Netlink, Netns, NewLink, Op, TABLE_MAIN};
 use weft_model::Mac;
 
-use crate::interface::pod::LinkSysctl;
+use crate::interface::pod::Neighbourhood;
 use crate::interface::{check, pod};
 use crate::ipam::{self, Evidence, HOST_LOCAL, Ipam};
 use crate::protocol::config::{Dns, invalid};
@@ -44,8 +44,8 @@ impl Sides {
 /// What a plugin's ADD does beyond the interface.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ways {
-    /// Parameters of an interface with addresses, set before it comes up.
-    pub(crate) sysctls: &'static [LinkSysctl<'static>],
+    /// Of an interface with addresses.
+    pub(crate) neighbourhood: Neighbourhood,
     /// DNS settings of the IPAM plugin are part of the result; of most plugins they are not, as
     /// in the reference.
     pub(crate) ipam_dns: bool,
@@ -54,10 +54,6 @@ pub(crate) struct Ways {
     /// The PCI device that the interface is, for the result.
     pub(crate) pci_id: Option<String>,
 }
-
-/// The kernel announces the addresses of an interface that comes up.
-pub(crate) const ANNOUNCE: &[LinkSysctl<'static>] =
-    &[("ipv4", "arp_notify", "1"), ("ipv6", "ndisc_notify", "1")];
 
 /// The IPAM plugin of a call; none where the configuration names none.
 pub(crate) fn optional_ipam(call: &Call) -> Result<Ipam, CniError> {
@@ -95,7 +91,7 @@ pub(crate) fn add(
         if !ways.ipam_dns {
             result.dns = Dns::default();
         }
-        configure(call, &mut sides, &link, &result, ways.sysctls)?;
+        configure(call, &mut sides, &link, &result, ways.neighbourhood)?;
         let interface = Interface {
             name: call.args.ifname.clone(),
             mac: link.mac.map(|mac| mac.to_string()),
@@ -122,13 +118,12 @@ fn configure(
     sides: &mut Sides,
     link: &Link,
     result: &CniResult,
-    sysctls: &[LinkSysctl<'_>],
+    neighbourhood: Neighbourhood,
 ) -> Result<(), CniError> {
-    if !result.ips.is_empty() {
-        pod::prepare(call, &sides.netns, result, sysctls)?;
-    }
+    let neighbourhood = if result.ips.is_empty() { Neighbourhood::default() } else { neighbourhood };
+    pod::prepare(call, &sides.netns, result, neighbourhood)?;
     let mut ops: Vec<Op> = result.ips.iter().map(|ip| pod::address(link.index, ip.address, true)).collect();
-    ops.push(Op::LinkSet(LinkSet { index: link.index, up: Some(true), ..LinkSet::default() }));
+    ops.push(neighbourhood.up(link.index));
     if result.ips.iter().any(|ip| ip.gateway.is_some_and(|gateway| gateway.is_ipv6())) {
         pod::apply(&mut sides.pod, &ops)?;
         settle(&mut sides.pod, link.index, &call.args.ifname)?;

@@ -47,7 +47,8 @@ pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
                 (asked, _) => asked,
             };
             let make = |sides: &mut Sides| make(call, &keys, mac, sides);
-            let ways = Ways { sysctls: &[("ipv4", "arp_notify", "1")], ..Ways::default() };
+            let ways =
+                Ways { neighbourhood: pod::Neighbourhood { arp_notify: true, v6: &[] }, ..Ways::default() };
             let undo = |netns: &_| drop(single::remove(call, netns, KIND));
             single::add(call, &ipam, None, ways, make, undo, answer)
         }

@@ -87,9 +87,9 @@ fn attach(
     let networks = addresses.clone();
     let mut result = (ways.plan)(addresses)?;
     pair.pod_mac = pair.pod_mac.or_else(|| result.ips.first().map(|ip| pod::mac_of(ip.address.addr())));
-    bridge::forward(&result)?;
+    bridge::forward(&mut sides.host, &result)?;
     let (link, peer) = pair.make(call, made, sides)?;
-    pod::prepare(call, &sides.netns, &result, &[])?;
+    pod::prepare(call, &sides.netns, &result, pod::Neighbourhood::default())?;
     (ways.connect)(sides, &link, peer, &result)?;
     rules.masquerade(call, &networks)?;
     veth::wait_carrier(&mut sides.host, &link)?;

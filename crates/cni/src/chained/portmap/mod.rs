@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weft_kernel::nft::Nft;
-use weft_kernel::{Netlink, conntrack, sysctl};
+use weft_kernel::{LinkSet, Netlink, Op, conntrack};
 
 use crate::chained::portmap::config::{Config, UDP};
 use crate::netfilter::{Backend, family};
@@ -126,6 +126,8 @@ fn let_loopback_out(container: IpAddr) -> Result<(), CniError> {
         return Ok(());
     };
     let Some(link) = netlink.link_by_index(index)? else { return Ok(()) };
-    sysctl::ensure(&format!("net/ipv4/conf/{}/route_localnet", link.name), "1")?;
+    if !link.route_localnet {
+        netlink.apply(&Op::LinkSet(LinkSet { index, route_localnet: Some(true), ..LinkSet::default() }))?;
+    }
     Ok(())
 }

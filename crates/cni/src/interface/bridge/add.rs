@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use weft_kernel::{Link, LinkKind, LinkSet, Netlink, NewLink, Op, sysctl};
+use weft_model::Mac;
 
 use crate::interface::bridge::gateway;
 use crate::interface::bridge::plan::Plan;
@@ -61,7 +62,7 @@ fn wire(
 fn wire_up(call: &Call, plan: &Plan, made: &Cell<bool>, sides: &mut Sides) -> Result<Wired, CniError> {
     let none = CniResult::default();
     let wired = wire(call, plan, made, sides, &none)?;
-    pod::prepare(call, &sides.netns, &none, plan.sysctls())?;
+    pod::prepare(call, &sides.netns, &none, plan.neighbourhood(None))?;
     set_up(plan, sides, wired.peer)?;
     veth::wait_carrier(&mut sides.host, &wired.link)?;
     Ok(wired)
@@ -78,19 +79,22 @@ fn attach(
     plan.complete(&mut result)?;
     let wired = wired.map_or_else(|| wire(call, plan, made, sides, &result), Ok)?;
     let Wired { bridge, link, peer, inside } = wired;
+    let gateway = ensure_gateway(plan, &mut sides.host, &bridge, &result)?;
+    plan.rules.masquerade(call, &result)?;
+    // Its hardware address and MTU may be those of its ports, unless they were set.
+    let settled = bridge.mac.is_some() && bridge.mac == bridge_mac(plan, &result) && bridge.mtu == link.mtu;
+    let bridge = if settled { bridge } else { sides.host.link(&plan.bridge)?.unwrap_or(bridge) };
+    // Last: from here on the kernel is busy with what the interface tells all other ports.
     if result.ips.is_empty() {
         set_up(plan, sides, peer)?;
     } else {
-        let (sysctls, dad) = (plan.sysctls(), plan.detects_duplicates);
-        pod::configure(call, &sides.netns, &mut sides.pod, peer, &result, sysctls, dad)?;
+        let neighbourhood = plan.neighbourhood(Some(&result));
+        let dad = plan.detects_duplicates;
+        pod::configure(call, &sides.netns, &mut sides.pod, peer, &result, neighbourhood, dad)?;
     }
-    let gateway = ensure_gateway(plan, &mut sides.host, &bridge, &result)?;
     if plan.sets_up {
         veth::wait_carrier(&mut sides.host, &link)?;
     }
-    plan.rules.masquerade(call, &result)?;
-    // Its hardware address is one of its ports' unless it was set.
-    let bridge = sides.host.link(&plan.bridge)?.unwrap_or(bridge);
     let mut interfaces = vec![Interface::of(&bridge, None), Interface::of(&link, None), inside];
     interfaces.extend(gateway.map(|link| Interface::of(&link, None)));
     pod::describe(call, interfaces, &mut result);
@@ -125,7 +129,9 @@ fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<
         return Err(invalid(&format!("bridge: {} is there but is no bridge", plan.bridge)));
     }
     // Routes come from us, not from the pods, on somebody else's bridge too.
-    sysctl::ensure(&format!("net/ipv6/conf/{}/accept_ra", plan.bridge), "0").ok();
+    if bridge.accept_ra.is_some_and(|value| value != 0) {
+        sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", plan.bridge), "0").ok();
+    }
     let mut wanted = LinkSet { index: bridge.index, ..LinkSet::default() };
     wanted.up = (!bridge.up).then_some(true);
     wanted.promiscuous = (plan.promiscuous && !bridge.promiscuous).then_some(true);
@@ -135,16 +141,21 @@ fn ensure_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<
     Ok(bridge)
 }
 
+/// The hardware address of a bridge that is made: that of its first gateway.
+fn bridge_mac(plan: &Plan, result: &CniResult) -> Option<Mac> {
+    let gateway = result.ips.first().and_then(|ip| ip.gateway);
+    gateway.filter(|_| plan.is_gateway).map(pod::mac_of)
+}
+
 /// With a hardware address that was set, if only to what it had: otherwise a bridge takes the
 /// lowest of its ports', and would change it as pods come and go.
 fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Link, CniError> {
-    let gateway = result.ips.first().and_then(|ip| ip.gateway).filter(|_| plan.is_gateway);
     let kind = match plan.vlans {
         Some(_) => LinkKind::VlanBridge { default_pvid: None },
         None => LinkKind::Bridge,
     };
     let mut bridge = NewLink::new(&plan.bridge, kind);
-    bridge.mac = gateway.map(pod::mac_of);
+    bridge.mac = bridge_mac(plan, result);
     bridge.mtu = plan.mtu;
     match host.apply(&Op::LinkAdd(bridge)) {
         Err(error) if plan.vlans.is_some() && error.errno() == Some(NOT_SUPPORTED) => {
@@ -157,12 +168,10 @@ fn make_bridge(plan: &Plan, host: &mut Netlink, result: &CniResult) -> Result<Li
         Err(error) if !error.exists() => return Err(error.into()),
         _ => {}
     }
-    // A kernel without IPv6 has no such parameter; routes come from us, not from the pods.
-    sysctl::set(&format!("net/ipv6/conf/{}/accept_ra", plan.bridge), "0").ok();
     let gone =
         || CniError::new(code::TRY_AGAIN, format!("bridge {} vanished while it was made", plan.bridge));
     let bridge = host.link(&plan.bridge)?.ok_or_else(gone)?;
-    if gateway.is_none() {
+    if bridge_mac(plan, result).is_none() {
         host.apply(&Op::LinkSet(LinkSet { index: bridge.index, mac: bridge.mac, ..LinkSet::default() }))?;
     }
     Ok(bridge)

@@ -39,17 +39,16 @@ pub(crate) fn ensure(
             }
         }
     }
-    forward(result)
+    forward(host, result)
 }
 
 /// The kernel forwards packets of the families of `result`.
-pub(crate) fn forward(result: &CniResult) -> Result<(), CniError> {
+pub(crate) fn forward(host: &mut Netlink, result: &CniResult) -> Result<(), CniError> {
     let has = |v4: bool| result.ips.iter().any(|ip| ip.address.addr().is_ipv4() == v4);
-    if has(true) {
-        sysctl::ensure("net.ipv4.ip_forward", "1")?;
-    }
-    if has(false) {
-        sysctl::ensure("net.ipv6.conf.all.forwarding", "1")?;
+    for (ipv6, name) in [(false, "net.ipv4.ip_forward"), (true, "net.ipv6.conf.all.forwarding")] {
+        if has(!ipv6) && !host.forwards(ipv6).unwrap_or_default() {
+            sysctl::set(name, "1")?;
+        }
     }
     Ok(())
 }

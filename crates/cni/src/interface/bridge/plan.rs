@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use weft_model::Mac;
 
-use crate::interface::pod::{self, LinkSysctl};
+use crate::interface::pod::{self, Neighbourhood};
 use crate::interface::rules::Rules;
 use crate::ipam::Ipam;
 use crate::protocol::config::invalid;
@@ -49,7 +49,7 @@ struct TrunkKeys {
 }
 
 /// The wanted state.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) bridge: String,
     pub(crate) is_gateway: bool,
@@ -136,14 +136,17 @@ impl Plan {
         self.mac.or_else(|| first.map(pod::mac_of))
     }
 
-    /// The parameters of the container's interface: it tells its neighbours when it comes up, and
-    /// probes its addresses only if asked to.
-    pub(crate) fn sysctls(&self) -> &'static [LinkSysctl<'static>] {
-        if self.detects_duplicates {
-            &[("ipv6", "enhanced_dad", "1"), ("ipv6", "accept_dad", "1"), ("ipv4", "arp_notify", "1")]
-        } else {
-            &[("ipv6", "accept_dad", "0"), ("ipv4", "arp_notify", "1")]
-        }
+    /// It tells its neighbours when it comes up, and probes its IPv6 addresses only if asked to. One
+    /// that is known to get none is left alone: what it would say at once to hundreds of neighbours
+    /// takes longer than all the rest of an ADD.
+    pub(crate) fn neighbourhood(&self, addresses: Option<&CniResult>) -> Neighbourhood {
+        let may_have_v6 = addresses.is_none_or(|it| it.ips.iter().any(|ip| ip.address.addr().is_ipv6()));
+        let v6: &[_] = match (self.detects_duplicates, may_have_v6) {
+            (true, _) => &[("enhanced_dad", "1"), ("accept_dad", "1")],
+            (false, true) => &[("accept_dad", "0")],
+            (false, false) => &[],
+        };
+        Neighbourhood { arp_notify: true, v6 }
     }
 }
 
@@ -192,6 +195,21 @@ fn first_address(net: &IpNet) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::result::Ip;
+
+    #[test]
+    fn only_a_container_that_may_get_an_ipv6_address_has_its_detection_of_duplicates_set() {
+        let plan = |detects_duplicates| Plan { detects_duplicates, ..Plan::default() };
+        let of = |ip: &str| {
+            let ip = Ip { address: ip.parse().unwrap(), gateway: None, interface: None };
+            CniResult { ips: vec![ip], ..CniResult::default() }
+        };
+        let (v4, v6) = (of("10.1.0.2/16"), of("fd00::2/64"));
+        assert_eq!(plan(false).neighbourhood(Some(&v4)).v6, []);
+        assert_eq!(plan(false).neighbourhood(Some(&v6)).v6, [("accept_dad", "0")]);
+        assert_eq!(plan(false).neighbourhood(None).v6, [("accept_dad", "0")]);
+        assert_eq!(plan(true).neighbourhood(Some(&v4)).v6, [("enhanced_dad", "1"), ("accept_dad", "1")]);
+    }
 
     fn vlans_of(json: &str) -> Result<Option<Vlans>, CniError> {
         vlans(&serde_json::from_str(json).unwrap())

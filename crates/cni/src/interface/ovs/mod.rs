@@ -13,7 +13,7 @@ use weft_kernel::{Netlink, Op};
 use crate::interface::check::{self, differs};
 use crate::interface::ovs::keys::{Keys, Wanted};
 use crate::interface::ovs::ovsdb::Ovsdb;
-use crate::interface::single::{ANNOUNCE, optional_ipam};
+use crate::interface::single::optional_ipam;
 use crate::interface::veth::{self, Pair, Sides};
 use crate::interface::{pod, rules};
 use crate::ipam::{self, Evidence, Ipam};
@@ -89,7 +89,7 @@ fn attach(
     let pair = Pair { pod_mac: wanted.mac.or(of_address), ..Pair::of(call, wanted.mtu) };
     let (link, peer) = pair.make(call, made, sides)?;
     port::add(db, call, wanted, &link.name)?;
-    pod::configure(call, &sides.netns, &mut sides.pod, peer, &result, ANNOUNCE, false)?;
+    pod::configure(call, &sides.netns, &mut sides.pod, peer, &result, pod::ANNOUNCE, false)?;
     port::wait_up(db, &link.name, wanted.patience)?;
     let inside = veth::inside(call, sides, peer, &link, pair.pod_mac)?;
     pod::describe(call, vec![Interface::of(&link, None), inside], &mut result);

@@ -179,7 +179,7 @@ fn add_link(
         device::move_in(sides, link, &call.args.ifname, None)
     };
     let ways = Ways {
-        sysctls: single::ANNOUNCE,
+        neighbourhood: pod::ANNOUNCE,
         mtu: true,
         pci_id: Some(saved.device_id.clone()),
         ..Ways::default()
