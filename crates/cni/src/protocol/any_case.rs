@@ -1,12 +1,19 @@
 //! Keys in any case: the reference's decoder takes `HostPort` for `hostPort`, and containerd writes
-//! the capabilities (port mappings, bandwidth, ranges, DNS) so. The exact key goes before others.
+//! the capabilities (port mappings, bandwidth, ranges, DNS) so. The exact key goes before others. The
+//! keys of every network configuration (`name`, `cniVersion`) are exact, as libcni itself reads them.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 
 /// Reads like the deserializer in it, but knows the fields of a struct in any case.
 pub(crate) struct AnyCase<D>(pub(crate) D);
+
+/// Reads a member of a struct whose own keys are exact.
+pub(crate) fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(member: D) -> Result<T, D::Error> {
+    T::deserialize(AnyCase(member))
+}
 
 /// The field that `key` means, or the key itself.
 fn field<'a>(key: &'a str, fields: &'static [&'static str]) -> &'a str {

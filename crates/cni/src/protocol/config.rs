@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weft_ipam::range::RangeSpec;
 
-use crate::protocol::any_case::AnyCase;
+use crate::protocol::any_case::{self, AnyCase};
 use crate::protocol::args::Command;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::readers::Readers;
@@ -32,12 +32,15 @@ pub struct NetConf<P = Value> {
     /// How addresses are given; its keys belong to the IPAM plugin.
     pub ipam: Option<serde_json::Map<String, Value>>,
     /// DNS settings, which go before those of the IPAM plugin.
+    #[serde(default, deserialize_with = "any_case::read")]
     pub dns: Option<Dns>,
     /// What the plugin before in the chain, or the ADD before this call, answered.
     pub prev_result: Option<P>,
     /// What the runtime adds for this container.
+    #[serde(default, deserialize_with = "any_case::read")]
     pub runtime_config: Option<RuntimeConfig>,
     /// What the runtime adds in the older way.
+    #[serde(default, deserialize_with = "any_case::read")]
     pub args: Option<LegacyArgs>,
     /// GC: the attachments that stay.
     #[serde(rename = "cni.dev/valid-attachments")]
@@ -141,19 +144,25 @@ pub fn parse(bytes: &[u8], command: Command) -> Result<NetConf, CniError> {
     }
 }
 
-/// A plugin's own keys.
+/// A plugin's own keys, in any case.
 pub fn keys<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CniError> {
-    decode(bytes)
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    decoded(bytes, || T::deserialize(AnyCase(&mut json)).and_then(|read| json.end().map(|()| read)))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CniError> {
+    decoded(bytes, || serde_json::from_slice(bytes))
+}
+
+fn decoded<T: DeserializeOwned>(
+    bytes: &[u8],
+    read: impl FnOnce() -> serde_json::Result<T>,
+) -> Result<T, CniError> {
     // A list would be taken for the fields in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(undecodable(&"it is not a JSON object"));
     }
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let read = T::deserialize(AnyCase(&mut json)).and_then(|read| json.end().map(|()| read));
-    read.map_err(|error| {
+    read().map_err(|error| {
         // Looked at once more, it is known which key is of the wrong type.
         let named = |value: Value| Readers::default().read::<T>("", &value).err();
         let named = serde_json::from_slice(bytes).ok().filter(|_| error.is_data()).and_then(named);
