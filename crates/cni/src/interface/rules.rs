@@ -106,8 +106,12 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     beside(call, || veth::remove(call))?;
     told.unwrap_or_else(|| ipam::del(call))?;
     // An ADD at the same time may have made its link after it was looked for. From here on it finds
-    // its address gone, and undoes itself.
-    veth::remove_link(&mut Netlink::open()?, &veth::host_link(call)).map(drop)
+    // its address gone, and undoes itself; one that has an address began after this DEL.
+    let (mut host, name) = (Netlink::open()?, veth::host_link(call));
+    if host.link(&name)?.is_none() || ipam::has_address(call) {
+        return Ok(());
+    }
+    veth::remove_link(&mut host, &name).map(drop)
 }
 
 /// Undoes an ADD that has made the pair. Where another one has, nothing of it may be touched.

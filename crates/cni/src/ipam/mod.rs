@@ -211,6 +211,14 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     }
 }
 
+/// Whether an address is reserved for the container, where we keep the account.
+pub(crate) fn has_address(call: &Call) -> bool {
+    let (HOST_LOCAL, Ok(network)) = (call.conf.ipam_type(), call.conf.network()) else { return false };
+    let store = Store::open_existing(&HostLocal::data_dir(call), network).ok().flatten();
+    let held = store.and_then(|store| store.held(call.args.attachment()).ok());
+    held.is_some_and(|held| !held.is_empty())
+}
+
 /// CHECK: the addresses are still reserved for this container.
 pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     if let Ipam::Static(addresses) = ipam {

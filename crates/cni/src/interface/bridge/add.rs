@@ -9,7 +9,7 @@ use crate::interface::bridge::gateway;
 use crate::interface::bridge::plan::Plan;
 use crate::interface::bridge::vlan;
 use crate::interface::veth::{self, Pair, Sides};
-use crate::interface::{pod, rules};
+use crate::interface::{clash, pod, rules};
 use crate::ipam::{self, Evidence, Ipam};
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
@@ -50,6 +50,10 @@ fn wire(
     result: &CniResult,
 ) -> Result<Wired, CniError> {
     let bridge = ensure_bridge(plan, &mut sides.host, result)?;
+    // Networks of two VLANs may well have the same addresses.
+    if plan.vlans.is_none() {
+        clash::refuse_on_bridge(call, &mut sides.host, &bridge, result)?;
+    }
     let pair = Pair { master: Some(bridge.index), pod_mac: plan.pod_mac(result), ..Pair::of(call, plan.mtu) };
     let (link, peer) = pair.make(call, made, sides)?;
     configure_port(plan, &mut sides.host, &bridge, &link)?;
