@@ -170,6 +170,65 @@ fn f12_after_a_del_of_which_any_system_call_fails_the_next_cleans_up() {
     assert!(failed > 20, "{failed} of {calls:?}");
 }
 
+/// A chained plugin has rules only: after a call that failed they are as before or, once the DEL came,
+/// as without the container.
+#[test]
+fn f12_a_chained_plugin_of_which_any_system_call_fails_leaves_no_rule() {
+    let previous = json!({
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "br0"}, {"name": "eth0", "sandbox": "/run/netns/x"}],
+        "ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1", "interface": 1}],
+    });
+    let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "udp"}]);
+    for plugin in [
+        json!({"type": "portmap", "backend": "iptables", "runtimeConfig": {"portMappings": ports}}),
+        json!({"type": "portmap", "backend": "nftables", "runtimeConfig": {"portMappings": ports}}),
+        json!({"type": "firewall", "backend": "iptables", "ingressPolicy": "same-bridge"}),
+    ] {
+        let node = Node::new();
+        let pod = node.pod();
+        let mut config = plugin.clone();
+        config["cniVersion"] = json!("1.0.0");
+        config["name"] = json!("net");
+        config["prevResult"] = previous.clone();
+        let call = |command: &str| Call::new(command, "c1", Some(&path(&pod)), &config);
+        let rules = || common::sh(node.ns.ns(), "nft -s list ruleset");
+        // The chains that all containers share stay.
+        call("ADD").run().success();
+        let whole = rules();
+        call("DEL").run().success();
+        let nothing = rules();
+        assert_ne!(whole, nothing, "{plugin}");
+        for (command, before, after) in [("ADD", &nothing, &whole), ("DEL", &whole, &nothing)] {
+            let calls = system_calls(&node, &call(command));
+            let undo = if command == "ADD" { "DEL" } else { "ADD" };
+            call(undo).run().success();
+            let mut failed = 0;
+            for fault in faults(&calls) {
+                let output = injected(&call(command), &fault);
+                if output.status.success() {
+                    assert_eq!(&rules(), after, "{plugin}: {command}: {fault}");
+                } else if !not_loaded(&output) {
+                    refused(&output, &fault);
+                    failed += 1;
+                    assert!(
+                        command == "DEL" || &rules() == before,
+                        "{plugin}: {command}: {fault}: {}",
+                        rules()
+                    );
+                }
+                call("DEL").run().success();
+                assert_eq!(rules(), nothing, "{plugin}: {command}: {fault}");
+                if command == "DEL" {
+                    call("ADD").run().success();
+                }
+            }
+            call("DEL").run().success();
+            assert!(failed > 5, "{plugin}: {command}: {failed}");
+        }
+    }
+}
+
 /// Each step of an ADD is the one at which the disk gets full: the space ends after so many bytes,
 /// and after so many files.
 #[test]

@@ -253,3 +253,33 @@ fn an_address_that_somebody_on_the_network_has_is_not_used_where_duplicates_are_
     assert!(!refused.ok && refused.message().contains("fd00:9::3"), "{}", refused.json);
     assert_eq!((node.allocations().len(), node.pod_links().len()), (1, 1));
 }
+
+#[test]
+fn f8_f9_without_an_agent_containers_come_and_go_and_it_is_told_later() {
+    let node = Node::new();
+    let mut config = node.config(&["10.9.0.0/24"]);
+    config["cniVersion"] = json!("1.1.0");
+    // Its folder is not there before it was ever started, and may go while it is not.
+    let records = node.data.path().join("agent/attachments");
+    config["weft"] = json!({"records": records});
+    let (pod, other) = (node.pod(), node.pod());
+    let told = || fs::read_dir(&records).into_iter().flatten().count();
+    Call::new("STATUS", "", None, &config).run().success();
+    let made = node.add("c1", &pod, &config).success();
+    node.add("c2", &other, &config).success();
+    assert_eq!(told(), 2);
+    let mut check = config.clone();
+    check["prevResult"] = made;
+    Call::new("CHECK", "c1", Some(&path(&pod)), &check).run().success();
+    node.del("c1", Some(&pod), &config).success();
+    assert_eq!(told(), 1, "what the agent finds when it is back");
+    fs::remove_dir_all(node.data.path().join("agent")).unwrap();
+    node.del("c2", Some(&other), &config).success();
+    assert_eq!((node.allocations().len(), node.pod_links().len()), (0, 0));
+    // Where nothing can be told, nothing is made.
+    fs::write(node.data.path().join("agent"), "").unwrap();
+    let refused = node.add("c1", &pod, &config);
+    assert!(refused.code() == 5 && refused.message().contains("weft.records"), "{}", refused.json);
+    node.del("c1", Some(&pod), &config).success();
+    assert_eq!((node.allocations().len(), node.pod_links().len()), (0, 0));
+}

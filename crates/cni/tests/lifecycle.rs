@@ -360,4 +360,16 @@ fn f7_a_hundred_and_ten_adds_at_once_all_succeed_with_distinct_addresses() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
     assert_eq!((node.allocations().len(), node.pod_links().len()), (110, 110));
+    // They go while others come.
+    let more: Vec<Netns> = (0..40).map(|_| node.pod()).collect();
+    let del =
+        |(n, pod): (usize, &Netns)| Call::new("DEL", &format!("c{n}"), Some(&path(pod)), &config).start();
+    let add =
+        |(n, pod): (usize, &Netns)| Call::new("ADD", &format!("d{n}"), Some(&path(pod)), &config).start();
+    let running: Vec<_> = more.iter().enumerate().map(add).chain(pods.iter().enumerate().map(del)).collect();
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    assert_eq!((node.allocations().len(), node.pod_links().len()), (40, 40));
 }
