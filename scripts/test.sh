@@ -99,6 +99,11 @@ reference() {
 rust() {
     reference
     cargo_tests rust cargo test --workspace --locked --no-fail-fast --exclude weft-cli
+    if [ -x /usr/lib/cni/bridge ]; then
+        WEFT_REFERENCE=/usr/lib/cni cargo_tests debian cargo test --locked -p weft-cni --test reference
+    else
+        skip debian "its package containernetworking-plugins is not installed"
+    fi
 }
 
 lab() {

@@ -53,7 +53,12 @@ impl Differences {
 
     /// What was listed and never seen.
     pub fn unseen(&self) -> Vec<String> {
-        let unseen = self.entries.iter().filter(|(_, seen)| !seen);
+        self.unseen_of(|_| true)
+    }
+
+    /// The same of the entries whose pattern for cases `judged` takes, as not every run has all.
+    pub fn unseen_of(&self, judged: impl Fn(&str) -> bool) -> Vec<String> {
+        let unseen = self.entries.iter().filter(|(entry, seen)| !seen && judged(&entry.case));
         unseen.map(|(entry, _)| format!("{}: {}", entry.case, entry.at)).collect()
     }
 }

@@ -213,7 +213,8 @@ pub fn merge(into: &mut Value, with: &Value) {
 
 /// The folder of the cases and of the lists.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference")
+    let source = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
+    std::env::var_os("REFERENCE_LISTS").map_or_else(source, PathBuf::from)
 }
 
 /// Every case of every file, by name.

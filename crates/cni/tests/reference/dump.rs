@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use weft_kernel::Netns;
 
+use crate::tell::Teller;
+
 /// Everything of a node.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -37,13 +39,14 @@ pub struct Namespace {
     pub sysctls: BTreeMap<String, String>,
 }
 
-/// Seven JSON texts, one behind the other, and two more of the node.
-const SCRIPT: &str = "printf 'addr show\\nroute show table all\\nrule show\\nneigh show nud permanent\\n\
-    neigh show proxy\\n' | ip -d -j -force -batch -
-    ip -6 -j rule show
-    tc -j qdisc";
-const NODE_SCRIPT: &str = "bridge -j vlan
+/// What `ip` is asked.
+const QUESTIONS: [&str; 5] =
+    ["addr show", "route show table all", "rule show", "neigh show nud permanent", "neigh show proxy"];
+/// What of a node other programs tell, each by one JSON text. No plugin makes a bridge, queues or
+/// rules of a firewall in a pod.
+const NODE_SCRIPT: &str = "tc -j qdisc
     nft -j list ruleset";
+const BRIDGE_SCRIPT: &str = "bridge -j vlan";
 
 /// Folders in which the plugins keep what they know.
 const FOLDERS: [&str; 3] = ["/var/lib/cni", "/run/cni", "/run/data"];
@@ -85,42 +88,56 @@ const PLAIN: [&str; 5] = ["noqueue", "noop", "mq", "pfifo_fast", "fq_codel"];
 /// Tables that `iptables-save` shows better than `nft`.
 pub const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
+/// Looks at a namespace.
+pub struct Eye {
+    ns: Netns,
+    ip: Teller,
+    /// The same for what is of IPv6 only if it is asked so.
+    ip6: Teller,
+}
+
+impl Eye {
+    /// Looks at this one from now on.
+    pub fn on(ns: &Netns) -> Result<Eye, String> {
+        Ok(Eye { ns: ns.clone(), ip: Teller::start(ns, &[])?, ip6: Teller::start(ns, &["-6"])? })
+    }
+
+    fn look(&mut self, node: bool) -> Result<Namespace, String> {
+        let told = self.ip.ask(QUESTIONS)?;
+        let [rules6] = self.ip6.ask(["rule show"])?;
+        self.ns.run(|| Namespace::take(told, rules6, node)).map_err(|e| e.to_string())?
+    }
+}
+
 impl Node {
     /// Reads all of it. The calling thread is on the node.
     pub fn take(
-        host: &Netns,
-        pods: &BTreeMap<String, Netns>,
+        host: &mut Eye,
+        pods: &mut BTreeMap<String, Eye>,
         prepared: BTreeSet<String>,
     ) -> Result<Node, String> {
-        let read = |ns: &Netns, node| ns.run(|| Namespace::take(node)).map_err(|e| e.to_string())?;
         let mut files = BTreeMap::new();
         FOLDERS.iter().for_each(|folder| read_files(Path::new(folder), &mut files));
-        Ok(Node {
-            prepared,
-            host: read(host, true)?,
-            pods: pods
-                .iter()
-                .map(|(name, ns)| Ok((name.clone(), read(ns, false)?)))
-                .collect::<Result<_, String>>()?,
-            files,
-        })
+        let pods = pods.iter_mut().map(|(name, pod)| Ok((name.clone(), pod.look(false)?)));
+        Ok(Node { prepared, host: host.look(true)?, pods: pods.collect::<Result<_, String>>()?, files })
     }
 }
 
 impl Namespace {
-    fn take(node: bool) -> Result<Namespace, String> {
-        // No plugin makes a bridge or rules of a firewall in a pod.
-        let script = if node { format!("{SCRIPT}\n{NODE_SCRIPT}") } else { SCRIPT.to_owned() };
-        let text = run("sh", &["-c", &script], "")?;
-        let values: Vec<Value> = serde_json::Deserializer::from_str(&text)
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .map_err(|e| format!("{e}: {text}"))?;
-        let mut parts = values.into_iter();
-        let mut next = || parts.next().ok_or_else(|| format!("a part is missing: {text}"));
-        let [links, routes, rules4, neighbours, proxies, rules6, qdiscs] =
-            [next()?, next()?, next()?, next()?, next()?, next()?, next()?];
-        let [vlans, nft] = if node { [next()?, next()?] } else { [Value::Null, Value::Null] };
+    fn take(told: [Value; 5], rules6: Value, node: bool) -> Result<Namespace, String> {
+        let [links, routes, rules4, neighbours, proxies] = told;
+        let (mut qdiscs, mut vlans, mut nft) = (Value::Null, Value::Null, Value::Null);
+        if node {
+            let bridge =
+                links.as_array().into_iter().flatten().any(|l| l["linkinfo"]["info_kind"] == "bridge");
+            let script = if bridge { BRIDGE_SCRIPT } else { "echo null" };
+            let text = run("sh", &["-c", &format!("{script}\n{NODE_SCRIPT}")], "")?;
+            let values: Vec<Value> = serde_json::Deserializer::from_str(&text)
+                .into_iter()
+                .collect::<Result<_, _>>()
+                .map_err(|e| format!("{e}: {text}"))?;
+            [vlans, qdiscs, nft] = values.try_into().map_err(|_| format!("a part is missing: {text}"))?;
+        }
         let mut taken = Namespace {
             links,
             routes,

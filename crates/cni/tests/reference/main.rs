@@ -2,9 +2,16 @@
 //! mixtures of both. Answers, kernels and files must agree after each call.
 //!
 //! `scripts/reference-plugins.sh` builds the reference into `$WEFT_CACHE/reference-plugins`;
-//! `WEFT_REFERENCE` names another folder. `differences.yaml` lists what differs on purpose, each
-//! with its reason; `open.txt` the cases that differ and shall not (`REFERENCE_WRITE_OPEN=1` writes
-//! it anew, `REFERENCE_SHOW_OPEN=1` shows them failing).
+//! `WEFT_REFERENCE` names another folder, such as Debian's `/usr/lib/cni` with release 1.1.1: then
+//! the cases that it can play show that a node can be changed over from it and back; the lists in
+//! `1.1.1` are its own. `differences.yaml` lists what differs on purpose, each with its reason;
+//! `open.txt` the cases that differ and shall not (`REFERENCE_WRITE_OPEN=1` writes it anew,
+//! `REFERENCE_SHOW_OPEN=1` shows them failing).
+//!
+//! A case whose kind of link this kernel lacks is ignored. The virtual machine lane runs these:
+//! `REFERENCE_NEEDS` names kinds, and only cases that need one of them run then, on a kernel that
+//! must have them. `REFERENCE_LISTS` is the folder with the cases and lists where it is not the
+//! source's, `WEFT_CNI` the executable, `REFERENCE_PATIENCE` how many seconds a kernel may take.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,119 +21,116 @@
 )]
 
 mod case;
+mod choice;
 mod compare;
 mod dump;
 mod normal;
 mod side;
+mod tell;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use regex::Regex;
 use serde_json::{Value, json};
 use weft_judge::{Differences, Open};
-use weft_kernel::testing::TestNs;
 
 use case::{Case, Step};
+use choice::Choice;
 use compare::{Difference, differences};
 use side::{Answer, Plugins, Side};
 
 /// Time that the kernel has for what it does later (carriers, addresses, removals).
-const PATIENCE: Duration = Duration::from_secs(3);
+static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+    let seconds = std::env::var("REFERENCE_PATIENCE").map_or(3, |text| text.parse().unwrap());
+    Duration::from_secs(seconds)
+});
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let Some(reference) = reference() else {
+    let Some(choice) = Choice::of(case::all()) else {
         let why = "comparison with the reference plugins (run scripts/reference-plugins.sh)";
         let trial = Trial::test(why, || Ok(())).with_ignored_flag(true);
         return libtest_mimic::run(&arguments, vec![trial]).exit_code();
     };
-    let cases = case::all();
-    let kinds = if arguments.list { BTreeSet::new() } else { supported(&cases) };
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_weft-cni"), folder.path().join(".weft-cni")).unwrap();
-    for entry in std::fs::read_dir(&reference).unwrap() {
+    let own = std::env::var_os("WEFT_CNI").unwrap_or_else(|| env!("CARGO_BIN_EXE_weft-cni").into());
+    // A copy, so that a build during the run does not change what is compared.
+    std::fs::copy(own, folder.path().join(".weft-cni")).unwrap();
+    for entry in std::fs::read_dir(&choice.reference).unwrap() {
         let name = entry.unwrap().file_name();
-        // A copy, so that a build during the run does not change what is compared.
         std::os::unix::fs::symlink(".weft-cni", folder.path().join(name)).unwrap();
     }
-    let lists = Arc::new((
-        Mutex::new(Differences::read(&case::folder())),
-        Mutex::new(Open::read(&case::folder(), "REFERENCE")),
-    ));
-    let chosen = arguments.filter.is_some() || !arguments.skip.is_empty();
-    let runs = |case: &Case| case.needs.iter().all(|kind| kinds.contains(kind));
-    let whole = !chosen && cases.iter().all(runs);
-    let trial = |case: Case| {
-        let (lists, reference, weft) = (lists.clone(), reference.clone(), folder.path().to_owned());
-        let missing = !runs(&case);
+    let lists = Arc::new(Mutex::new(Lists::read(choice.older)));
+    let by_itself = choice.by_itself();
+    let trial = |(case, plays): &(Case, bool)| {
+        let (lists, reference, weft) = (lists.clone(), choice.reference.clone(), folder.path().to_owned());
+        let case = case.clone();
         Trial::test(case.name.clone(), move || {
-            let judged = judge(&case, &reference, &weft, &lists.0);
-            lists.1.lock().unwrap().settle(&case.name, judged)
+            let judged = judge(&case, &reference, &weft, by_itself, &lists);
+            lists.lock().unwrap().open.settle(&case.name, judged)
         })
-        .with_ignored_flag(missing)
+        .with_ignored_flag(!plays)
     };
-    let conclusion = libtest_mimic::run(&arguments, cases.clone().into_iter().map(trial).collect());
-    let ran = |name: &str| cases.iter().any(|case| case.name == name && runs(case));
-    if !chosen {
-        lists.1.lock().unwrap().write_if_asked(ran);
+    let conclusion = libtest_mimic::run(&arguments, choice.cases().map(trial).collect());
+    if arguments.list || arguments.filter.is_some() || !arguments.skip.is_empty() {
+        return conclusion.exit_code();
     }
-    let unseen = lists.0.lock().unwrap().unseen();
-    if whole && !arguments.list && !unseen.is_empty() {
+    let lists = lists.lock().unwrap();
+    lists.open.write_if_asked(|name| choice.plays(name));
+    let unseen = lists.differences.unseen_of(|pattern| choice.judges(pattern));
+    if !unseen.is_empty() {
         eprintln!("differences.yaml lists what does not differ any more:\n{}", unseen.join("\n"));
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-/// The folder of the reference plugins, if it is there.
-fn reference() -> Option<PathBuf> {
-    let cache = || {
-        let named = std::env::var_os("WEFT_CACHE").map(PathBuf::from);
-        let cache = named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weft")))?;
-        Some(cache.join("reference-plugins"))
-    };
-    let folder = std::env::var_os("WEFT_REFERENCE").map(PathBuf::from).or_else(cache)?;
-    folder.join("bridge").exists().then_some(folder)
+/// What may differ from the release that is compared with.
+struct Lists {
+    differences: Differences,
+    open: Open,
+    /// An older release: what differs from the newest.
+    newest: Option<Differences>,
 }
 
-/// Which of the kinds of links that cases need this kernel has.
-fn supported(cases: &[Case]) -> BTreeSet<String> {
-    let needed: BTreeSet<String> = cases.iter().flat_map(|case| case.needs.iter().cloned()).collect();
-    let has = |kind: &String| {
-        let script = match kind.as_str() {
-            "bridge-vlan" => {
-                "ip link add b type bridge vlan_filtering 1 && bridge vlan | grep -qw 1".to_owned()
-            }
-            "vlan" => "ip link add link lo name x type vlan id 5".to_owned(),
-            "vrf" => "ip link add x type vrf table 5".to_owned(),
-            "ipvlan" | "macvlan" => {
-                format!("ip link add b type bridge && ip link add link b name x type {kind}")
-            }
-            other => format!("ip link add x type {other}"),
-        };
-        std::thread::spawn(move || {
-            let _ns = TestNs::new();
-            let status = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
-            status.is_ok_and(|status| status.success())
-        })
-        .join()
-        .unwrap()
-    };
-    needed.into_iter().filter(has).collect()
+impl Lists {
+    fn read(older: bool) -> Lists {
+        let newest = case::folder();
+        let folder = if older { newest.join("1.1.1") } else { newest.clone() };
+        Lists {
+            differences: Differences::read(&folder),
+            open: Open::read(&folder, "REFERENCE"),
+            newest: older.then(|| Differences::read(&newest)),
+        }
+    }
+
+    fn intended(&mut self, case: &str, at: &str) -> bool {
+        let listed = self.differences.intended(case, at);
+        listed || self.newest.as_mut().is_some_and(|newest| newest.intended(case, at))
+    }
 }
 
 /// Plays a case on a node of the reference and on the others, and compares each with the first.
-fn judge(case: &Case, reference: &Path, weft: &Path, listed: &Mutex<Differences>) -> Result<(), Failed> {
+fn judge(
+    case: &Case,
+    reference: &Path,
+    weft: &Path,
+    by_itself: bool,
+    lists: &Mutex<Lists>,
+) -> Result<(), Failed> {
     let side = |adding: &Path, rest: &Path| {
         Side::start(case, Plugins { adding: adding.to_owned(), rest: rest.to_owned() })
     };
     let base = side(reference, reference)?;
-    let mut others = vec![("Weft", side(weft, weft)?)];
+    let mut others = Vec::new();
+    if by_itself || !case.swap {
+        others.push(("Weft", side(weft, weft)?));
+    }
     if case.swap {
         others.push(("the reference adds, Weft does the rest", side(reference, weft)?));
         others.push(("Weft adds, the reference does the rest", side(weft, reference)?));
@@ -137,7 +141,7 @@ fn judge(case: &Case, reference: &Path, weft: &Path, listed: &Mutex<Differences>
     judge.failed = vec![None; judge.before.len()];
     for (number, step) in case.steps.iter().enumerate() {
         let label = format!("{} {}", number + 1, step.label());
-        let intended = |one: &Difference| listed.lock().unwrap().intended(&case.name, &one.at);
+        let intended = |one: &Difference| lists.lock().unwrap().intended(&case.name, &one.at);
         judge.step(&label, step, &intended).map_err(|e| Failed::from(format!("step {label}: {e}")))?;
     }
     Ok(())
@@ -183,7 +187,7 @@ impl Judge<'_> {
                 *failed = answer.failed.as_ref().map(|_| before.clone());
             }
         }
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + *PATIENCE;
         loop {
             let mut found = self.compare(label, &theirs, &ours)?;
             found.retain(|(_, one)| !intended(one));

@@ -11,7 +11,7 @@ use weft_kernel::testing::{SmallDisk, TestNs};
 use weft_kernel::{Netns, sandbox, sysctl};
 
 use crate::case::{CallStep, Case, Step, merge};
-use crate::dump;
+use crate::dump::{self, Eye};
 
 /// Whose plugins are called.
 #[derive(Debug, Clone)]
@@ -119,6 +119,8 @@ struct Node {
     pods: BTreeMap<String, Netns>,
     /// Results of ADD by container and interface, as a runtime caches them.
     cache: BTreeMap<(String, String), Value>,
+    /// What looks at the node and its pods.
+    eyes: (Eye, BTreeMap<String, Eye>),
     /// Links that were there before the first call.
     prepared: BTreeSet<String>,
     ns: TestNs,
@@ -142,7 +144,9 @@ impl Node {
             pods.insert(name, pod);
         }
         let cache = BTreeMap::new();
-        let mut node = Node { case, plugins, pods, cache, prepared: BTreeSet::new(), ns, _disk: disk };
+        let eyes = pods.iter().map(|(name, pod)| Ok((name.clone(), Eye::on(pod)?)));
+        let eyes = (Eye::on(ns.ns())?, eyes.collect::<Result<_, String>>()?);
+        let mut node = Node { case, plugins, pods, cache, eyes, prepared: BTreeSet::new(), ns, _disk: disk };
         shell(node.ns.ns(), &node.case.prepare.join("\n"))?;
         shell(&node.pods["c1"], &node.case.prepare_pod.join("\n"))?;
         let links = node.ns.netlink().links().map_err(|e| e.to_string())?;
@@ -150,8 +154,9 @@ impl Node {
         Ok(node)
     }
 
-    fn dump(&self) -> Result<dump::Node, String> {
-        dump::Node::take(self.ns.ns(), &self.pods, self.prepared.clone())
+    fn dump(&mut self) -> Result<dump::Node, String> {
+        let (host, pods) = &mut self.eyes;
+        dump::Node::take(host, pods, self.prepared.clone())
     }
 
     fn step(&mut self, step: &Step) -> Result<Answer, String> {
