@@ -47,7 +47,8 @@ impl Names {
         }
         let mac = Regex::new("(?i)([0-9a-f]{2}:){5}[0-9a-f]{2}").unwrap();
         let random = Regex::new(r"\b(veth[0-9a-f]{8}|wf[0-9a-f]{11})\b").unwrap();
-        let link_local = Regex::new("fe80::[0-9a-f:]*ff:fe[0-9a-f:]*").unwrap();
+        // ipvlan's have a number of the kernel's in the place of ff:fe.
+        let link_local = Regex::new("fe80::([0-9a-f:]*ff:fe[0-9a-f:]*|[0-9a-f]+(:[0-9a-f]+){3})").unwrap();
         Names { links, macs, given: given.clone(), random, mac, link_local }
     }
 
@@ -167,6 +168,9 @@ fn link(raw: &Value, given: &BTreeSet<String>) -> Value {
         flags.retain(|flag| flag != "NO-CARRIER");
         if !flags.contains(&json!("LOWER_UP")) {
             map.remove("operstate");
+        } else if let Some(state) = map.get_mut("operstate").filter(|state| **state == "UNKNOWN") {
+            // So says the kernel for a while of a carrier that it never lost.
+            *state = json!("UP");
         }
     }
     map.insert("addresses".to_owned(), Value::Object(array(&raw["addr_info"]).map(address).collect()));
