@@ -1,5 +1,6 @@
 //! The `vrf` plugin: the container's interface belongs to a routing domain (VRF) of the container.
 
+use std::cmp::Reverse;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use crate::sandbox;
 /// How long the kernel may take until an address that was given again can be used, which is as
 /// long as it looks for duplicates.
 const USABLE: Duration = Duration::from_secs(5);
+
+/// RTPROT_KERNEL: a route that an address brings with it.
+const KERNEL: u8 = 2;
 
 #[derive(Deserialize)]
 struct Keys {
@@ -125,7 +129,8 @@ struct Before {
     index: u32,
     /// IPv6 addresses, unless the kernel is told to keep them.
     addresses: Vec<Address>,
-    /// Routes but for those to its own networks, which come by themselves.
+    /// Routes but for those to its own networks, which come by themselves; first those that others
+    /// need to reach their gateway.
     routes: Vec<Route>,
 }
 
@@ -133,8 +138,13 @@ impl Before {
     fn of(pod: &mut Netlink, link: &Link) -> Result<Before, CniError> {
         let universe = |address: &Address| address.scope == 0 && address.net.addr().is_ipv6();
         let addresses = pod.addresses()?.into_iter().filter(|a| a.ifindex == link.index && universe(a));
-        let moved = |r: &Route| r.table == TABLE_MAIN && r.oif == Some(link.index) && r.scope == 0;
-        let (addresses, routes) = (addresses.collect(), pod.routes()?.into_iter().filter(moved).collect());
+        let addresses = addresses.collect();
+        let moved = |r: &Route| {
+            let made = r.scope == 0 || r.protocol != KERNEL;
+            r.table == TABLE_MAIN && r.oif == Some(link.index) && made
+        };
+        let mut routes: Vec<Route> = pod.routes()?.into_iter().filter(moved).collect();
+        routes.sort_by_key(|route| Reverse(route.scope));
         Ok(Before { index: link.index, addresses, routes })
     }
 
