@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weft_kernel::{Details, Netlink, Netns};
 
 use crate::Pod;
-use crate::common::{Call, Node, path};
+use crate::common::{Call, Node, path, sh};
 
 fn keys() -> Value {
     json!({"type": "vrf", "vrfname": "blue"})
@@ -109,4 +109,22 @@ fn a_failed_add_leaves_the_interface_as_it_was() {
     assert!(!child.run().ok);
     assert_eq!((pod.link("eth0"), routes(&pod.netns, 254)), before);
     assert!(Netlink::open_in(&pod.netns).unwrap().link("blue").unwrap().is_none());
+}
+
+#[test]
+#[ignore = "needs VRFs in the kernel: the virtual machine lane runs it"]
+fn routes_move_with_the_route_to_their_gateway() {
+    let node = Node::new();
+    let mut pod = Pod::new(&node, "c1", &["10.9.0.0/24"]);
+    // As behind ptp.
+    sh(
+        &pod.netns,
+        "ip route add 198.51.100.1 dev eth0; ip route add 203.0.113.0/24 via 198.51.100.1 dev eth0",
+    );
+    pod.add(&keys(), true);
+    let moved = routes(&pod.netns, 1);
+    for beginning in ["198.51.100.1/32 via None", "203.0.113.0/24 via Some(198.51.100.1)"] {
+        assert!(moved.iter().any(|route| route.starts_with(beginning)), "{beginning}: {moved:?}");
+    }
+    assert_eq!(routes(&pod.netns, 254), Vec::<String>::new());
 }
