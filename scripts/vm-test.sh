@@ -64,12 +64,22 @@ cargo build -q --locked -p weft-kernel --example full_table --target-dir "$targe
 cp "$target"/debug/{weft,weft-cni,examples/full_table} "$shared/"
 # Tests that not every kernel can run, as programs: the ignored ones of these are run inside.
 mkdir "$shared/tests"
-for test in weft-kernel/kinds weft-cni/link_kinds weft-cni/veth weft-cni/chained weft-cni/ovs; do
+for test in weft-kernel/kinds weft-cni/link_kinds weft-cni/veth weft-cni/chained weft-cni/ovs weft-cni/reference; do
     cargo test -q --locked --no-run --message-format=json --target-dir "$target" \
         -p "${test%/*}" --test "${test#*/}" |
         sed -n "/\"name\":\"${test#*/}\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" |
         xargs -I{} cp {} "$shared/tests/${test#*/}"
 done
+# The reference plugins that the cases of such kinds call, and the cases.
+if reference="$(scripts/reference-plugins.sh)"; then
+    mkdir "$shared/tests/reference-plugins"
+    for plugin in bridge dummy host-local ipvlan ptp static vlan vrf; do
+        cp "$reference/$plugin" "$shared/tests/reference-plugins/"
+    done
+    cp -r crates/cni/tests/reference "$shared/tests/reference-lists"
+else
+    echo "vm: $reference"
+fi
 cp -r examples "$shared/"
 mkdir "$shared/scenarios"
 if [ "$#" -eq 0 ]; then
@@ -79,7 +89,7 @@ else
 fi
 cp scripts/vm-inside.sh "$shared/run.sh"
 
-PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 2400 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
+PATH="$vm/venv/bin:/usr/sbin:$PATH" timeout 3600 vng --run "$kernel" --disable-kvm --user root --rwdir "$shared" \
     --memory 3G --cpus 2 "${card[@]}" -- "$shared/run.sh" "$shared" </dev/null >"$shared/console" 2>&1 || status=$?
 cat "$shared/log" 2>/dev/null || cat "$shared/console"
 if ! grep -q '^vm: done$' "$shared/log" 2>/dev/null; then
