@@ -97,6 +97,21 @@ fn f4_a_duplicate_of_what_the_reference_added_is_refused_too() {
 }
 
 #[test]
+fn what_the_reference_gave_after_a_killed_add_is_freed_with_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = Store::open(temp.path(), "net").unwrap();
+    let pool = pool(&["10.9.0.0/29"]);
+    drop(store.reserve(eth0("a"), &pool, &[], &no_link).unwrap());
+    let dir = temp.path().join("net");
+    fs::write(dir.join("10.9.0.4"), "a\r\neth0").unwrap();
+    fs::write(dir.join("last_reserved_ip.0"), "10.9.0.4").unwrap();
+    // The link of the killed one is still there, so its intent is.
+    store.reserve(eth0("b"), &pool, &[], &|_| true).unwrap().commit().unwrap();
+    assert_eq!(store.release(eth0("a"), Some(&pool)).unwrap().len(), 2);
+    assert!(store.held(eth0("a")).unwrap().is_empty());
+}
+
+#[test]
 fn f5_release_without_reservation_twice_and_of_a_missing_network_succeeds() {
     let temp = tempfile::tempdir().unwrap();
     assert!(Store::open_existing(temp.path(), "none").unwrap().is_none());

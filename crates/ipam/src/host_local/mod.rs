@@ -174,7 +174,9 @@ impl Store {
             self.boot.void_earlier(&self.dir, lock).ok();
         }
         let indexed = index::lookup(&self.dir, &attachment.key())?.unwrap_or_default().addresses;
-        let trusted = pool.is_some_and(|pool| index::is_current(&self.dir, pool.sets().len()));
+        // Beside the intent of a killed ADD of ours the other program may have given another address since.
+        let trusted = !self.dir.exists(&index::intent(&attachment.key()))?
+            && pool.is_some_and(|pool| index::is_current(&self.dir, pool.sets().len()));
         let mut freed = if trusted && !indexed.is_empty() {
             let (freed, unread) = self.remove_owned(&indexed, &attachment.content())?;
             // Its own: what is forgotten now would not be found again.
