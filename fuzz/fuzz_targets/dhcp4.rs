@@ -27,7 +27,9 @@ fuzz_target!(|data: &[u8]| {
     for piece in data.chunks(300) {
         let mut seen = None;
         while let Some(transmit) = client.poll_transmit() {
-            if let Transmit::Broadcast { message: bytes, .. } | Transmit::Unicast { message: bytes, .. } = transmit {
+            if let Transmit::Broadcast { message: bytes, .. } | Transmit::Unicast { message: bytes, .. } =
+                transmit
+            {
                 seen = Message::decode(&bytes).ok();
             }
         }

@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 mod chained;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod install;
 mod interface;
 mod ipam;

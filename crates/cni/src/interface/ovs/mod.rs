@@ -3,7 +3,7 @@
 //! The bridge is not the kernel's: its ports are rows in a database, which ovs-vswitchd follows.
 
 mod keys;
-mod ovsdb;
+pub(crate) mod ovsdb;
 mod port;
 
 use std::cell::Cell;

@@ -116,7 +116,7 @@ fn remaining(deadline: Instant) -> std::io::Result<Duration> {
 
 /// The results of a transaction, or why there was none: of the whole request, or of the operation
 /// that failed.
-fn results(message: &Value) -> Result<Vec<Value>, String> {
+pub(crate) fn results(message: &Value) -> Result<Vec<Value>, String> {
     if !message["error"].is_null() {
         return Err(described(&message["error"]));
     }
@@ -140,7 +140,7 @@ fn described(error: &Value) -> String {
 
 /// Finds the end of a JSON object in bytes that grow, looking at each only once.
 #[derive(Debug, Default)]
-struct Scanner {
+pub(crate) struct Scanner {
     looked_at: usize,
     depth: usize,
     in_text: bool,
@@ -149,7 +149,7 @@ struct Scanner {
 
 impl Scanner {
     /// Where the first object ends, if it is there whole.
-    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(byte) = bytes.get(self.looked_at) {
             self.looked_at += 1;
             match byte {

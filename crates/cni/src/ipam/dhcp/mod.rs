@@ -1,9 +1,9 @@
 //! The IPAM plugin `dhcp`: it asks the daemon, which has the leases.
 
 pub(crate) mod daemon;
-mod gob;
+pub(crate) mod gob;
 mod options;
-mod rpc;
+pub(crate) mod rpc;
 
 use std::path::PathBuf;
 

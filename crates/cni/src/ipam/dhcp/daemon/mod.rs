@@ -8,7 +8,7 @@ mod clock;
 mod connection;
 mod flags;
 mod place;
-mod saved;
+pub(crate) mod saved;
 mod server;
 mod v4;
 mod v6;
