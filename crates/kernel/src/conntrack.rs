@@ -26,6 +26,9 @@ const PROTOCOL_DESTINATION: u16 = 3;
 const BY_SOURCE: u32 = 1;
 const BY_PORT: u32 = 1 << 3 | 1 << 5;
 
+/// As many connections are rather looked through here than asked for twice.
+const FEW: usize = 1000;
+
 /// Forgets the connections of a family to a destination port of any address as their first packet
 /// had it, of `protocol` (17: UDP). Their next packet is translated as the rules are by then. Says
 /// how many there were.
@@ -50,6 +53,10 @@ pub fn forget_addresses(addresses: &[IpAddr]) -> Result<usize> {
     if addresses.is_empty() || matches!(tracked.as_str(), "" | "0") {
         return Ok(0);
     }
+    forget_each(addresses, tracked.parse::<usize>().is_ok_and(|tracked| tracked <= FEW))
+}
+
+fn forget_each(addresses: &[IpAddr], few: bool) -> Result<usize> {
     let mut nft = Nft::open()?;
     let mut count = 0;
     for address in addresses {
@@ -62,6 +69,8 @@ pub fn forget_addresses(addresses: &[IpAddr]) -> Result<usize> {
             })
         };
         count += match address {
+            // The kernel walks a table of hundreds of thousands of places for each question.
+            IpAddr::V4(_) if few => forget(&mut nft, Family::Ip, &what, &Body::default(), &is_meant)?,
             IpAddr::V4(ip) => {
                 let asked = |direction| {
                     question(direction, BY_SOURCE, |tuple| {
@@ -175,15 +184,17 @@ mod tests {
             chain n { type nat hook output priority -100; ip daddr 127.0.0.9 dnat ip to 127.0.0.2; }; }";
         assert!(Command::new("nft").arg(rules).status().unwrap().success());
         let send = |from: &str, to: &str| UdpSocket::bind(from).unwrap().send_to(b"x", to).unwrap();
-        // To it, to what is translated to it, from it; then two that are not its own.
-        send("127.0.0.1:0", "127.0.0.2:5300");
-        send("127.0.0.1:0", "127.0.0.9:5300");
-        send("127.0.0.2:0", "127.0.0.3:5300");
         send("127.0.0.1:0", "127.0.0.3:5300");
         send("127.0.0.1:0", "127.0.0.22:5300");
         send("[::1]:0", "[::1]:5300");
-        assert_eq!(forget_addresses(&["127.0.0.2".parse().unwrap()]).unwrap(), 3);
-        assert_eq!(destinations(Family::Ip, 17, 5300).len(), 2);
+        for few in [true, false] {
+            // To it, to what is translated to it, from it; two before that are not its own.
+            send("127.0.0.1:0", "127.0.0.2:5300");
+            send("127.0.0.1:0", "127.0.0.9:5300");
+            send("127.0.0.2:0", "127.0.0.3:5300");
+            assert_eq!(forget_each(&["127.0.0.2".parse().unwrap()], few).unwrap(), 3);
+            assert_eq!(destinations(Family::Ip, 17, 5300).len(), 2);
+        }
         assert_eq!(forget_addresses(&["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()]).unwrap(), 1);
         assert_eq!(destinations(Family::Ip6, 17, 5300), [] as [IpAddr; 0]);
     }

@@ -20,13 +20,15 @@ pub struct Nft {
     seq: u32,
     /// Those with a dump that was not read to its end.
     abandoned: Vec<Socket>,
+    /// Whether all that was changed through it was adding; none where nothing was.
+    only_added: Option<bool>,
 }
 
 impl Nft {
     /// Opens one in the calling thread's network namespace.
     pub fn open() -> Result<Nft> {
         let socket = Socket::open().map_err(|e| Error::sys("open", "an nftables socket", e))?;
-        Ok(Nft { socket, seq: 0, abandoned: Vec::new() })
+        Ok(Nft { socket, seq: 0, abandoned: Vec::new(), only_added: None })
     }
 
     /// Opens one in another network namespace.
@@ -35,8 +37,12 @@ impl Nft {
     }
 
     /// Closes it without waiting for the kernel to destroy what was deleted, where that can be
-    /// had.
+    /// had. Where only additions were made there is nothing of it to wait for, and a later close would come
+    /// upon what the next one deletes, and hold it up.
     pub fn close_later(self) {
+        if self.only_added == Some(true) {
+            return;
+        }
         self.abandoned.into_iter().chain([self.socket]).for_each(|socket| crate::late::close(socket.into()));
     }
 
@@ -68,6 +74,7 @@ impl Nft {
         let last = first.wrapping_add(transaction.steps.len() as u32);
         let batch = transaction.encode(first);
         let whole = || format!("{} and {} more", first_object(transaction), transaction.steps.len() - 1);
+        self.only_added = Some(transaction.only_adds() && self.only_added != Some(false));
         self.drain();
         self.socket.reserve(batch.len());
         self.socket.send(&batch).map_err(|errno| {

@@ -33,6 +33,12 @@ impl Transaction {
         self.steps.is_empty()
     }
 
+    /// Whether nothing that is there is deleted.
+    pub(super) fn only_adds(&self) -> bool {
+        let adds = [msg::NEW_TABLE, msg::NEW_CHAIN, msg::NEW_RULE, msg::NEW_SET, msg::NEW_SET_ELEM];
+        self.steps.iter().all(|step| adds.contains(&step.kind))
+    }
+
     /// Adds a table; nothing happens where it exists. With `owned` it vanishes when the
     /// sending socket closes.
     pub fn add_table(&mut self, table: &Table, owned: bool) {
