@@ -10,7 +10,7 @@ target="${CARGO_TARGET_DIR:-${WEFT_CACHE:-$HOME/.cache/weft}/target}"
 export RUSTFLAGS='--cfg sha2_backend="soft" --cfg sha2_backend_soft="compact"'
 flags=(-C target-feature=+crt-static)
 # The linker that Rust brings there has them; another one need not.
-[ "$(uname -m)" != x86_64 ] || flags+=(-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--icf=all)
+[ "$(uname -m)" != x86_64 ] || flags+=(-C "link-arg=-Wl,-z,pack-relative-relocs" -C "link-arg=-Wl,--icf=all")
 cargo rustc --profile cni --locked -p weft-cni --bin weft-cni --target-dir "$target" -- "${flags[@]}" >&2
 mkdir -p "$target/release"
 ln -f "$target/cni/weft-cni" "$target/release/weft-cni"
