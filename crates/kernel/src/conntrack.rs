@@ -89,7 +89,8 @@ fn forget_each(addresses: &[IpAddr], few: bool) -> Result<usize> {
     Ok(count)
 }
 
-/// Forgets those of the connections that the kernel is asked for that are meant.
+/// Forgets those of the connections that the kernel is asked for that are meant. The others, of which
+/// there may be hundreds of thousands, are not kept.
 fn forget(
     nft: &mut Nft,
     family: Family,
@@ -97,17 +98,24 @@ fn forget(
     asked: &Body,
     is_meant: &dyn Fn(Attributes<'_>) -> bool,
 ) -> Result<usize> {
-    let found = match nft.request(GET, F_DUMP, family, &asked.0, what) {
-        // A kernel before 5.8 does not filter; one that tracks nothing has nothing to forget.
-        Err(e) if e.errno() == Some(libc::EOPNOTSUPP) || e.errno() == Some(libc::EINVAL) => {
-            nft.request(GET, F_DUMP, family, &[], what)?
-        }
-        other => other?,
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    let mut ask = |asked: &[u8]| {
+        nft.request_each(GET, F_DUMP, family, asked, what, |_, connection| {
+            if is_meant(Attributes(connection)) {
+                found.push(connection.to_vec());
+            }
+            true
+        })
     };
+    match ask(&asked.0) {
+        // A kernel before 5.8 does not filter; one that tracks nothing has nothing to forget.
+        Err(e) if e.errno() == Some(libc::EOPNOTSUPP) || e.errno() == Some(libc::EINVAL) => ask(&[])?,
+        other => other?,
+    }
     let mut count = 0;
-    for (_, connection) in &found {
+    for connection in &found {
         let connection = Attributes(connection);
-        let Some(tuple) = connection.get(TUPLE_ORIGINAL).filter(|_| is_meant(connection)) else { continue };
+        let Some(tuple) = connection.get(TUPLE_ORIGINAL) else { continue };
         let mut body = Body::default();
         body.nest(TUPLE_ORIGINAL, |b| b.0.extend(tuple));
         for kind in [ID, ZONE] {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may panic")]
 
 use weft_kernel::testing::TestNs;
-use weft_kernel::{FdbEntry, Link, LinkKind, LinkSet, Neighbour, Netlink, NewLink, Op, Vxlan};
+use weft_kernel::{FdbEntry, Link, LinkKind, LinkSet, Neighbour, Netlink, NewLink, Op, Vxlan, sysctl};
 use weft_model::Mac;
 
 const MAC: Mac = Mac([0x0a, 0x58, 0x0a, 0xf4, 0, 1]);
@@ -170,5 +170,30 @@ fn a_name_no_interface_can_have_is_not_found() {
     let mut netlink = test.netlink();
     for name in ["", "a-name-longer-than-fifteen-bytes", "absent"] {
         assert!(netlink.link(name).unwrap().is_none(), "{name}");
+    }
+}
+
+#[test]
+fn parameters_of_ip_are_read_and_set_without_a_path() {
+    let test = TestNs::new();
+    let mut netlink = test.netlink();
+    let value = |path: &str| sysctl::get(path).unwrap();
+    netlink.apply(&Op::LinkAdd(NewLink::new("v0", veth("v1")))).unwrap();
+    let made = link(&mut netlink, "v0");
+    assert_eq!((made.route_localnet, made.accept_ra), (false, Some(1)));
+    sysctl::set("net/ipv6/conf/v0/accept_ra", "0").unwrap();
+    let index = made.index;
+    let (arp_notify, route_localnet) = (Some(true), Some(true));
+    let set = LinkSet { index, up: Some(true), arp_notify, route_localnet, ..LinkSet::default() };
+    netlink.apply(&Op::LinkSet(set)).unwrap();
+    let read = link(&mut netlink, "v0");
+    assert_eq!((read.up, read.route_localnet, read.accept_ra), (true, true, Some(0)));
+    assert_eq!([value("net/ipv4/conf/v0/arp_notify"), value("net/ipv4/conf/v0/route_localnet")], ["1", "1"]);
+    assert_eq!(value("net/ipv4/conf/v1/arp_notify"), "0", "another link is left alone");
+    for (ipv6, path) in [(false, "net/ipv4/ip_forward"), (true, "net/ipv6/conf/all/forwarding")] {
+        for wanted in ["1", "0", "1"] {
+            sysctl::set(path, wanted).unwrap();
+            assert_eq!(netlink.forwards(ipv6).unwrap(), wanted == "1", "{path}={wanted}");
+        }
     }
 }

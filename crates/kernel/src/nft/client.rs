@@ -128,7 +128,7 @@ impl Nft {
 
     /// The same with each answer's family and attributes given to `visit`, until that says no. A
     /// long dump is then left for another socket, opened in the calling thread's namespace.
-    pub(super) fn request_each(
+    pub(crate) fn request_each(
         &mut self,
         kind: u16,
         flags: u16,
