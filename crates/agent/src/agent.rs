@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use weft_fabric::{Fabric, FabricConfig, LocalPlan, Planner, Underlay, Waiting, internal_ip, masquerade};
 use weft_kernel::nft::{Nft, NftEvent};
 use weft_kernel::{Event, Netlink};
+use weft_model::network::Network;
 use weft_model::{Cluster, mark};
 use weft_store::{Freshness, Update};
 
@@ -57,7 +58,8 @@ impl Agent {
     pub fn new(cfg: AgentConfig) -> Result<Agent> {
         let netlink = Netlink::open().context("open the routing socket")?;
         let nft = Nft::open().context("open the nftables socket")?;
-        let fabric = FabricConfig { backend: cfg.backend, cluster_cidrs: cfg.cluster_cidrs.clone() };
+        let network = Network { backend: cfg.backend, ..Network::default() };
+        let fabric = FabricConfig { network, cluster_cidrs: cfg.cluster_cidrs.clone() };
         Ok(Agent {
             netlink,
             nft,

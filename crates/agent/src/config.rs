@@ -10,7 +10,7 @@ pub struct AgentConfig {
     pub node_name: String,
     /// Where the API is and who we are to it.
     pub kubeconfig: PathBuf,
-    /// How packets go from node to node.
+    /// How packets go from node to node, where the cluster has no `Network` object that says it.
     pub backend: Backend,
     /// The CIDRs of all pods, at least one.
     pub cluster_cidrs: Vec<IpNet>,

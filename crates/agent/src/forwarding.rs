@@ -20,8 +20,14 @@ pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay) -> Result<usize> {
 }
 
 fn links<'a>(plan: &LocalPlan, underlay: &'a Underlay) -> impl Iterator<Item = &'a str> {
-    let vxlan = plan.vxlan.is_some().then_some(mark::VXLAN);
-    [&*underlay.link, mark::BRIDGE].into_iter().chain(vxlan)
+    let tunnels = &plan.tunnels;
+    let has = [
+        (mark::VXLAN, tunnels.vxlan.is_some()),
+        (mark::UDP, tunnels.udp.is_some()),
+        (mark::IPIP, tunnels.ipip.is_some()),
+    ];
+    let devices = has.into_iter().filter_map(|(name, there)| there.then_some(name));
+    [&*underlay.link, mark::BRIDGE].into_iter().chain(devices)
 }
 
 /// Whether `event` says that forwarding was turned off somewhere.

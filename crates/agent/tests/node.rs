@@ -17,7 +17,7 @@ fn reaches(world: &World, from: usize, to: &str) -> bool {
 
 #[test]
 fn pods_reach_pods_nodes_and_the_outside_with_the_right_source() {
-    for backend in [Backend::HostGw, Backend::Vxlan] {
+    for backend in [Backend::HOST_GW, Backend::VXLAN] {
         let world = World::new(backend, 3);
         let _agents = world.up();
         for to in ["10.244.1.2", "10.244.2.2", "10.168.0.2", "10.168.0.3", "192.0.2.1", "10.244.0.1"] {
@@ -40,7 +40,7 @@ fn pods_reach_pods_nodes_and_the_outside_with_the_right_source() {
 
 #[test]
 fn vxlan_never_asks_the_underlay() {
-    let world = World::new(Backend::Vxlan, 2);
+    let world = World::new(Backend::VXLAN, 2);
     let agents = world.up();
     eventually(SOON, "pod to pod", || reaches(&world, 0, "10.244.1.2"));
     let neighbours = sh(&world.nodes[0].ns, "ip neigh show dev weft-vxlan");
@@ -64,7 +64,7 @@ fn vxlan_never_asks_the_underlay() {
 
 #[test]
 fn restarts_lose_no_packet_and_change_nothing() {
-    for backend in [Backend::HostGw, Backend::Vxlan] {
+    for backend in [Backend::HOST_GW, Backend::VXLAN] {
         let world = World::new(backend, 2);
         let mut agents = world.up();
         eventually(SOON, "pod to pod", || reaches(&world, 0, "10.244.1.2"));
@@ -91,7 +91,7 @@ fn restarts_lose_no_packet_and_change_nothing() {
 
 #[test]
 fn whatever_is_broken_comes_back_and_foreign_objects_stay() {
-    let world = World::new(Backend::Vxlan, 3);
+    let world = World::new(Backend::VXLAN, 3);
     let agents = world.up();
     let node = &world.nodes[0];
     sh(
@@ -144,7 +144,7 @@ fn whatever_is_broken_comes_back_and_foreign_objects_stay() {
 
 #[test]
 fn routes_return_after_the_underlay_link_was_down() {
-    let world = World::new(Backend::HostGw, 3);
+    let world = World::new(Backend::HOST_GW, 3);
     let agents = world.up();
     let node = &world.nodes[0];
     let whole = node.state();
@@ -171,7 +171,7 @@ fn routes_return_after_the_underlay_link_was_down() {
 
 #[test]
 fn nothing_is_changed_before_the_first_view_nor_without_the_node_itself() {
-    let world = World::new(Backend::Vxlan, 2);
+    let world = World::new(Backend::VXLAN, 2);
     let untouched = world.nodes[0].ns.run(MachineDump::take).unwrap();
     let agent = world.start(0);
     let says = |text: &str| {
@@ -198,7 +198,7 @@ fn nothing_is_changed_before_the_first_view_nor_without_the_node_itself() {
 
 #[test]
 fn the_data_plane_stays_when_the_api_goes_and_the_status_says_since_when() {
-    let world = World::new(Backend::HostGw, 2);
+    let world = World::new(Backend::HOST_GW, 2);
     let agents = world.up();
     let state = world.nodes[0].state();
     let freshness = Freshness::Stale { since: SystemTime::now(), reason: "connection refused".into() };
@@ -212,7 +212,7 @@ fn the_data_plane_stays_when_the_api_goes_and_the_status_says_since_when() {
 
 #[test]
 fn peers_come_go_and_move() {
-    let world = World::new(Backend::Vxlan, 3);
+    let world = World::new(Backend::VXLAN, 3);
     let agents = world.up();
     eventually(SOON, "pod to pod", || reaches(&world, 0, "10.244.2.2"));
     let whole = world.nodes[0].state();
@@ -250,7 +250,7 @@ fn peers_come_go_and_move() {
 
 #[test]
 fn the_mtu_follows_the_underlay() {
-    let world = World::new(Backend::Vxlan, 2);
+    let world = World::new(Backend::VXLAN, 2);
     let _agents = world.up();
     let node = &world.nodes[0];
     sh(&node.ns, "ip link set eth0 mtu 9000");
@@ -263,7 +263,7 @@ fn the_mtu_follows_the_underlay() {
 
 #[test]
 fn the_configuration_is_what_a_runtime_expects() {
-    let world = World::new(Backend::HostGw, 1);
+    let world = World::new(Backend::HOST_GW, 1);
     let _agents = world.up();
     let text = std::fs::read_to_string(world.nodes[0].conflist()).unwrap();
     let list: serde_json::Value = serde_json::from_str(&text).unwrap();

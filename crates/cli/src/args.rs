@@ -118,8 +118,9 @@ pub(crate) struct UpArgs {
     /// One segment, or several joined by a router: flat or racks=R
     #[arg(long, default_value = "flat")]
     pub(crate) topology: Topology,
-    /// How packets go from node to node: host-gw or vxlan
-    #[arg(long, default_value = "vxlan")]
+    /// How packets go from node to node: auto (plain routes on one segment, vxlan beyond), host-gw,
+    /// vxlan, udp, ipip; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
+    #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
     /// Where pods' addresses come from; again for the other family
     #[arg(long, value_name = "CIDR", value_parser = cidr, default_value = "10.244.0.0/16")]
@@ -244,8 +245,9 @@ pub(crate) struct AgentArgs {
     /// Where the API is and who we are to it
     #[arg(long, env = "KUBECONFIG")]
     pub(crate) kubeconfig: PathBuf,
-    /// How packets go from node to node: host-gw or vxlan
-    #[arg(long, default_value = "vxlan")]
+    /// How packets go from node to node: auto (plain routes on one segment, vxlan beyond), host-gw,
+    /// vxlan, udp, ipip; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
+    #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
     /// The pods' CIDR; again for the other family
     #[arg(long, value_name = "CIDR", value_parser = cidr, required = true)]
@@ -340,7 +342,7 @@ mod tests {
     fn wrong_usage_is_exit_code_2_and_says_what_to_do() {
         for (line, says) in [
             ("weft lab up --pod-cidr 10.244.0.1/16", "did you mean 10.244.0.0/16?"),
-            ("weft lab up --backend tunnel", "use host-gw or vxlan"),
+            ("weft lab up --backend tunnel", "use auto, host-gw, vxlan, udp"),
             ("weft lab up --topology ring", "use flat or racks=R"),
             ("weft lab exec a/b/c -- ls", "names no place"),
             ("weft lab status --wait --timeout soon", "write it as 90s or 2m"),

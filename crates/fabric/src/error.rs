@@ -1,9 +1,16 @@
+use weft_model::mark;
+
 /// Why a kernel object of ours could not be programmed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel has no VXLAN.
-    #[error("this kernel has no vxlan: load the module vxlan, or start the agent with --backend host-gw")]
-    NoVxlan,
+    /// The kernel does not know the kind of a device.
+    #[error("this kernel has no {kind}: load the module {kind}, or choose another backend than {backend}")]
+    NoKind {
+        /// The kind, which is the module's name too.
+        kind: &'static str,
+        /// A backend that needs it.
+        backend: &'static str,
+    },
     /// Another program's route holds the destination.
     #[error("route {route}: another program's route to it exists; remove that one (ip route show {route})")]
     ForeignRoute {
@@ -16,8 +23,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The kernel cannot make the device that has this name.
+    pub(crate) fn no_kind(device: &str) -> Error {
+        let (kind, backend) = match device {
+            mark::VXLAN => ("vxlan", "vxlan"),
+            mark::IPIP => ("ipip", "ipip"),
+            mark::IP6TNL => ("ip6_tunnel", "ipip"),
+            mark::UDP => ("tun", "udp"),
+            _ => ("bridge", "any"),
+        };
+        Error::NoKind { kind, backend }
+    }
+
     /// Whether trying again changes nothing until an operator acts.
     pub fn lasting(&self) -> bool {
-        matches!(self, Error::NoVxlan | Error::ForeignRoute { .. })
+        matches!(self, Error::NoKind { .. } | Error::ForeignRoute { .. })
     }
 }

@@ -5,12 +5,14 @@ use ipnet::IpNet;
 use weft_kernel::{Address, Event, FdbEntry, Link, Neighbour, Netlink, Op, Route};
 use weft_model::mark;
 
-use crate::links::{self, Devices};
+use crate::links::{self, Device, Devices};
 use crate::tables::{Key, Tables, route_key};
 use crate::{Error, FabricPlan, LocalPlan};
 
 /// NUD_PERMANENT.
 const PERMANENT: u16 = 0x80;
+/// The destination is on the link itself (linux/rtnetlink.h).
+const RT_SCOPE_LINK: u8 = 253;
 
 /// What one [`Fabric::apply`] did.
 #[derive(Debug, Default)]
@@ -85,7 +87,11 @@ impl Fabric {
 
     /// The bridge's index once it is programmed.
     pub fn bridge(&self) -> Option<u32> {
-        self.devices.bridge
+        self.devices.get(mark::BRIDGE).copied()
+    }
+
+    fn vxlan(&self) -> Option<u32> {
+        self.devices.get(mark::VXLAN).copied()
     }
 
     /// Whether everything the named peer's paths need is in the kernel, as far as known.
@@ -111,23 +117,23 @@ impl Fabric {
         applied: &mut Applied,
     ) -> Result<(), Error> {
         let Some(local) = self.local.clone() else { return Ok(()) };
-        let mut orphan = None;
+        let mut orphans = Vec::new();
         if self.suspect {
             let ensured = links::ensure(netlink, &local)?;
             applied.writes += ensured.writes;
             let failed = !ensured.errors.is_empty();
             applied.errors.extend(ensured.errors);
-            orphan = ensured.orphan;
+            orphans = ensured.orphans;
             self.move_to(ensured.devices, plan, &local);
-            self.read(netlink, orphan)?;
+            self.read(netlink)?;
             self.suspect = failed;
         }
-        self.tables.desire(&plan.peers, &std::mem::take(&mut self.changed), self.devices.vxlan);
-        if let Some(bridge) = self.devices.bridge {
+        self.tables.desire(&plan.peers, &std::mem::take(&mut self.changed), &self.devices);
+        if let Some(bridge) = self.bridge() {
             applied.writes += links::enslave(netlink, bridge, &std::mem::take(&mut self.strays));
         }
         self.send(netlink, applied);
-        if let Some(index) = orphan {
+        for index in orphans {
             netlink.apply(&Op::LinkDel(index))?;
             applied.writes += 1;
         }
@@ -141,35 +147,35 @@ impl Fabric {
             self.changed.extend(plan.peers.keys().cloned());
             self.changed.extend(self.tables.peers());
         }
-        let bridge = devices.bridge.map(|index| (index, &local.bridge.addresses));
-        let vxlan = devices.vxlan.zip(local.vxlan.as_ref().map(|spec| &spec.addresses));
-        let addresses = bridge.into_iter().chain(vxlan).flat_map(|(index, nets)| {
-            nets.iter().map(move |net| ((index, *net), as_observed(Address::new(index, *net))))
+        let index = |device: &Device<'_>| self.devices.get(device.name()).copied();
+        let placed = links::of(local).filter_map(|device| Some((index(&device)?, device)));
+        let addresses = placed.flat_map(|(index, device)| {
+            let address = move |net: &IpNet| ((index, *net), as_observed(Address::new(index, *net)));
+            device.addresses().iter().map(address).collect::<Vec<_>>()
         });
         self.tables.addresses.replace_desired(addresses);
+        let udp = self.devices.get(mark::UDP).copied().zip(local.tunnels.udp.as_ref());
+        let routes = udp.into_iter().flat_map(|(index, spec)| spec.routes.iter().map(move |c| (index, *c)));
+        self.tables.desire_own(routes.map(|(index, cidr)| device_route(index, cidr)));
     }
 
     /// Reads what is in the kernel of ours.
-    fn read(&mut self, netlink: &mut Netlink, orphan: Option<u32>) -> Result<(), Error> {
+    fn read(&mut self, netlink: &mut Netlink) -> Result<(), Error> {
         let addresses = netlink.addresses()?.into_iter().filter(|a| self.our_address(a));
         let addresses = addresses.map(|a| ((a.ifindex, a.net), as_observed(a))).collect::<Vec<_>>();
         self.tables.addresses.replace_actual(addresses);
-        let neighbours = match self.devices.vxlan {
-            Some(_) => netlink.neighbours()?,
-            None => Vec::new(),
+        let (neighbours, fdb) = match self.vxlan() {
+            Some(_) => (netlink.neighbours()?, netlink.fdb()?),
+            None => Default::default(),
         };
         let neighbours = neighbours.into_iter().filter(|n| self.our_neighbour(n));
         let neighbours = neighbours.map(|n| ((n.ifindex, n.ip), n)).collect::<Vec<_>>();
         self.tables.neighbours.replace_actual(neighbours);
-        let fdb = match self.devices.vxlan {
-            Some(_) => netlink.fdb()?,
-            None => Vec::new(),
-        };
         let fdb = fdb.into_iter().filter(|entry| self.our_fdb(entry));
         self.tables.fdb.replace_actual(fdb.map(|f| ((f.ifindex, f.mac), f)).collect::<Vec<_>>());
         let routes = netlink.routes()?.into_iter().filter(|r| self.our_route(r));
         self.tables.routes.replace_actual(routes.map(|r| (route_key(&r), r)).collect::<Vec<_>>());
-        tracing::debug!(routes = self.tables.routes.actual().len(), ?orphan, "read the kernel's state");
+        tracing::debug!(routes = self.tables.routes.actual().len(), "read the kernel's state");
         Ok(())
     }
 
@@ -236,10 +242,14 @@ impl Fabric {
         }
     }
 
+    fn our_device(&self, index: u32) -> bool {
+        self.devices.values().any(|device| *device == index)
+    }
+
     /// Whether packets for peers may go out by the link.
     fn on_our_path(&self, index: u32) -> bool {
         let underlay = self.local.as_ref().map(|local| local.underlay);
-        [self.devices.bridge, self.devices.vxlan, underlay].contains(&Some(index))
+        underlay == Some(index) || self.our_device(index)
     }
 
     fn handle_route(&mut self, new: bool, route: &Route) {
@@ -261,7 +271,7 @@ impl Fabric {
 
     /// A pod's link that was on our bridge and is on none now goes back.
     fn follow_port(&mut self, new: bool, link: &Link) {
-        let on_bridge = link.master.is_some() && link.master == self.devices.bridge;
+        let on_bridge = link.master.is_some() && link.master == self.bridge();
         self.strays.retain(|index| *index != link.index);
         if new && on_bridge {
             self.ports.insert(link.index);
@@ -271,7 +281,7 @@ impl Fabric {
     }
 
     fn our_address(&self, address: &Address) -> bool {
-        let device = [self.devices.bridge, self.devices.vxlan].contains(&Some(address.ifindex));
+        let device = self.our_device(address.ifindex);
         let desired = self.tables.addresses.desired().contains_key(&(address.ifindex, address.net));
         device && (desired || self.cluster_cidrs.iter().any(|cidr| cidr.contains(&address.net.addr())))
     }
@@ -279,12 +289,12 @@ impl Fabric {
     fn our_neighbour(&self, neighbour: &Neighbour) -> bool {
         let key = (neighbour.ifindex, neighbour.ip);
         let desired = self.tables.neighbours.desired().contains_key(&key);
-        Some(neighbour.ifindex) == self.devices.vxlan && (desired || neighbour.state & PERMANENT != 0)
+        Some(neighbour.ifindex) == self.vxlan() && (desired || neighbour.state & PERMANENT != 0)
     }
 
     /// Entries without a destination are the device's own multicast list.
     fn our_fdb(&self, entry: &FdbEntry) -> bool {
-        Some(entry.ifindex) == self.devices.vxlan && entry.dst.is_some()
+        Some(entry.ifindex) == self.vxlan() && entry.dst.is_some()
     }
 
     /// Marked as ours, or in the place of one that was.
@@ -294,6 +304,15 @@ impl Fabric {
         let taken = || routes.actual().contains_key(&key) && routes.desired().contains_key(&key);
         route.protocol == mark::ROUTE_PROTOCOL || taken()
     }
+}
+
+/// A route to a device whose packets need no next hop.
+fn device_route(index: u32, cidr: IpNet) -> Route {
+    let mut route = Route::new(cidr);
+    route.oif = Some(index);
+    route.protocol = mark::ROUTE_PROTOCOL;
+    route.scope = RT_SCOPE_LINK;
+    route.as_reported()
 }
 
 /// Without what only the kernel sets, so that it compares equal to what was asked for.

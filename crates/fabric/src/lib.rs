@@ -2,7 +2,7 @@
 //!
 //! [`plan`] says, from the cluster's snapshot alone, what this node should have: its bridge, its
 //! tunnel device, and a path for each peer, or why there is none. [`Planner`] keeps that plan in
-//! step at a cost that follows the change. The backends (`host_gw`, `vxlan`) render a path into
+//! step at a cost that follows the change. The backends (`host_gw`, `vxlan`, `ipip`) render a path into
 //! kernel values; [`Fabric`] holds what was applied and sends the difference in one batch.
 //!
 //! A planner reads no kernel, no clock and no file; the drivers know no cluster.
@@ -13,6 +13,7 @@ mod claims;
 mod error;
 mod fabric;
 mod host_gw;
+mod ipip;
 mod links;
 pub mod masquerade;
 mod plan;
@@ -24,7 +25,8 @@ mod vxlan;
 pub use error::Error;
 pub use fabric::{Applied, Fabric};
 pub use plan::{
-    BridgeSpec, FabricConfig, FabricPlan, LocalPlan, Masquerade, Path, PeerPlan, Underlay, VxlanSpec, Waiting,
+    BridgeSpec, FabricConfig, FabricPlan, IpipSpec, LocalPlan, Masquerade, Path, PeerPlan, Tunnels, UdpSpec,
+    Underlay, Via, VxlanSpec, Waiting,
 };
 pub use planner::{Planner, internal_ip, plan};
 pub use refusal::Refusal;

@@ -5,24 +5,109 @@ use std::collections::BTreeMap;
 use weft_kernel::{Link, LinkKind, LinkSet, Netlink, NewLink, Op};
 use weft_model::{Mac, mark};
 
-use crate::{BridgeSpec, Error, LocalPlan, VxlanSpec, vxlan};
+use crate::{BridgeSpec, Error, IpipSpec, LocalPlan, UdpSpec, VxlanSpec, ipip, vxlan};
 
 /// EOPNOTSUPP: what the kernel says to a kind of link that it does not know.
 const NOT_SUPPORTED: i32 = 95;
 
-/// The devices with their indexes, as last made sure of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Devices {
-    pub(crate) bridge: Option<u32>,
-    pub(crate) vxlan: Option<u32>,
+/// The devices' indexes by name, as last made sure of.
+pub(crate) type Devices = BTreeMap<&'static str, u32>;
+
+/// A device that a plan has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Device<'a> {
+    Bridge(&'a BridgeSpec),
+    Vxlan(&'a VxlanSpec),
+    Udp(&'a UdpSpec),
+    Ipip(&'a IpipSpec),
+}
+
+/// Every device of a plan, the bridge first.
+pub(crate) fn of(plan: &LocalPlan) -> impl Iterator<Item = Device<'_>> {
+    let tunnels = &plan.tunnels;
+    let ipip = tunnels.ipip.iter().chain(&tunnels.ip6tnl).map(Device::Ipip);
+    let vxlan = tunnels.vxlan.iter().map(Device::Vxlan);
+    let udp = tunnels.udp.iter().map(Device::Udp);
+    std::iter::once(Device::Bridge(&plan.bridge)).chain(vxlan).chain(udp).chain(ipip)
+}
+
+/// The names that only tunnels of ours have.
+pub(crate) const TUNNELS: [&str; 4] = [mark::VXLAN, mark::UDP, mark::IPIP, mark::IP6TNL];
+
+impl Device<'_> {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Device::Bridge(_) => mark::BRIDGE,
+            Device::Vxlan(_) => mark::VXLAN,
+            Device::Udp(_) => mark::UDP,
+            Device::Ipip(spec) => ipip::name(spec),
+        }
+    }
+
+    /// The addresses it has.
+    pub(crate) fn addresses(&self) -> &[ipnet::IpNet] {
+        match self {
+            Device::Bridge(spec) => &spec.addresses,
+            Device::Vxlan(spec) => &spec.addresses,
+            Device::Udp(spec) => &spec.addresses,
+            Device::Ipip(spec) => &spec.addresses,
+        }
+    }
+
+    fn mtu(&self) -> u32 {
+        match self {
+            Device::Bridge(spec) => spec.mtu,
+            Device::Vxlan(spec) => spec.mtu,
+            Device::Udp(spec) => spec.mtu,
+            Device::Ipip(spec) => spec.mtu,
+        }
+    }
+
+    /// Its hardware address, where its kind has one.
+    fn mac(&self) -> Option<Mac> {
+        match self {
+            Device::Bridge(spec) => Some(spec.mac),
+            Device::Vxlan(spec) => Some(spec.mac),
+            Device::Udp(_) | Device::Ipip(_) => None,
+        }
+    }
+
+    /// Whether a found link is of the kind, and has the parameters that cannot be changed later.
+    fn usable(&self, link: &Link) -> bool {
+        match self {
+            Device::Bridge(_) => link.kind.as_deref() == Some("bridge"),
+            Device::Vxlan(spec) => vxlan::usable(link, spec),
+            Device::Udp(_) => link.kind.as_deref() == Some("tun"),
+            Device::Ipip(spec) => ipip::usable(link, spec),
+        }
+    }
+
+    /// The link to make; none where netlink cannot make it.
+    fn new_link(&self) -> Option<NewLink> {
+        match self {
+            // Not yet the MTU wanted: only a later change makes the kernel hold to it when ports come.
+            Device::Bridge(spec) => Some(NewLink {
+                mac: Some(spec.mac),
+                mtu: Some(spec.mtu.saturating_sub(1)),
+                ..NewLink::new(mark::BRIDGE, LinkKind::Bridge)
+            }),
+            Device::Vxlan(spec) => Some(vxlan::device(spec)),
+            Device::Udp(_) => None,
+            Device::Ipip(spec) => Some(ipip::device(spec)),
+        }
+    }
+
+    fn is_adjusted(&self, link: &Link) -> bool {
+        link.up && link.mtu == self.mtu() && self.mac().is_none_or(|mac| link.mac == Some(mac))
+    }
 }
 
 /// What was found and done.
 #[derive(Debug, Default)]
 pub(crate) struct Ensured {
     pub(crate) devices: Devices,
-    /// A VXLAN device of ours that the plan does not have; removed after the routes through it.
-    pub(crate) orphan: Option<u32>,
+    /// Tunnel devices of ours that the plan does not have; removed after the routes through them.
+    pub(crate) orphans: Vec<u32>,
     pub(crate) writes: usize,
     pub(crate) errors: Vec<Error>,
 }
@@ -32,19 +117,16 @@ pub(crate) fn ensure(netlink: &mut Netlink, plan: &LocalPlan) -> Result<Ensured,
     let found = netlink.links()?;
     let by_name: BTreeMap<&str, &Link> = found.iter().map(|link| (link.name.as_str(), link)).collect();
     let mut done = Ensured::default();
-    match ensure_bridge(netlink, by_name.get(mark::BRIDGE).copied(), &plan.bridge, &mut done.writes) {
-        Ok(index) => done.devices.bridge = Some(index),
-        Err(error) => done.errors.push(error),
-    }
-    match (&plan.vxlan, by_name.get(mark::VXLAN).copied()) {
-        (Some(spec), link) => match ensure_vxlan(netlink, link, spec, &mut done.writes) {
-            Ok(index) => done.devices.vxlan = Some(index),
+    for device in of(plan) {
+        match ensure_device(netlink, &device, by_name.get(device.name()).copied(), &mut done.writes) {
+            Ok(index) => _ = done.devices.insert(device.name(), index),
             Err(error) => done.errors.push(error),
-        },
-        (None, Some(link)) => done.orphan = Some(link.index),
-        (None, None) => {}
+        }
     }
-    if let Some(bridge) = done.devices.bridge {
+    let planned: Vec<&str> = of(plan).map(|device| device.name()).collect();
+    let orphans = TUNNELS.iter().filter(|name| !planned.contains(name)).filter_map(|name| by_name.get(name));
+    done.orphans = orphans.map(|link| link.index).collect();
+    if let Some(&bridge) = done.devices.get(mark::BRIDGE) {
         let stray: Vec<u32> = found.iter().filter(|link| stray_port(link)).map(|link| link.index).collect();
         done.writes += enslave(netlink, bridge, &stray);
     }
@@ -67,34 +149,27 @@ pub(crate) fn enslave(netlink: &mut Netlink, bridge: u32, ports: &[u32]) -> usiz
     netlink.batch(&ops.collect::<Vec<_>>()).into_iter().filter(Result::is_ok).count()
 }
 
-fn ensure_bridge(
+fn ensure_device(
     netlink: &mut Netlink,
+    device: &Device<'_>,
     found: Option<&Link>,
-    spec: &BridgeSpec,
     writes: &mut usize,
 ) -> Result<u32, Error> {
-    let usable = |link: &&Link| link.kind.as_deref() == Some("bridge");
-    // Not yet the MTU wanted: only a later change makes the kernel hold to it when ports come.
-    let mtu = Some(spec.mtu.saturating_sub(1));
-    let new = || NewLink { mac: Some(spec.mac), mtu, ..NewLink::new(mark::BRIDGE, LinkKind::Bridge) };
-    let link = found_or_made(netlink, found, usable, new, writes)?;
-    adjust(netlink, &link, spec.mac, spec.mtu, writes)?;
-    Ok(link.index)
-}
-
-fn ensure_vxlan(
-    netlink: &mut Netlink,
-    found: Option<&Link>,
-    spec: &VxlanSpec,
-    writes: &mut usize,
-) -> Result<u32, Error> {
-    let usable = |link: &&Link| vxlan::usable(link, spec);
-    let link = found_or_made(netlink, found, usable, || vxlan::device(spec), writes);
-    let link = link.map_err(|error| match error {
-        Error::Kernel(kernel) if kernel.errno() == Some(NOT_SUPPORTED) => Error::NoVxlan,
+    let link = found_or_made(netlink, device, found, writes).map_err(|error| match error {
+        Error::Kernel(kernel) if kernel.errno() == Some(NOT_SUPPORTED) => Error::no_kind(device.name()),
         other => other,
     })?;
-    adjust(netlink, &link, spec.mac, spec.mtu, writes)?;
+    if !device.is_adjusted(&link) {
+        let set = LinkSet {
+            index: link.index,
+            mac: device.mac().filter(|mac| link.mac != Some(*mac)),
+            mtu: (link.mtu != device.mtu()).then_some(device.mtu()),
+            up: (!link.up).then_some(true),
+            ..LinkSet::default()
+        };
+        netlink.apply(&Op::LinkSet(set))?;
+        *writes += 1;
+    }
     Ok(link.index)
 }
 
@@ -102,61 +177,31 @@ fn ensure_vxlan(
 /// mark.
 fn found_or_made(
     netlink: &mut Netlink,
+    device: &Device<'_>,
     found: Option<&Link>,
-    usable: impl Fn(&&Link) -> bool,
-    new: impl Fn() -> NewLink,
     writes: &mut usize,
 ) -> Result<Link, Error> {
-    if let Some(link) = found.filter(&usable) {
+    if let Some(link) = found.filter(|link| device.usable(link)) {
         return Ok(link.clone());
     }
+    let gone = || weft_kernel::Error::sys("find link", device.name(), std::io::ErrorKind::NotFound);
+    let new = device.new_link().ok_or_else(gone)?;
     if let Some(other) = found {
         netlink.apply(&Op::LinkDel(other.index))?;
         *writes += 1;
     }
-    let new = new();
-    netlink.apply(&Op::LinkAdd(new.clone()))?;
+    netlink.apply(&Op::LinkAdd(new))?;
     *writes += 1;
-    let gone = || weft_kernel::Error::sys("find link", new.name.as_str(), std::io::ErrorKind::NotFound);
-    Ok(netlink.link(&new.name)?.ok_or_else(gone)?)
-}
-
-fn adjust(netlink: &mut Netlink, link: &Link, mac: Mac, mtu: u32, writes: &mut usize) -> Result<(), Error> {
-    if is_adjusted(link, mac, mtu) {
-        return Ok(());
-    }
-    let set = LinkSet {
-        index: link.index,
-        mac: (link.mac != Some(mac)).then_some(mac),
-        mtu: (link.mtu != mtu).then_some(mtu),
-        up: (!link.up).then_some(true),
-        ..LinkSet::default()
-    };
-    netlink.apply(&Op::LinkSet(set))?;
-    *writes += 1;
-    Ok(())
-}
-
-fn is_adjusted(link: &Link, mac: Mac, mtu: u32) -> bool {
-    link.up && link.mac == Some(mac) && link.mtu == mtu
+    Ok(netlink.link(device.name())?.ok_or_else(gone)?)
 }
 
 /// Whether a link event says that a device of ours is no longer as `plan` wants it.
 pub(crate) fn disturbed(link: &Link, new: bool, devices: &Devices, plan: &LocalPlan) -> bool {
-    let bridge_ok = |link: &Link| {
-        link.kind.as_deref() == Some("bridge") && is_adjusted(link, plan.bridge.mac, plan.bridge.mtu)
+    let Some((name, _)) = devices.iter().find(|(_, index)| **index == link.index) else {
+        return new && (link.name == mark::BRIDGE || TUNNELS.contains(&link.name.as_str()));
     };
-    let vxlan_ok = |link: &Link| {
-        plan.vxlan
-            .as_ref()
-            .is_some_and(|spec| vxlan::usable(link, spec) && is_adjusted(link, spec.mac, spec.mtu))
+    let whole = |device: Device<'_>| {
+        device.name() == *name && link.name == *name && device.usable(link) && device.is_adjusted(link)
     };
-    let index = Some(link.index);
-    if index == devices.bridge {
-        !new || link.name != mark::BRIDGE || !bridge_ok(link)
-    } else if index == devices.vxlan {
-        !new || link.name != mark::VXLAN || !vxlan_ok(link)
-    } else {
-        new && (link.name == mark::BRIDGE || link.name == mark::VXLAN)
-    }
+    !new || !of(plan).any(whole)
 }

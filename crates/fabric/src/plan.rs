@@ -3,16 +3,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_model::network::{Backend, VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6, VXLAN_PORT, VXLAN_VNI};
-use weft_model::{Mac, mark};
+use weft_model::network::{Network, Tunnel};
+use weft_model::{Mac, Node, mark};
 
 use crate::Refusal;
 
 /// What the operator chose for the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FabricConfig {
-    /// How packets go from node to node.
-    pub backend: Backend,
+    /// What holds where the cluster has no `Network` object.
+    pub network: Network,
     /// The CIDRs of all pods: between them nothing is masqueraded.
     pub cluster_cidrs: Vec<IpNet>,
 }
@@ -81,8 +81,8 @@ pub struct LocalPlan {
     pub underlay: u32,
     /// The bridge that joins its pods.
     pub bridge: BridgeSpec,
-    /// The tunnel device, where the backend has one.
-    pub vxlan: Option<VxlanSpec>,
+    /// The tunnel devices in force: during a migration more than one.
+    pub tunnels: Tunnels,
     /// What leaves under the node's own address.
     pub masquerade: Masquerade,
     /// Conflicts of this node with others that do not stop it from serving its own pods.
@@ -119,6 +119,51 @@ pub struct VxlanSpec {
     pub mtu: u32,
 }
 
+/// The devices of the tunnels in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunnels {
+    /// VXLAN.
+    pub vxlan: Option<VxlanSpec>,
+    /// The tunnel in user space.
+    pub udp: Option<UdpSpec>,
+    /// IPv4 in IPv4.
+    pub ipip: Option<IpipSpec>,
+    /// IPv6 in IPv6.
+    pub ip6tnl: Option<IpipSpec>,
+}
+
+/// The TUN device `weft-udp0` and the socket behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpSpec {
+    /// UDP port.
+    pub port: u16,
+    /// Our end of the tunnels: source of the outer packets.
+    pub local: IpAddr,
+    /// Index of the underlay link.
+    pub underlay: u32,
+    /// The network address of each pod CIDR as a single-address prefix.
+    pub addresses: Vec<IpNet>,
+    /// This node's own pod CIDRs: where a packet from a peer may go.
+    pub pod_cidrs: Vec<IpNet>,
+    /// What is routed to the device: the cluster's CIDRs.
+    pub routes: Vec<IpNet>,
+    /// In bytes: the underlay's less the encapsulation.
+    pub mtu: u32,
+}
+
+/// The device `weft-ipip` or `weft-ip6tnl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpipSpec {
+    /// Our end of the tunnels: source of the outer packets.
+    pub local: IpAddr,
+    /// Index of the underlay link.
+    pub underlay: u32,
+    /// The network address of each pod CIDR of the family as a single-address prefix.
+    pub addresses: Vec<IpNet>,
+    /// In bytes: the underlay's less the encapsulation.
+    pub mtu: u32,
+}
+
 /// Source in the cluster, destination outside of it and not multicast: masquerade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
@@ -144,72 +189,126 @@ impl PeerPlan {
 
 /// The path to one pod CIDR of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Path {
+pub struct Path {
+    /// The peer's pod CIDR.
+    pub cidr: IpNet,
+    /// How its packets get there.
+    pub via: Via,
+}
+
+/// How packets get to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
     /// A plain route through the peer itself.
-    Routed {
-        /// The peer's pod CIDR.
-        cidr: IpNet,
+    Direct {
         /// The peer's address on our segment.
-        via: IpAddr,
+        gateway: IpAddr,
         /// Index of our underlay link.
         link: u32,
     },
     /// Through the VXLAN device.
-    Tunnelled {
-        /// The peer's pod CIDR.
-        cidr: IpNet,
-        /// The peer's VTEP: the network address of `cidr`.
+    Vxlan {
+        /// The peer's VTEP: the network address of the CIDR.
         gateway: IpAddr,
         /// The peer's VTEP hardware address.
         mac: Mac,
         /// Where the outer packets go.
         endpoint: IpAddr,
     },
+    /// Through the tunnel in user space.
+    Udp {
+        /// Where the outer packets go.
+        endpoint: IpAddr,
+    },
+    /// IP in IP.
+    Ipip {
+        /// Where the outer packets go; of the CIDR's family.
+        endpoint: IpAddr,
+    },
 }
 
-impl FabricConfig {
-    /// What the backend takes off the underlay's MTU, given the family of the outer packets.
-    fn overhead(&self, local: IpAddr) -> u32 {
-        match self.backend {
-            Backend::HostGw => 0,
-            Backend::Vxlan if local.is_ipv4() => VXLAN_OVERHEAD_V4,
-            Backend::Vxlan => VXLAN_OVERHEAD_V6,
-        }
-    }
-}
-
+/// The plan of `node`, whose address on the underlay is `local`.
 pub(crate) fn local_plan(
-    node: &weft_model::Node,
+    node: &Node,
     local: IpAddr,
-    cfg: &FabricConfig,
+    network: &Network,
+    cluster_cidrs: &[IpNet],
     underlay: &Underlay,
     problems: Vec<Refusal>,
 ) -> LocalPlan {
     let pod_cidrs: Vec<IpNet> = node.pod_cidrs.iter().map(IpNet::trunc).collect();
-    let mtu = underlay.mtu.saturating_sub(cfg.overhead(local));
+    let cluster_cidrs = IpNet::aggregate(&cluster_cidrs.iter().map(IpNet::trunc).collect());
     let mut mac = mark::vtep_mac(&node.name);
     mac.0[0] = 0x0a;
-    let bridge = BridgeSpec { addresses: pod_cidrs.iter().map(gateway).collect(), mtu, mac };
-    let vxlan = (cfg.backend == Backend::Vxlan).then(|| VxlanSpec {
-        vni: VXLAN_VNI,
-        port: VXLAN_PORT,
-        local,
-        underlay: underlay.index,
-        mac: mark::vtep_mac(&node.name),
-        addresses: pod_cidrs.iter().map(|cidr| cidr.network().into()).collect(),
-        mtu,
-    });
-    let cluster_cidrs = IpNet::aggregate(&cfg.cluster_cidrs.iter().map(IpNet::trunc).collect());
-    let masquerade = Masquerade { cluster_cidrs };
+    let mtu = pod_mtu(node, local, network, underlay);
     LocalPlan {
         node: node.name.clone(),
+        bridge: BridgeSpec { addresses: pod_cidrs.iter().map(gateway).collect(), mtu, mac },
+        tunnels: tunnels(node, local, network, &pod_cidrs, &cluster_cidrs, underlay),
         pod_cidrs,
         underlay: underlay.index,
-        bridge,
-        vxlan,
-        masquerade,
+        masquerade: Masquerade { cluster_cidrs },
         problems,
     }
+}
+
+/// What fits through every tunnel in force, or what is configured where that is less.
+fn pod_mtu(node: &Node, local: IpAddr, network: &Network, underlay: &Underlay) -> u32 {
+    // IP in IP uses the address of each family that the pods have.
+    let outer = |tunnel: Tunnel| match tunnel {
+        Tunnel::Ipip if node.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) => {
+            node.address_like(std::net::Ipv6Addr::UNSPECIFIED.into()).unwrap_or(local)
+        }
+        _ => local,
+    };
+    let overhead = network.tunnels().into_iter().map(|tunnel| tunnel.overhead(outer(tunnel))).max();
+    let fits = underlay.mtu.saturating_sub(overhead.unwrap_or_default());
+    network.mtu.map_or(fits, |mtu| mtu.min(fits))
+}
+
+fn tunnels(
+    node: &Node,
+    local: IpAddr,
+    network: &Network,
+    pod_cidrs: &[IpNet],
+    cluster_cidrs: &[IpNet],
+    underlay: &Underlay,
+) -> Tunnels {
+    let own: Vec<IpNet> = pod_cidrs.iter().map(|cidr| cidr.network().into()).collect();
+    let mtu = |tunnel: Tunnel, local| underlay.mtu.saturating_sub(tunnel.overhead(local));
+    let index = underlay.index;
+    let mut tunnels = Tunnels::default();
+    for tunnel in network.tunnels() {
+        match tunnel {
+            Tunnel::Vxlan => {
+                let weft_model::network::Vxlan { vni, port } = network.vxlan;
+                let (mac, mtu) = (mark::vtep_mac(&node.name), mtu(tunnel, local));
+                let addresses = own.clone();
+                tunnels.vxlan = Some(VxlanSpec { vni, port, local, underlay: index, mac, addresses, mtu });
+            }
+            Tunnel::Udp => {
+                tunnels.udp = Some(UdpSpec {
+                    port: network.udp_port,
+                    local,
+                    underlay: index,
+                    addresses: own.clone(),
+                    pod_cidrs: pod_cidrs.to_vec(),
+                    routes: cluster_cidrs.to_vec(),
+                    mtu: mtu(tunnel, local),
+                });
+            }
+            Tunnel::Ipip => {
+                let end = |v4: bool| {
+                    let family = |net: &&IpNet| net.addr().is_ipv4() == v4;
+                    let addresses: Vec<IpNet> = own.iter().filter(family).copied().collect();
+                    let local = node.address_like(addresses.first()?.addr())?;
+                    Some(IpipSpec { local, underlay: index, addresses, mtu: mtu(tunnel, local) })
+                };
+                (tunnels.ipip, tunnels.ip6tnl) = (end(true), end(false));
+            }
+        }
+    }
+    tunnels
 }
 
 /// The first usable address of a pod CIDR, with the CIDR's length.

@@ -3,12 +3,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_model::network::Backend;
+use weft_model::network::{Backend, Network, Tunnel};
 use weft_model::{Cluster, Node, mark};
 
 use crate::claims::Claims;
 use crate::plan::local_plan;
-use crate::{FabricConfig, FabricPlan, Path, PeerPlan, Refusal, Underlay, Waiting, checks};
+use crate::{FabricConfig, FabricPlan, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks};
 
 /// The whole plan of `node` from a snapshot alone.
 ///
@@ -34,6 +34,8 @@ pub fn internal_ip(cluster: &Cluster, node: &str) -> Option<IpAddr> {
 pub struct Planner {
     node: Arc<str>,
     cfg: FabricConfig,
+    /// What is in force: the cluster's `Network` object, or the configuration's.
+    network: Network,
     underlay: Option<Underlay>,
     nodes: BTreeMap<Arc<str>, Arc<Node>>,
     claims: Claims,
@@ -45,7 +47,16 @@ impl Planner {
     pub fn new(node: &str, cfg: FabricConfig) -> Self {
         let node: Arc<str> = node.into();
         let plan = FabricPlan { local: Err(Waiting::NodeMissing(node.clone())), peers: BTreeMap::new() };
-        Planner { node, cfg, underlay: None, nodes: BTreeMap::new(), claims: Claims::default(), plan }
+        let network = cfg.network.clone();
+        Planner {
+            node,
+            cfg,
+            network,
+            underlay: None,
+            nodes: BTreeMap::new(),
+            claims: Claims::default(),
+            plan,
+        }
     }
 
     /// The plan as of the last update.
@@ -65,9 +76,12 @@ impl Planner {
         for name in changed {
             self.exchange(name, cluster.nodes.get(name), &mut touched);
         }
-        let all = self.underlay.as_ref() != underlay || touched.contains(&self.node);
+        let network = cluster.network.as_deref().unwrap_or(&self.cfg.network);
+        let all =
+            self.underlay.as_ref() != underlay || *network != self.network || touched.contains(&self.node);
         if all {
             self.underlay = underlay.cloned();
+            self.network = network.clone();
         }
         if all { self.replan_all() } else { self.replan(touched) }
     }
@@ -123,7 +137,7 @@ impl Planner {
             checks::cidr(node, cidr, underlay)?;
         }
         let problems = checks::own_conflicts(node, &self.claims);
-        Ok(local_plan(node, local, &self.cfg, underlay, problems))
+        Ok(local_plan(node, local, &self.network, &self.cfg.cluster_cidrs, underlay, problems))
     }
 
     /// The plan for one peer; none while this node itself waits or the peer does not exist.
@@ -150,19 +164,40 @@ impl Planner {
     fn path(&self, peer: &Node, cidr: &IpNet, underlay: &Underlay) -> Result<Path, Refusal> {
         checks::cidr(peer, cidr, underlay)?;
         checks::cidr_conflict(peer, cidr, &self.node, &self.claims)?;
-        match self.cfg.backend {
-            Backend::HostGw => {
-                let via = address_like(peer, cidr.addr())?;
-                checks::on_segment(peer, via, underlay)?;
-                Ok(Path::Routed { cidr: *cidr, via, link: underlay.index })
-            }
-            Backend::Vxlan => {
-                let local = self.nodes.get(&self.node).and_then(|me| me.addresses.first().copied());
-                let endpoint = address_like(peer, local.unwrap_or(cidr.addr()))?;
-                let mac = mark::vtep_mac(&peer.name);
-                Ok(Path::Tunnelled { cidr: *cidr, gateway: cidr.network(), mac, endpoint })
+        let mut refused = None;
+        for backend in self.network.backends(&self.node) {
+            match self.via(backend, peer, cidr, underlay) {
+                Ok(via) => return Ok(Path { cidr: *cidr, via }),
+                Err(refusal) => _ = refused.get_or_insert(refusal),
             }
         }
+        Err(refused.unwrap_or_else(|| Refusal::NoPodCidr { node: peer.name.clone() }))
+    }
+
+    /// By a plain route where the backend has them and the peer is a neighbour, else by its tunnel.
+    fn via(&self, backend: Backend, peer: &Node, cidr: &IpNet, underlay: &Underlay) -> Result<Via, Refusal> {
+        let direct = || {
+            let gateway = address_like(peer, cidr.addr())?;
+            checks::on_segment(peer, gateway, underlay)?;
+            Ok(Via::Direct { gateway, link: underlay.index })
+        };
+        let Some(tunnel) = backend.tunnel else { return direct() };
+        match direct() {
+            Ok(via) if backend.direct => Ok(via),
+            _ => self.through(tunnel, peer, cidr),
+        }
+    }
+
+    fn through(&self, tunnel: Tunnel, peer: &Node, cidr: &IpNet) -> Result<Via, Refusal> {
+        let local = self.nodes.get(&self.node).and_then(|me| me.addresses.first().copied());
+        let endpoint = || address_like(peer, local.unwrap_or(cidr.addr()));
+        Ok(match tunnel {
+            Tunnel::Vxlan => {
+                Via::Vxlan { gateway: cidr.network(), mac: mark::vtep_mac(&peer.name), endpoint: endpoint()? }
+            }
+            Tunnel::Udp => Via::Udp { endpoint: endpoint()? },
+            Tunnel::Ipip => Via::Ipip { endpoint: address_like(peer, cidr.addr())? },
+        })
     }
 }
 

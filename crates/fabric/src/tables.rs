@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use weft_kernel::{Address, Delta, FdbEntry, Neighbour, Op, Route};
 use weft_model::{Mac, mark};
 
-use crate::{Path, PeerPlan, host_gw, vxlan};
+use crate::links::Devices;
+use crate::{Path, PeerPlan, Via, host_gw, ipip, vxlan};
 
 /// What makes two routes the same route to the kernel: table, destination, metric.
 pub(crate) type RouteKey = (u32, IpNet, u32);
@@ -23,7 +24,17 @@ pub(crate) struct Tables {
     pub(crate) neighbours: Delta<(u32, IpAddr), Neighbour>,
     pub(crate) fdb: Delta<(u32, Mac), FdbEntry>,
     pub(crate) routes: Delta<RouteKey, Route>,
-    peers: BTreeMap<Arc<str>, Vec<Key>>,
+    peers: BTreeMap<Arc<str>, Entries>,
+    /// What does not depend on peers.
+    own: Vec<Key>,
+}
+
+/// What one peer's paths need.
+#[derive(Debug, Default)]
+struct Entries {
+    keys: Vec<Key>,
+    /// Whether every device that they go by is there.
+    placed: bool,
 }
 
 /// One pending change and where its outcome is noted.
@@ -42,30 +53,52 @@ impl Tables {
         &mut self,
         plans: &BTreeMap<Arc<str>, PeerPlan>,
         changed: &BTreeSet<Arc<str>>,
-        tunnel: Option<u32>,
+        devices: &Devices,
     ) {
-        let old: Vec<Key> = changed.iter().filter_map(|name| self.peers.remove(name)).flatten().collect();
+        let old: Vec<Key> =
+            changed.iter().filter_map(|name| self.peers.remove(name)).flat_map(|e| e.keys).collect();
         old.iter().for_each(|key| self.forget(key));
         for (name, plan) in changed.iter().filter_map(|name| plans.get_key_value(name)) {
-            let keys: Vec<Key> = plan.paths.iter().flat_map(|path| self.desire_path(path, tunnel)).collect();
-            if !keys.is_empty() {
-                self.peers.insert(name.clone(), keys);
+            let mut entries = Entries { keys: Vec::new(), placed: true };
+            for path in &plan.paths {
+                match self.desire_path(path, devices) {
+                    Some(keys) => entries.keys.extend(keys),
+                    None => entries.placed = false,
+                }
             }
+            self.peers.insert(name.clone(), entries);
         }
         old.iter().for_each(|key| self.disown(key));
     }
 
-    fn desire_path(&mut self, path: &Path, tunnel: Option<u32>) -> Vec<Key> {
-        match *path {
-            Path::Routed { cidr, via, link } => vec![self.desire_route(host_gw::route(cidr, via, link))],
-            Path::Tunnelled { cidr, gateway, mac, endpoint } => {
-                let Some(device) = tunnel else { return Vec::new() };
+    /// Takes the routes that do not depend on peers as desired, and no others.
+    pub(crate) fn desire_own(&mut self, routes: impl IntoIterator<Item = Route>) {
+        let old = std::mem::take(&mut self.own);
+        old.iter().for_each(|key| self.forget(key));
+        self.own = routes.into_iter().map(|route| self.desire_route(route)).collect();
+        old.iter().for_each(|key| self.disown(key));
+    }
+
+    /// The entries of a path; none while the device that it needs is not there.
+    fn desire_path(&mut self, path: &Path, devices: &Devices) -> Option<Vec<Key>> {
+        let cidr = path.cidr;
+        let device = |name| devices.get(name).copied();
+        Some(match path.via {
+            Via::Direct { gateway, link } => vec![self.desire_route(host_gw::route(cidr, gateway, link))],
+            Via::Vxlan { gateway, mac, endpoint } => {
+                let device = device(mark::VXLAN)?;
                 let (neighbour, fdb, route) = vxlan::entries(device, cidr, gateway, mac, endpoint);
                 self.neighbours.set_desired((device, gateway), neighbour);
                 self.fdb.set_desired((device, mac), fdb);
                 vec![Key::Neighbour(device, gateway), Key::Fdb(device, mac), self.desire_route(route)]
             }
-        }
+            Via::Ipip { endpoint } => {
+                let name = if endpoint.is_ipv4() { mark::IPIP } else { mark::IP6TNL };
+                vec![self.desire_route(ipip::route(device(name)?, cidr, endpoint))]
+            }
+            // One route for the whole cluster leads to the device; the tunnel itself knows peers.
+            Via::Udp { .. } => device(mark::UDP).map(|_| Vec::new())?,
+        })
     }
 
     fn desire_route(&mut self, route: Route) -> Key {
@@ -100,7 +133,8 @@ impl Tables {
             Key::Fdb(i, mac) => same(&self.fdb, &(*i, *mac)),
             Key::Route(key) => same(&self.routes, key),
         };
-        self.peers.get(name).is_some_and(|keys| keys.iter().all(is))
+        let whole = |entries: &Entries| entries.placed && entries.keys.iter().chain(&self.own).all(is);
+        self.peers.get(name).is_some_and(whole)
     }
 
     /// Every peer with an entry.
@@ -189,13 +223,13 @@ mod tests {
 
     fn tunnelled(cidr: &str, mac: u8, endpoint: &str) -> PeerPlan {
         let cidr: IpNet = cidr.parse().unwrap();
-        let path = Path::Tunnelled {
-            cidr,
-            gateway: cidr.network(),
-            mac: Mac([mac; 6]),
-            endpoint: endpoint.parse().unwrap(),
-        };
-        PeerPlan { paths: vec![path], refused: vec![] }
+        let via =
+            Via::Vxlan { gateway: cidr.network(), mac: Mac([mac; 6]), endpoint: endpoint.parse().unwrap() };
+        PeerPlan { paths: vec![Path { cidr, via }], refused: vec![] }
+    }
+
+    fn devices() -> Devices {
+        [(mark::VXLAN, 9)].into()
     }
 
     fn kinds(ops: &[(Key, Op)]) -> Vec<&'static str> {
@@ -228,10 +262,10 @@ mod tests {
         tables.addresses.set_desired((9, address.net), address.clone());
         let mut plans: BTreeMap<Arc<str>, PeerPlan> =
             [("b".into(), tunnelled("10.244.1.0/24", 1, "10.0.0.3"))].into();
-        tables.desire(&plans, &["b".into()].into(), Some(9));
+        tables.desire(&plans, &["b".into()].into(), &devices());
         assert_eq!(apply_all(&mut tables), ["+address", "+neighbour", "+fdb", "+route"]);
         plans.clear();
-        tables.desire(&plans, &["b".into()].into(), Some(9));
+        tables.desire(&plans, &["b".into()].into(), &devices());
         tables.addresses.remove_desired(&(9, address.net));
         assert_eq!(apply_all(&mut tables), ["-route", "-fdb", "-neighbour", "-address"]);
     }
@@ -242,10 +276,10 @@ mod tests {
             let mut tables = Tables::default();
             let mut plans: BTreeMap<Arc<str>, PeerPlan> =
                 [(from.into(), tunnelled("10.244.1.0/24", 1, "10.0.0.3"))].into();
-            tables.desire(&plans, &[from.into()].into(), Some(9));
+            tables.desire(&plans, &[from.into()].into(), &devices());
             apply_all(&mut tables);
             plans = [(to.into(), tunnelled("10.244.1.0/24", 2, "10.0.0.4"))].into();
-            tables.desire(&plans, &["b".into(), "c".into()].into(), Some(9));
+            tables.desire(&plans, &["b".into(), "c".into()].into(), &devices());
             assert_eq!(
                 apply_all(&mut tables),
                 ["+neighbour", "+fdb", "-fdb"],

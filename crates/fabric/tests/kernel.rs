@@ -9,7 +9,7 @@ use weft_fabric::{Error, Fabric, FabricConfig, FabricPlan, Underlay, masquerade,
 use weft_kernel::nft::Nft;
 use weft_kernel::testing::{MachineDump, TestNs};
 use weft_kernel::{Monitor, Netlink};
-use weft_model::network::Backend;
+use weft_model::network::{Backend, Network};
 use weft_model::{Cluster, Node};
 
 fn sh(command: &str) -> String {
@@ -53,7 +53,8 @@ impl Bench {
     }
 
     fn plan(&self, backend: Backend, nodes: usize) -> FabricPlan {
-        let cfg = FabricConfig { backend, cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()] };
+        let network = Network { backend, ..Network::default() };
+        let cfg = FabricConfig { network, cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()] };
         plan(&cluster(nodes), "node1", &cfg, Some(&self.underlay))
     }
 
@@ -81,7 +82,7 @@ fn fresh() -> Fabric {
 
 #[test]
 fn a_second_pass_and_a_restart_write_nothing() {
-    for backend in [Backend::HostGw, Backend::Vxlan] {
+    for backend in [Backend::HOST_GW, Backend::VXLAN] {
         let mut bench = Bench::new();
         let plan = bench.plan(backend, 20);
         assert!(bench.apply(&plan) >= 19);
@@ -98,7 +99,7 @@ fn a_second_pass_and_a_restart_write_nothing() {
 #[test]
 fn one_peer_costs_its_own_entries_and_no_more() {
     let mut bench = Bench::new();
-    let (few, many) = (bench.plan(Backend::Vxlan, 19), bench.plan(Backend::Vxlan, 20));
+    let (few, many) = (bench.plan(Backend::VXLAN, 19), bench.plan(Backend::VXLAN, 20));
     bench.apply(&few);
     assert_eq!(bench.apply(&many), 3, "neighbour, forwarding entry, route");
     assert!(sh("ip route").contains("10.244.19.0/24 via 10.244.19.0 dev weft-vxlan proto 87 onlink"));
@@ -109,7 +110,7 @@ fn one_peer_costs_its_own_entries_and_no_more() {
 #[test]
 fn the_objects_are_those_of_the_design() {
     let mut bench = Bench::new();
-    bench.apply(&bench.plan(Backend::Vxlan, 2));
+    bench.apply(&bench.plan(Backend::VXLAN, 2));
     let link = sh("ip -d link show weft-vxlan");
     for part in ["mtu 1450", "vxlan id 1 local 10.168.0.2 dev eth0", "dstport 8472", "nolearning", "UP"] {
         assert!(link.contains(part), "{part} in {link}");
@@ -121,14 +122,14 @@ fn the_objects_are_those_of_the_design() {
     assert!(sh("ip -4 -o addr show weft-vxlan").contains("10.244.0.0/32"));
     assert!(sh("ip -4 -o addr show weft0").contains("10.244.0.1/24"));
     let mut bench = Bench::new();
-    bench.apply(&bench.plan(Backend::HostGw, 2));
+    bench.apply(&bench.plan(Backend::HOST_GW, 2));
     assert!(sh("ip route").contains("10.244.1.0/24 via 10.168.0.3 dev eth0 proto 87"));
 }
 
 #[test]
 fn leftovers_are_removed_and_what_is_foreign_stays() {
     let mut bench = Bench::new();
-    let plan = bench.plan(Backend::Vxlan, 3);
+    let plan = bench.plan(Backend::VXLAN, 3);
     bench.apply(&plan);
     sh("ip route add 192.0.2.0/24 via 10.168.0.9 proto static
         ip neigh add 10.168.0.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent
@@ -148,7 +149,7 @@ fn leftovers_are_removed_and_what_is_foreign_stays() {
 fn another_programs_route_is_reported_and_left() {
     let mut bench = Bench::new();
     sh("ip route add 10.244.1.0/24 via 10.168.0.9 proto static");
-    let plan = bench.plan(Backend::HostGw, 3);
+    let plan = bench.plan(Backend::HOST_GW, 3);
     bench.fabric.desire(&plan, &plan.peers.keys().cloned().collect());
     let applied = bench.fabric.apply(&mut bench.netlink, &plan);
     assert!(matches!(applied.errors[..], [Error::ForeignRoute { .. }]), "{:?}", applied.errors);
@@ -161,7 +162,7 @@ fn another_programs_route_is_reported_and_left() {
 #[test]
 fn a_route_that_took_the_place_of_ours_outlives_the_peer() {
     let mut bench = Bench::new();
-    let (with, without) = (bench.plan(Backend::HostGw, 2), bench.plan(Backend::HostGw, 1));
+    let (with, without) = (bench.plan(Backend::HOST_GW, 2), bench.plan(Backend::HOST_GW, 1));
     bench.apply(&with);
     sh("ip route replace 10.244.1.0/24 via 10.168.0.9 proto static");
     bench.apply(&without);
@@ -171,12 +172,12 @@ fn a_route_that_took_the_place_of_ours_outlives_the_peer() {
 #[test]
 fn the_backend_changes_in_place_and_the_old_device_goes_last() {
     let mut bench = Bench::new();
-    bench.apply(&bench.plan(Backend::HostGw, 5));
+    bench.apply(&bench.plan(Backend::HOST_GW, 5));
     let host_gw = sh("ip route; ip neigh show nud permanent; ip -o link | cut -d' ' -f2");
     bench.fabric = fresh();
-    bench.apply(&bench.plan(Backend::Vxlan, 5));
+    bench.apply(&bench.plan(Backend::VXLAN, 5));
     bench.fabric = fresh();
-    bench.apply(&bench.plan(Backend::HostGw, 5));
+    bench.apply(&bench.plan(Backend::HOST_GW, 5));
     assert_eq!(sh("ip route; ip neigh show nud permanent; ip -o link | cut -d' ' -f2"), host_gw);
 }
 
@@ -186,7 +187,7 @@ fn a_link_of_our_name_but_of_another_kind_is_replaced() {
     sh(
         "ip link add weft-vxlan type vxlan id 7 dstport 4789 dev eth0; ip link add weft0 type veth peer name x0",
     );
-    bench.apply(&bench.plan(Backend::Vxlan, 2));
+    bench.apply(&bench.plan(Backend::VXLAN, 2));
     assert!(sh("ip -d link show weft-vxlan").contains("dstport 8472"));
     assert!(sh("ip -d link show weft0").contains("bridge"));
 }
@@ -194,7 +195,7 @@ fn a_link_of_our_name_but_of_another_kind_is_replaced() {
 #[test]
 fn every_removed_object_is_noticed_by_its_event() {
     let mut bench = Bench::new();
-    let plan = bench.plan(Backend::Vxlan, 3);
+    let plan = bench.plan(Backend::VXLAN, 3);
     bench.apply(&plan);
     let mac = weft_model::mark::vtep_mac("node2");
     let before = MachineDump::take();
@@ -229,7 +230,7 @@ fn every_removed_object_is_noticed_by_its_event() {
 #[test]
 fn a_pods_link_returns_to_the_bridge() {
     let mut bench = Bench::new();
-    let plan = bench.plan(Backend::HostGw, 2);
+    let plan = bench.plan(Backend::HOST_GW, 2);
     bench.apply(&plan);
     // Takes in what the making of the bridge itself told.
     bench.apply(&plan);
@@ -249,7 +250,7 @@ fn a_pods_link_returns_to_the_bridge() {
 
 #[test]
 fn the_bridges_mtu_does_not_follow_its_ports() {
-    for backend in [Backend::HostGw, Backend::Vxlan] {
+    for backend in [Backend::HOST_GW, Backend::VXLAN] {
         let mut bench = Bench::new();
         let plan = bench.plan(backend, 2);
         bench.apply(&plan);
@@ -262,7 +263,7 @@ fn the_bridges_mtu_does_not_follow_its_ports() {
 #[test]
 fn the_masquerade_table_is_whole_and_replaced_only_when_it_differs() {
     let bench = Bench::new();
-    let local = bench.plan(Backend::HostGw, 1).local.unwrap();
+    let local = bench.plan(Backend::HOST_GW, 1).local.unwrap();
     let mut nft = Nft::open().unwrap();
     sh("nft add table ip6 weft; nft add table ip foreign; nft add chain ip foreign c");
     assert_eq!(masquerade::ensure(&mut nft, &local.masquerade).unwrap(), 2, "made, and an orphan removed");

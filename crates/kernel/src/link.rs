@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weft_model::Mac;
 
-use crate::Netns;
+use crate::{IpTunnel, Netns};
 
 /// An interface to make.
 #[derive(Clone, Debug)]
@@ -114,6 +114,8 @@ pub enum LinkKind {
         /// Whether it learns peers from received packets.
         learning: bool,
     },
+    /// IPv4 in IPv4 or IPv6 in IPv6.
+    IpTunnel(IpTunnel),
 }
 
 /// How interfaces of kind macvlan on one parent reach each other. The parent itself cannot be
@@ -271,6 +273,8 @@ pub enum Details {
     Vlan(u16),
     /// A routing domain with its table.
     Vrf(u32),
+    /// IP in IP; none where it has a fixed remote end.
+    IpTunnel(Option<IpTunnel>),
 }
 
 /// A VXLAN endpoint's parameters.

@@ -10,6 +10,7 @@ use netlink_packet_route::link::{
     LinkMessage, MacVlanMode,
 };
 
+use crate::ip_tunnel;
 use crate::wire::{Body, attributes, flag, i32_at, ip, mac, text, u16_at, u32_at};
 use crate::{Details, IpvlanMode, IpvlanReach, Link, LinkKind, LinkSet, MacvlanMode, Netns, NewLink, Vxlan};
 
@@ -94,6 +95,7 @@ fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
             }));
             vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))]
         }
+        LinkKind::IpTunnel(tunnel) => ip_tunnel::encode(tunnel),
     }
 }
 
@@ -320,6 +322,7 @@ fn decode_details(kind: &str, data: &[u8]) -> Details {
             Details::Ipvlan(mode, reach)
         }
         "vlan" => u16_of(VLAN_ID).map_or(Details::None, Details::Vlan),
+        "ipip" | "ip6tnl" => Details::IpTunnel(ip_tunnel::decode(data)),
         "vrf" => u32_of(VRF_TABLE).map_or(Details::None, Details::Vrf),
         _ => Details::None,
     }

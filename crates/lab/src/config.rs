@@ -81,7 +81,7 @@ impl Default for LabConfig {
             name: "weft".into(),
             nodes: 3,
             topology: Topology::Flat,
-            backend: Backend::Vxlan,
+            backend: Backend::AUTO,
             pod_cidrs: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into()],
             node_mask: 24,
             kubeconfig: None,

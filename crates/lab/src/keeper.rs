@@ -1,6 +1,7 @@
 //! The lab's main process: makes the underlay and the nodes, starts the API server and the
 //! agents and keeps them running, and plays kubelet and container runtime for every node.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use weft_kernel::{LinkKind, Netlink, NewLink, Op};
-use weft_model::network::Backend;
+use weft_kernel::{IpTunnel, LinkKind, Netlink, NewLink, Op};
+use weft_model::network::Tunnel;
 use weft_store::Api;
 
 use crate::apiserver;
+use crate::config::LabConfig;
 use crate::conflist::Networks;
 use crate::daemon::{executable, quiet, release_stdio};
 use crate::hearts;
@@ -68,7 +70,7 @@ async fn keep(
 ) -> anyhow::Result<()> {
     let info = state.info()?.context("the lab was removed while it was made")?;
     let config = &info.config;
-    backend_possible(config.backend)?;
+    backend_possible(config)?;
     underlay::build_router(state, config).context("cannot make the underlay")?;
     if config.kubeconfig.is_some() {
         drop(socket);
@@ -105,18 +107,30 @@ async fn keep(
 }
 
 /// Says at once what every agent would say in its log only: that this kernel lacks the backend.
-fn backend_possible(backend: Backend) -> anyhow::Result<()> {
-    let Backend::Vxlan = backend else { return Ok(()) };
+fn backend_possible(config: &LabConfig) -> anyhow::Result<()> {
+    let ipip = |local: IpAddr| LinkKind::IpTunnel(IpTunnel { local, dev: None });
+    let kinds = match config.backend.tunnel {
+        None | Some(Tunnel::Udp) => Vec::new(),
+        Some(Tunnel::Vxlan) => {
+            let kind = LinkKind::Vxlan { vni: 1, port: 4789, local: None, dev: None, learning: false };
+            vec![("vxlan", kind)]
+        }
+        Some(Tunnel::Ipip) => {
+            let v6 = config.has_v6().then(|| ("ip6_tunnel", ipip(Ipv6Addr::LOCALHOST.into())));
+            std::iter::once(("ipip", ipip(Ipv4Addr::LOCALHOST.into()))).chain(v6).collect()
+        }
+    };
     let mut netlink = Netlink::open()?;
-    let kind = LinkKind::Vxlan { vni: 1, port: 4789, local: None, dev: None, learning: false };
-    match netlink.apply(&Op::LinkAdd(NewLink::new(PROBE, kind))) {
-        Err(error) if error.errno() == Some(NOT_SUPPORTED) => bail!(
-            "this kernel has no vxlan: load it (modprobe vxlan), or make the lab with --backend host-gw"
-        ),
-        made => made.context("cannot make a VXLAN device")?,
-    }
-    if let Some(probe) = netlink.link(PROBE)? {
-        netlink.apply(&Op::LinkDel(probe.index))?;
+    for (module, kind) in kinds {
+        match netlink.apply(&Op::LinkAdd(NewLink::new(PROBE, kind))) {
+            Err(error) if error.errno() == Some(NOT_SUPPORTED) => bail!(
+                "this kernel has no {module}: load it (modprobe {module}), or make the lab with --backend host-gw"
+            ),
+            made => made.with_context(|| format!("cannot make a device of {module}"))?,
+        }
+        if let Some(probe) = netlink.link(PROBE)? {
+            netlink.apply(&Op::LinkDel(probe.index))?;
+        }
     }
     Ok(())
 }

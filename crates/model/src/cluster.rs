@@ -7,6 +7,8 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Network;
+
 /// One immutable view of the cluster. Cloning shares everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
@@ -14,6 +16,8 @@ pub struct Cluster {
     pub nodes: OrdMap<Arc<str>, Arc<Node>>,
     /// Pods by namespace and name, host-network pods included.
     pub pods: OrdMap<PodKey, Arc<Pod>>,
+    /// The `Network` object `default`, where there is one that makes sense.
+    pub network: Option<Arc<Network>>,
 }
 
 /// The keys that differ between two snapshots: added, changed or removed alike.
@@ -23,18 +27,21 @@ pub struct Changes {
     pub nodes: BTreeSet<Arc<str>>,
     /// Keys of pods.
     pub pods: BTreeSet<PodKey>,
+    /// Whether the network's configuration differs.
+    pub network: bool,
 }
 
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.pods.is_empty()
+        self.nodes.is_empty() && self.pods.is_empty() && !self.network
     }
 
     /// Adds the keys of `other` to these.
     pub fn merge(&mut self, other: Changes) {
         self.nodes.extend(other.nodes);
         self.pods.extend(other.pods);
+        self.network |= other.network;
     }
 }
 

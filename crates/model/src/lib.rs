@@ -5,6 +5,7 @@
 //! [`Changes`] says which keys differ from the snapshot before. What two feature rooms must
 //! agree on (names, marks, numbers) is in [`mark`] and [`network`].
 
+mod backend;
 mod cluster;
 mod mac;
 pub mod mark;

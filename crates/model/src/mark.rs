@@ -11,6 +11,12 @@ pub const ROUTE_PROTOCOL: u8 = 87;
 pub const BRIDGE: &str = "weft0";
 /// The VXLAN device (one a node).
 pub const VXLAN: &str = "weft-vxlan";
+/// The TUN device of the tunnel in user space.
+pub const UDP: &str = "weft-udp0";
+/// The device of IPv4 in IPv4.
+pub const IPIP: &str = "weft-ipip";
+/// The device of IPv6 in IPv6.
+pub const IP6TNL: &str = "weft-ip6tnl";
 /// The nftables table, in each family used.
 pub const TABLE: &str = "weft";
 /// The link alias of a host-side veth starts so; `<namespace>/<pod>` follows.

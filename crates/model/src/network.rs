@@ -1,53 +1,107 @@
 //! The cluster's network as configured: pod CIDRs, the node-to-node backend, its numbers.
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use crate::backend::{Backend, Tunnel, UnknownBackend};
 
 /// VXLAN network identifier, as Flannel's (`flannel.1`).
 pub const VXLAN_VNI: u32 = 1;
 /// VXLAN UDP port, the Linux default as Flannel's (not IANA's 4789).
 pub const VXLAN_PORT: u16 = 8472;
+/// UDP port of the tunnel in user space, as Flannel's.
+pub const UDP_PORT: u16 = 8285;
 /// What VXLAN adds to a packet on an IPv4 underlay, in bytes: Ethernet 14, IPv4 20, UDP 8, VXLAN 8.
 pub const VXLAN_OVERHEAD_V4: u32 = 50;
 /// The same on an IPv6 underlay.
 pub const VXLAN_OVERHEAD_V6: u32 = 70;
 
-/// How pods' packets go from node to node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Backend {
-    /// Plain routes via the peer's address; peers on the same segment only.
-    HostGw,
-    /// One VXLAN device with static FDB and neighbour entries; any IP underlay.
-    Vxlan,
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Backend::HostGw => "host-gw",
-            Backend::Vxlan => "vxlan",
-        })
+impl Tunnel {
+    /// What it adds to a packet, in bytes, when the outer packet is of the family of `local`.
+    pub fn overhead(self, local: IpAddr) -> u32 {
+        match (self, local.is_ipv4()) {
+            (Tunnel::Vxlan, true) => VXLAN_OVERHEAD_V4,
+            (Tunnel::Vxlan, false) => VXLAN_OVERHEAD_V6,
+            (Tunnel::Udp, true) => 28,
+            (Tunnel::Udp, false) => 48,
+            (Tunnel::Ipip, true) => 20,
+            (Tunnel::Ipip, false) => 40,
+        }
     }
 }
 
-/// Not the name of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown backend {0:?}: use host-gw or vxlan")]
-pub struct UnknownBackend(pub String);
+/// What holds for the whole cluster: the `Network` object `default` (weft.dev/v1), or what the
+/// agent was started with where there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Network {
+    /// How packets go from node to node.
+    pub backend: Backend,
+    /// VXLAN's numbers.
+    pub vxlan: Vxlan,
+    /// UDP port of the tunnel in user space.
+    pub udp_port: u16,
+    /// MTU of pods' links in bytes, where it is not to follow from the underlay.
+    pub mtu: Option<u32>,
+    /// A change of the backend that is under way.
+    pub migration: Option<Migration>,
+}
 
-impl FromStr for Backend {
-    type Err = UnknownBackend;
+/// VXLAN's numbers, alike on all nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vxlan {
+    /// Network identifier, below 2^24.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+}
 
-    fn from_str(text: &str) -> Result<Self, UnknownBackend> {
-        match text {
-            "host-gw" => Ok(Backend::HostGw),
-            "vxlan" => Ok(Backend::Vxlan),
-            other => Err(UnknownBackend(other.into())),
+/// A change of the backend under way: every node can receive by both, and sends by one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The backend that all are to have in the end.
+    pub to: Backend,
+    /// The nodes that send by it already.
+    #[serde(default)]
+    pub nodes: BTreeSet<Arc<str>>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Network {
+            backend: Backend::AUTO,
+            vxlan: Vxlan::default(),
+            udp_port: UDP_PORT,
+            mtu: None,
+            migration: None,
         }
+    }
+}
+
+impl Default for Vxlan {
+    fn default() -> Self {
+        Vxlan { vni: VXLAN_VNI, port: VXLAN_PORT }
+    }
+}
+
+impl Network {
+    /// The backends that `node` sends by: the one it prefers, and during a migration the other
+    /// for peers that the first cannot reach.
+    pub fn backends(&self, node: &str) -> impl Iterator<Item = Backend> {
+        let to = self.migration.as_ref().map(|migration| migration.to);
+        let moved = self.migration.as_ref().is_some_and(|migration| migration.nodes.contains(node));
+        let (first, second) = if moved { (to, Some(self.backend)) } else { (Some(self.backend), to) };
+        first.into_iter().chain(second)
+    }
+
+    /// The tunnels that every node must be able to receive from.
+    pub fn tunnels(&self) -> BTreeSet<Tunnel> {
+        self.backends("").filter_map(|backend| backend.tunnel).collect()
     }
 }
 

@@ -49,6 +49,7 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
     let cluster = Cluster {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
         pods: pods.into_iter().map(|pod| (pod.key(), pod)).collect(),
+        ..Cluster::default()
     };
     Ok((cluster, at))
 }
@@ -98,6 +99,7 @@ mod tests {
         Cluster {
             nodes: [(node.name.clone(), Arc::new(node))].into_iter().collect(),
             pods: [(pod.key(), Arc::new(pod))].into_iter().collect(),
+            ..Cluster::default()
         }
     }
 

@@ -88,6 +88,7 @@ impl Store {
         let pending = Changes {
             nodes: cluster.nodes.keys().cloned().collect(),
             pods: cluster.pods.keys().cloned().collect(),
+            ..Changes::default()
         };
         let (nodes, pods) = (cluster.nodes.clone(), cluster.pods.clone());
         let state = State {
