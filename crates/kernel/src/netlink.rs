@@ -10,7 +10,7 @@ use netlink_packet_core::Emitable;
 use crate::ack::{Refusal, kernel_error, refusal};
 use crate::op::ACKED;
 use crate::socket::Socket;
-use crate::wire::{append, messages};
+use crate::wire::{acknowledge_last_only, append, messages};
 use crate::{Error, LinkKind, Netns, NewLink, Op, Result, link_codec};
 
 /// One send carries at most this much, so that its acknowledgements fit the receive buffer that
@@ -91,7 +91,7 @@ impl Netlink {
     fn exchange(&mut self, kind: u16, flags: u16, question: &impl Emitable) -> io::Result<Option<Refusal>> {
         let seq = self.request(kind, flags, question)?;
         let (mut owners, mut refusals) = (HashMap::from([(seq, 0)]), [None]);
-        self.acknowledge(&mut owners, &mut refusals)?;
+        self.acknowledge(&mut owners, &mut refusals, seq)?;
         let [answer] = refusals;
         Ok(answer)
     }
@@ -116,9 +116,10 @@ impl Netlink {
             }
         }
         let mut refusals = vec![None; taken];
-        if let Err(error) =
-            self.socket.send(&buffer).and_then(|()| self.acknowledge(&mut owners, &mut refusals))
-        {
+        let last = self.seq.wrapping_sub(1);
+        acknowledge_last_only(&mut buffer);
+        let sent = self.socket.send(&buffer);
+        if let Err(error) = sent.and_then(|()| self.acknowledge(&mut owners, &mut refusals, last)) {
             // What has no answer may or may not have been done: the caller has to read and see.
             for op in owners.into_values() {
                 refusals[op] = Some((error.raw_os_error().unwrap_or(libc::EIO), String::new()));
@@ -130,13 +131,16 @@ impl Netlink {
             .collect()
     }
 
-    /// Reads until every request in `owners` (number → operation) is answered.
+    /// Reads until the request numbered `last` is answered, and with it every one in `owners`
+    /// (number → operation): the kernel takes requests in their order, and says of each that it
+    /// refuses.
     fn acknowledge(
         &mut self,
         owners: &mut HashMap<u32, usize>,
         refusals: &mut [Option<Refusal>],
+        last: u32,
     ) -> io::Result<()> {
-        while !owners.is_empty() {
+        while owners.contains_key(&last) {
             for message in messages(self.socket.receive(true)?) {
                 if i32::from(message.kind) != libc::NLMSG_ERROR {
                     continue;
@@ -147,6 +151,7 @@ impl Netlink {
                 }
             }
         }
+        owners.clear();
         Ok(())
     }
 

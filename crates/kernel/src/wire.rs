@@ -56,6 +56,22 @@ pub(crate) fn append(buffer: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, body
     body.emit(&mut message[HEADER..]);
 }
 
+/// Takes the wish for an acknowledgement from all messages in `buffer` but the last.
+pub(crate) fn acknowledge_last_only(buffer: &mut [u8]) {
+    let mut start = 0;
+    while let Some(len) = u32_at(buffer.get(start..).unwrap_or_default(), 0) {
+        let next = start + aligned(len as usize);
+        if next >= buffer.len() {
+            return;
+        }
+        if let Some(flags) = buffer.get_mut(start + 6..start + 8) {
+            let without = u16::from_ne_bytes([flags[0], flags[1]]) & !(libc::NLM_F_ACK as u16);
+            flags.copy_from_slice(&without.to_ne_bytes());
+        }
+        start = next;
+    }
+}
+
 /// A message's body as bytes: its fixed header, then attributes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body(Vec<u8>);
