@@ -12,6 +12,7 @@ mod checks;
 mod claims;
 mod error;
 mod fabric;
+pub mod flannel;
 mod host_gw;
 mod ipip;
 mod links;

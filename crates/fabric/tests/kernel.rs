@@ -24,6 +24,7 @@ fn cluster(nodes: usize) -> Cluster {
         uid: format!("uid{i}").into(),
         addresses: vec![format!("10.168.0.{}", i + 1).parse().unwrap()],
         pod_cidrs: vec![format!("10.244.{}.0/24", i - 1).parse().unwrap()],
+        ..Node::default()
     };
     Cluster { nodes: (1..=nodes).map(|i| (node(i).name, Arc::new(node(i)))).collect(), ..Cluster::default() }
 }

@@ -22,7 +22,7 @@ fn ip(text: &str) -> IpAddr {
 fn node(name: &str, addresses: &[&str], cidrs: &[&str]) -> Node {
     let addresses = addresses.iter().map(|a| ip(a)).collect();
     let pod_cidrs = cidrs.iter().map(|c| net(c)).collect();
-    Node { name: name.into(), uid: name.into(), addresses, pod_cidrs }
+    Node { name: name.into(), uid: name.into(), addresses, pod_cidrs, ..Node::default() }
 }
 
 fn cluster(nodes: impl IntoIterator<Item = Node>) -> Cluster {

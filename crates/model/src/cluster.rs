@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::FlannelAnnotations;
 use crate::network::Network;
 
 /// One immutable view of the cluster. Cloning shares everything.
@@ -56,6 +57,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs` (or `spec.podCIDR`), at most one a family.
     pub pod_cidrs: Vec<IpNet>,
+    /// What flannel says of it in `metadata.annotations`.
+    #[serde(default, skip_serializing_if = "FlannelAnnotations::is_empty")]
+    pub flannel: FlannelAnnotations,
 }
 
 impl Node {

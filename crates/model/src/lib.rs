@@ -7,9 +7,11 @@
 
 mod backend;
 mod cluster;
+mod flannel;
 mod mac;
 pub mod mark;
 pub mod network;
 
 pub use cluster::{Changes, Cluster, Node, Pod, PodKey, PodPhase};
+pub use flannel::{FlannelAnnotation, FlannelAnnotations};
 pub use mac::{Mac, ParseMacError};

@@ -70,10 +70,17 @@ pub(crate) fn version(json: &str) -> Option<String> {
 
 #[derive(Deserialize)]
 struct NodeWire {
+    metadata: NodeMeta,
     #[serde(default)]
     spec: NodeSpec,
     #[serde(default)]
     status: NodeStatus,
+}
+
+#[derive(Deserialize)]
+struct NodeMeta {
+    #[serde(default)]
+    annotations: Option<crate::flannel::Annotations>,
 }
 
 #[derive(Deserialize, Default)]
@@ -104,7 +111,7 @@ impl Kind for Node {
     const NAME: &'static str = "node";
 
     fn decode(meta: &Meta, json: &str) -> Result<Self, String> {
-        let NodeWire { spec, status } = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        let NodeWire { metadata, spec, status } = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let internal = status.addresses.unwrap_or_default().into_iter();
         let addresses = internal.filter(|a| a.kind == "InternalIP").map(|a| address(&a.address));
         let cidrs = spec.pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
@@ -115,6 +122,7 @@ impl Kind for Node {
             uid: meta.uid.clone(),
             addresses: one_a_family(addresses.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
             pod_cidrs: one_a_family(cidrs.collect::<Result<Vec<_>, _>>()?, |net| matches!(net, IpNet::V4(_))),
+            flannel: metadata.annotations.unwrap_or_default().0,
         })
     }
 

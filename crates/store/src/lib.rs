@@ -11,6 +11,7 @@ mod cache;
 mod decode;
 mod driver;
 mod error;
+mod flannel;
 mod heart;
 mod page;
 mod reflector;
