@@ -69,7 +69,7 @@ impl World {
             let name: Arc<str> = node.name.as_str().into();
             let addresses = vec![format!("10.168.0.{}", i + 2).parse().unwrap()];
             let pod_cidrs = vec![format!("10.244.{i}.0/24").parse().unwrap()];
-            (name.clone(), Arc::new(Node { name, uid: "u".into(), addresses, pod_cidrs }))
+            (name.clone(), Arc::new(Node { name, uid: "u".into(), addresses, pod_cidrs, ..Node::default() }))
         });
         Cluster { nodes: nodes.collect(), ..Cluster::default() }
     }
