@@ -3,7 +3,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use weft_model::Node;
+use weft_model::{Mac, Node, mark};
+
+use crate::flannel;
 
 /// Which node claims which address and which pod CIDR, indexed so that one node's conflicts
 /// are found without walking the others.
@@ -11,12 +13,16 @@ use weft_model::Node;
 pub(crate) struct Claims {
     addresses: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
     cidrs: BTreeMap<IpNet, BTreeSet<Arc<str>>>,
+    macs: BTreeMap<Mac, BTreeSet<Arc<str>>>,
 }
 
 impl Claims {
     pub(crate) fn insert(&mut self, node: &Node) {
-        for address in &node.addresses {
-            self.addresses.entry(*address).or_default().insert(node.name.clone());
+        for address in addresses(node) {
+            self.addresses.entry(address).or_default().insert(node.name.clone());
+        }
+        for mac in macs(node) {
+            self.macs.entry(mac).or_default().insert(node.name.clone());
         }
         for cidr in &node.pod_cidrs {
             self.cidrs.entry(cidr.trunc()).or_default().insert(node.name.clone());
@@ -24,8 +30,11 @@ impl Claims {
     }
 
     pub(crate) fn remove(&mut self, node: &Node) {
-        for address in &node.addresses {
-            withdraw(&mut self.addresses, address, &node.name);
+        for address in addresses(node) {
+            withdraw(&mut self.addresses, &address, &node.name);
+        }
+        for mac in macs(node) {
+            withdraw(&mut self.macs, &mac, &node.name);
         }
         for cidr in &node.pod_cidrs {
             withdraw(&mut self.cidrs, &cidr.trunc(), &node.name);
@@ -35,6 +44,11 @@ impl Claims {
     /// The nodes that claim `address`, by name.
     pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Arc<str>> {
         self.addresses.get(address).into_iter().flatten()
+    }
+
+    /// The nodes whose VXLAN device says that it has `mac`, by name.
+    pub(crate) fn mac_holders(&self, mac: &Mac) -> impl Iterator<Item = &Arc<str>> {
+        self.macs.get(mac).into_iter().flatten()
     }
 
     /// Every claimed pod CIDR that shares an address with `cidr`, with its claimant.
@@ -55,14 +69,35 @@ impl Claims {
     /// The nodes whose verdict can depend on what `node` claims.
     pub(crate) fn touching(&self, node: &Node) -> BTreeSet<Arc<str>> {
         let mut names: BTreeSet<Arc<str>> = [node.name.clone()].into();
-        for address in &node.addresses {
-            names.extend(self.holders(address).cloned());
-            names.extend(self.overlapping(&IpNet::from(*address)).map(|(_, name)| name.clone()));
+        for address in addresses(node) {
+            names.extend(self.holders(&address).cloned());
+            names.extend(self.overlapping(&IpNet::from(address)).map(|(_, name)| name.clone()));
+        }
+        for mac in macs(node) {
+            names.extend(self.mac_holders(&mac).cloned());
         }
         for cidr in &node.pod_cidrs {
             names.extend(self.overlapping(cidr).map(|(_, name)| name.clone()));
         }
         names
+    }
+}
+
+/// Where packets for the node's pods may go.
+fn addresses(node: &Node) -> BTreeSet<IpAddr> {
+    let announced = flannel::neighbour(node).and_then(Result::ok);
+    let ends = announced.iter().flat_map(|announced| announced.ends().map(|end| end.address));
+    node.addresses.iter().copied().chain(ends).collect()
+}
+
+/// The hardware addresses of the node's VXLAN devices.
+fn macs(node: &Node) -> BTreeSet<Mac> {
+    match flannel::neighbour(node) {
+        None => [mark::vtep_mac(&node.name)].into(),
+        Some(announced) => {
+            let announced = announced.ok();
+            announced.iter().flat_map(|it| it.ends().filter_map(|end| end.vtep.map(|vtep| vtep.mac))).collect()
+        }
     }
 }
 
@@ -129,6 +164,6 @@ mod tests {
         };
         claims.insert(&one);
         claims.remove(&one);
-        assert!(claims.addresses.is_empty() && claims.cidrs.is_empty());
+        assert!(claims.addresses.is_empty() && claims.cidrs.is_empty() && claims.macs.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use weft_model::{FlannelAnnotation, FlannelAnnotations, Mac};
+use weft_model::{FlannelAnnotation, FlannelAnnotations, Mac, Node};
 
 pub use announce::{Ours, announcement};
 pub use problem::Problem;
@@ -124,6 +124,14 @@ pub fn read(node: &str, texts: &FlannelAnnotations) -> Result<Option<Announced>,
         v6: reader.end(backend, A::PublicIpv6, A::BackendV6Data, v6)?,
         by_weft,
     }))
+}
+
+/// What `node` says where flannel runs on it; none where it does not, our own nodes among them.
+pub(crate) fn neighbour(node: &Node) -> Option<Result<Announced, Problem>> {
+    match read(&node.name, &node.flannel) {
+        Ok(announced) => announced.filter(|announced| !announced.by_weft).map(Ok),
+        Err(problem) => Some(Err(problem)),
+    }
 }
 
 struct Reader<'a> {
