@@ -23,6 +23,7 @@ fn links<'a>(plan: &LocalPlan, underlay: &'a Underlay) -> impl Iterator<Item = &
     let tunnels = &plan.tunnels;
     let has = [
         (mark::VXLAN, tunnels.vxlan.is_some()),
+        (mark::VXLAN6, tunnels.vxlan6.is_some()),
         (mark::UDP, tunnels.udp.is_some()),
         (mark::IPIP, tunnels.ipip.is_some()),
     ];

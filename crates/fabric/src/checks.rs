@@ -64,10 +64,9 @@ pub(crate) fn peer(peer: &Node, me: &Arc<str>, claims: &Claims) -> Result<(), Re
     if peer.pod_cidrs.is_empty() {
         return Err(Refusal::NoPodCidr { node: peer.name.clone() });
     }
-    for one in &peer.addresses {
+    for one in &crate::claims::addresses(peer) {
         address(peer, *one)?;
-        let by = claims.holders(one).find(|other| goes_first(other, &peer.name, me));
-        if let Some(by) = by {
+        if let Some(by) = first(claims.holders(one), &peer.name, me) {
             return Err(Refusal::AddressTaken { node: peer.name.clone(), address: *one, by: by.clone() });
         }
     }
@@ -140,6 +139,15 @@ pub(crate) fn own_conflicts(node: &Node, claims: &Claims) -> Vec<Refusal> {
         }
     }
     found
+}
+
+/// Of those that claim the same as the node `name`, one whose claim goes before.
+pub(crate) fn first<'a>(
+    mut holders: impl Iterator<Item = &'a Arc<str>>,
+    name: &Arc<str>,
+    me: &Arc<str>,
+) -> Option<&'a Arc<str>> {
+    holders.find(|other| goes_first(other, name, me))
 }
 
 fn goes_first(other: &Arc<str>, name: &Arc<str>, me: &Arc<str>) -> bool {

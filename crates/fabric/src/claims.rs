@@ -84,7 +84,7 @@ impl Claims {
 }
 
 /// Where packets for the node's pods may go.
-fn addresses(node: &Node) -> BTreeSet<IpAddr> {
+pub(crate) fn addresses(node: &Node) -> BTreeSet<IpAddr> {
     let announced = flannel::neighbour(node).and_then(Result::ok);
     let ends = announced.iter().flat_map(|announced| announced.ends().map(|end| end.address));
     node.addresses.iter().copied().chain(ends).collect()
@@ -96,7 +96,10 @@ fn macs(node: &Node) -> BTreeSet<Mac> {
         None => [mark::vtep_mac(&node.name)].into(),
         Some(announced) => {
             let announced = announced.ok();
-            announced.iter().flat_map(|it| it.ends().filter_map(|end| end.vtep.map(|vtep| vtep.mac))).collect()
+            announced
+                .iter()
+                .flat_map(|it| it.ends().filter_map(|end| end.vtep.map(|vtep| vtep.mac)))
+                .collect()
         }
     }
 }

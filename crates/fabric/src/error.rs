@@ -26,7 +26,7 @@ impl Error {
     /// The kernel cannot make the device that has this name.
     pub(crate) fn no_kind(device: &str) -> Error {
         let (kind, backend) = match device {
-            mark::VXLAN => ("vxlan", "vxlan"),
+            mark::VXLAN | mark::VXLAN6 => ("vxlan", "vxlan"),
             mark::IPIP => ("ipip", "ipip"),
             mark::IP6TNL => ("ip6_tunnel", "ipip"),
             mark::UDP => ("tun", "udp"),

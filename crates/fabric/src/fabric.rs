@@ -90,8 +90,8 @@ impl Fabric {
         self.devices.get(mark::BRIDGE).copied()
     }
 
-    fn vxlan(&self) -> Option<u32> {
-        self.devices.get(mark::VXLAN).copied()
+    fn is_vxlan(&self, index: u32) -> bool {
+        [mark::VXLAN, mark::VXLAN6].into_iter().any(|name| self.devices.get(name) == Some(&index))
     }
 
     /// Whether everything the named peer's paths need is in the kernel, as far as known.
@@ -164,9 +164,9 @@ impl Fabric {
         let addresses = netlink.addresses()?.into_iter().filter(|a| self.our_address(a));
         let addresses = addresses.map(|a| ((a.ifindex, a.net), as_observed(a))).collect::<Vec<_>>();
         self.tables.addresses.replace_actual(addresses);
-        let (neighbours, fdb) = match self.vxlan() {
-            Some(_) => (netlink.neighbours()?, netlink.fdb()?),
-            None => Default::default(),
+        let (neighbours, fdb) = match self.devices.contains_key(mark::VXLAN) {
+            true => (netlink.neighbours()?, netlink.fdb()?),
+            false => Default::default(),
         };
         let neighbours = neighbours.into_iter().filter(|n| self.our_neighbour(n));
         let neighbours = neighbours.map(|n| ((n.ifindex, n.ip), n)).collect::<Vec<_>>();
@@ -289,12 +289,12 @@ impl Fabric {
     fn our_neighbour(&self, neighbour: &Neighbour) -> bool {
         let key = (neighbour.ifindex, neighbour.ip);
         let desired = self.tables.neighbours.desired().contains_key(&key);
-        Some(neighbour.ifindex) == self.vxlan() && (desired || neighbour.state & PERMANENT != 0)
+        self.is_vxlan(neighbour.ifindex) && (desired || neighbour.state & PERMANENT != 0)
     }
 
     /// Entries without a destination are the device's own multicast list.
     fn our_fdb(&self, entry: &FdbEntry) -> bool {
-        Some(entry.ifindex) == self.vxlan() && entry.dst.is_some()
+        self.is_vxlan(entry.ifindex) && entry.dst.is_some()
     }
 
     /// Marked as ours, or in the place of one that was.

@@ -26,19 +26,19 @@ pub(crate) enum Device<'a> {
 pub(crate) fn of(plan: &LocalPlan) -> impl Iterator<Item = Device<'_>> {
     let tunnels = &plan.tunnels;
     let ipip = tunnels.ipip.iter().chain(&tunnels.ip6tnl).map(Device::Ipip);
-    let vxlan = tunnels.vxlan.iter().map(Device::Vxlan);
+    let vxlan = tunnels.vxlan.iter().chain(&tunnels.vxlan6).map(Device::Vxlan);
     let udp = tunnels.udp.iter().map(Device::Udp);
     std::iter::once(Device::Bridge(&plan.bridge)).chain(vxlan).chain(udp).chain(ipip)
 }
 
 /// The names that only tunnels of ours have.
-pub(crate) const TUNNELS: [&str; 4] = [mark::VXLAN, mark::UDP, mark::IPIP, mark::IP6TNL];
+pub(crate) const TUNNELS: [&str; 5] = [mark::VXLAN, mark::VXLAN6, mark::UDP, mark::IPIP, mark::IP6TNL];
 
 impl Device<'_> {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Device::Bridge(_) => mark::BRIDGE,
-            Device::Vxlan(_) => mark::VXLAN,
+            Device::Vxlan(spec) => spec.name,
             Device::Udp(_) => mark::UDP,
             Device::Ipip(spec) => ipip::name(spec),
         }

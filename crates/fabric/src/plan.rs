@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_model::network::{Network, Tunnel};
-use weft_model::{Mac, Node, mark};
+use weft_model::{FlannelAnnotations, Mac, Node, mark};
 
-use crate::Refusal;
+use crate::{Refusal, flannel};
 
 /// What the operator chose for the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct LocalPlan {
     pub tunnels: Tunnels,
     /// What leaves under the node's own address.
     pub masquerade: Masquerade,
+    /// What flannel on other nodes is told of this one; empty where none of them runs it.
+    pub flannel: FlannelAnnotations,
     /// Conflicts of this node with others that do not stop it from serving its own pods.
     pub problems: Vec<Refusal>,
 }
@@ -100,9 +102,11 @@ pub struct BridgeSpec {
     pub mac: Mac,
 }
 
-/// The device `weft-vxlan`.
+/// The device `weft-vxlan` or `weft-vxlan6`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VxlanSpec {
+    /// Its name.
+    pub name: &'static str,
     /// Network identifier.
     pub vni: u32,
     /// UDP port.
@@ -124,6 +128,8 @@ pub struct VxlanSpec {
 pub struct Tunnels {
     /// VXLAN.
     pub vxlan: Option<VxlanSpec>,
+    /// VXLAN in IPv6 for the IPv6 pods of nodes that run flannel, which uses a device for each family.
+    pub vxlan6: Option<VxlanSpec>,
     /// The tunnel in user space.
     pub udp: Option<UdpSpec>,
     /// IPv4 in IPv4.
@@ -234,6 +240,7 @@ pub(crate) fn local_plan(
     network: &Network,
     cluster_cidrs: &[IpNet],
     underlay: &Underlay,
+    flannel_next_door: bool,
     problems: Vec<Refusal>,
 ) -> LocalPlan {
     let pod_cidrs: Vec<IpNet> = node.pod_cidrs.iter().map(IpNet::trunc).collect();
@@ -241,15 +248,27 @@ pub(crate) fn local_plan(
     let mut mac = mark::vtep_mac(&node.name);
     mac.0[0] = 0x0a;
     let mtu = pod_mtu(node, local, network, underlay);
+    let mut tunnels = tunnels(node, local, network, &pod_cidrs, &cluster_cidrs, underlay);
+    let vxlan = tunnels.vxlan.as_ref().filter(|_| flannel_next_door);
+    tunnels.vxlan6 = vxlan.and_then(|vxlan| vxlan6(node, vxlan, underlay));
     LocalPlan {
         node: node.name.clone(),
         bridge: BridgeSpec { addresses: pod_cidrs.iter().map(gateway).collect(), mtu, mac },
-        tunnels: tunnels(node, local, network, &pod_cidrs, &cluster_cidrs, underlay),
+        tunnels,
         pod_cidrs,
         underlay: underlay.index,
         masquerade: Masquerade { cluster_cidrs },
+        flannel: if flannel_next_door { flannel::ours(node, network) } else { FlannelAnnotations::new() },
         problems,
     }
+}
+
+/// The second VXLAN device that dual stack with flannel needs.
+fn vxlan6(node: &Node, vxlan: &VxlanSpec, underlay: &Underlay) -> Option<VxlanSpec> {
+    let addresses: Vec<IpNet> = vxlan.addresses.iter().filter(|net| net.addr().is_ipv6()).copied().collect();
+    let local = node.address_like(addresses.first()?.addr()).filter(|_| vxlan.local.is_ipv4())?;
+    let mtu = underlay.mtu.saturating_sub(Tunnel::Vxlan.overhead(local));
+    Some(VxlanSpec { name: mark::VXLAN6, local, addresses, mtu, ..vxlan.clone() })
 }
 
 /// What fits through every tunnel in force, or what is configured where that is less.
@@ -284,7 +303,9 @@ fn tunnels(
                 let weft_model::network::Vxlan { vni, port } = network.vxlan;
                 let (mac, mtu) = (mark::vtep_mac(&node.name), mtu(tunnel, local));
                 let addresses = own.clone();
-                tunnels.vxlan = Some(VxlanSpec { vni, port, local, underlay: index, mac, addresses, mtu });
+                let name = mark::VXLAN;
+                tunnels.vxlan =
+                    Some(VxlanSpec { name, vni, port, local, underlay: index, mac, addresses, mtu });
             }
             Tunnel::Udp => {
                 tunnels.udp = Some(UdpSpec {

@@ -7,8 +7,9 @@ use weft_model::network::{Backend, Network, Tunnel};
 use weft_model::{Cluster, Node, mark};
 
 use crate::claims::Claims;
+use crate::flannel::{Announced, Problem};
 use crate::plan::local_plan;
-use crate::{FabricConfig, FabricPlan, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks};
+use crate::{FabricConfig, FabricPlan, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks, flannel};
 
 /// The whole plan of `node` from a snapshot alone.
 ///
@@ -39,6 +40,8 @@ pub struct Planner {
     underlay: Option<Underlay>,
     nodes: BTreeMap<Arc<str>, Arc<Node>>,
     claims: Claims,
+    /// What the other nodes that run flannel say.
+    flannel: BTreeMap<Arc<str>, Result<Announced, Problem>>,
     plan: FabricPlan,
 }
 
@@ -55,6 +58,7 @@ impl Planner {
             underlay: None,
             nodes: BTreeMap::new(),
             claims: Claims::default(),
+            flannel: BTreeMap::new(),
             plan,
         }
     }
@@ -73,12 +77,14 @@ impl Planner {
         underlay: Option<&Underlay>,
     ) -> BTreeSet<Arc<str>> {
         let mut touched = BTreeSet::new();
+        let next_door = !self.flannel.is_empty();
         for name in changed {
             self.exchange(name, cluster.nodes.get(name), &mut touched);
         }
         let network = cluster.network.as_deref().unwrap_or(&self.cfg.network);
         let all =
             self.underlay.as_ref() != underlay || *network != self.network || touched.contains(&self.node);
+        let all = all || next_door == self.flannel.is_empty();
         if all {
             self.underlay = underlay.cloned();
             self.network = network.clone();
@@ -93,8 +99,12 @@ impl Planner {
         if let Some(old) = self.nodes.remove(name) {
             touched.extend(self.claims.touching(&old));
             self.claims.remove(&old);
+            self.flannel.remove(name);
         }
         if let Some(new) = new {
+            if let Some(announced) = flannel::neighbour(new).filter(|_| *name != self.node) {
+                self.flannel.insert(name.clone(), announced);
+            }
             self.claims.insert(new);
             touched.extend(self.claims.touching(new));
             self.nodes.insert(name.clone(), new.clone());
@@ -137,7 +147,15 @@ impl Planner {
             checks::cidr(node, cidr, underlay)?;
         }
         let problems = checks::own_conflicts(node, &self.claims);
-        Ok(local_plan(node, local, &self.network, &self.cfg.cluster_cidrs, underlay, problems))
+        Ok(local_plan(
+            node,
+            local,
+            &self.network,
+            &self.cfg.cluster_cidrs,
+            underlay,
+            !self.flannel.is_empty(),
+            problems,
+        ))
     }
 
     /// The plan for one peer; none while this node itself waits or the peer does not exist.
@@ -164,6 +182,10 @@ impl Planner {
     fn path(&self, peer: &Node, cidr: &IpNet, underlay: &Underlay) -> Result<Path, Refusal> {
         checks::cidr(peer, cidr, underlay)?;
         checks::cidr_conflict(peer, cidr, &self.node, &self.claims)?;
+        if let (Some(announced), Ok(local)) = (self.flannel.get(&peer.name), &self.plan.local) {
+            let announced = announced.as_ref().map_err(Clone::clone)?;
+            return flannel::path(peer, announced, cidr, local, &self.network, underlay, &self.claims);
+        }
         let mut refused = None;
         for backend in self.network.backends(&self.node) {
             match self.via(backend, peer, cidr, underlay) {

@@ -86,6 +86,9 @@ pub enum Refusal {
         /// The longest prefix that would do.
         longest: u8,
     },
+    /// The node runs flannel, and what flannel says of it does not do.
+    #[error(transparent)]
+    Flannel(#[from] crate::flannel::Problem),
     /// Loopback, link-local, multicast or otherwise not for pods.
     #[error(
         "pod CIDR {cidr} of node {node} is in a reserved range: choose a private one such as 10.244.0.0/16"

@@ -86,7 +86,8 @@ impl Tables {
         Some(match path.via {
             Via::Direct { gateway, link } => vec![self.desire_route(host_gw::route(cidr, gateway, link))],
             Via::Vxlan { gateway, mac, endpoint } => {
-                let device = device(mark::VXLAN)?;
+                let second = device(mark::VXLAN6).filter(|_| endpoint.is_ipv6());
+                let device = second.or_else(|| device(mark::VXLAN))?;
                 let (neighbour, fdb, route) = vxlan::entries(device, cidr, gateway, mac, endpoint);
                 self.neighbours.set_desired((device, gateway), neighbour);
                 self.fdb.set_desired((device, mac), fdb);

@@ -11,9 +11,9 @@ use crate::VxlanSpec;
 
 /// The device to make. It is made down, so that it is complete before it carries anything.
 pub(crate) fn device(spec: &VxlanSpec) -> NewLink {
-    let VxlanSpec { vni, port, local, underlay, mac, mtu, .. } = *spec;
+    let VxlanSpec { name, vni, port, local, underlay, mac, mtu, .. } = *spec;
     let kind = LinkKind::Vxlan { vni, port, local: Some(local), dev: Some(underlay), learning: false };
-    NewLink { mac: Some(mac), mtu: Some(mtu), ..NewLink::new(mark::VXLAN, kind) }
+    NewLink { mac: Some(mac), mtu: Some(mtu), ..NewLink::new(name, kind) }
 }
 
 /// Whether a found device is a VXLAN device with the parameters that cannot be changed later.
@@ -58,6 +58,7 @@ mod tests {
     fn a_device_of_another_port_or_that_learns_is_not_usable() {
         let local = "10.168.0.2".parse().unwrap();
         let spec = VxlanSpec {
+            name: mark::VXLAN,
             vni: 1,
             port: 8472,
             local,

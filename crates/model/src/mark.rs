@@ -11,6 +11,8 @@ pub const ROUTE_PROTOCOL: u8 = 87;
 pub const BRIDGE: &str = "weft0";
 /// The VXLAN device (one a node).
 pub const VXLAN: &str = "weft-vxlan";
+/// The VXLAN device for the IPv6 pods of nodes that run flannel.
+pub const VXLAN6: &str = "weft-vxlan6";
 /// The TUN device of the tunnel in user space.
 pub const UDP: &str = "weft-udp0";
 /// The device of IPv4 in IPv4.

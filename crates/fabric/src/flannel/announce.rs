@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use weft_model::{FlannelAnnotation, FlannelAnnotations, Mac};
+use weft_model::network::Network;
+use weft_model::{FlannelAnnotation, FlannelAnnotations, Mac, Node, mark};
 
 use super::FlannelBackend;
 
@@ -21,6 +22,20 @@ pub struct Ours {
     pub vni: u32,
     /// The hardware address of its VXLAN devices.
     pub mac: Mac,
+}
+
+/// What `node` is to say; nothing where flannel has no backend like the one that is in force.
+pub(crate) fn ours(node: &Node, network: &Network) -> FlannelAnnotations {
+    let backend = network.backends(&node.name).find_map(FlannelBackend::of);
+    let of = |backend| Ours {
+        backend,
+        addresses: node.addresses.clone(),
+        ipv4: node.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv4()),
+        ipv6: node.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()),
+        vni: network.vxlan.vni,
+        mac: mark::vtep_mac(&node.name),
+    };
+    backend.map(|backend| announcement(&of(backend), &node.flannel)).unwrap_or_default()
 }
 
 /// The annotations that flannel would write on such a node, with our mark; `found` are those that

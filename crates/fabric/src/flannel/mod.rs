@@ -7,6 +7,7 @@
 //! end. So our mark, a member that flannel overlooks, goes before the MAC and is no string.
 
 mod announce;
+mod peer;
 mod problem;
 mod subnet_env;
 
@@ -16,7 +17,9 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use weft_model::{FlannelAnnotation, FlannelAnnotations, Mac, Node};
 
+pub(crate) use announce::ours;
 pub use announce::{Ours, announcement};
+pub(crate) use peer::path;
 pub use problem::Problem;
 pub use subnet_env::subnet_env;
 
