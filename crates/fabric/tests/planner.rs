@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use weft_fabric::{FabricConfig, Path, Planner, Refusal, Tunnels, Underlay, Via, Waiting, plan};
 use weft_model::network::{Backend, Migration, Network};
-use weft_model::{Cluster, Node, mark};
+use weft_model::{Cluster, FlannelAnnotation, FlannelAnnotations, Node, mark};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -273,7 +273,33 @@ fn any_node(index: usize) -> impl Strategy<Value = Option<Node>> {
         vec!["10.168.0.2", "10.168.0.3", "10.169.0.4", "10.244.1.9", "fd00:168::3"],
         0..=2,
     );
-    prop::option::weighted(0.8, (addresses, cidrs).prop_map(move |(a, c)| node(&format!("n{index}"), &a, &c)))
+    let of = move |(a, c, flannel): (Vec<&str>, Vec<&str>, FlannelAnnotations)| Node {
+        flannel,
+        ..node(&format!("n{index}"), &a, &c)
+    };
+    prop::option::weighted(0.8, (addresses, cidrs, any_annotations()).prop_map(of))
+}
+
+fn any_annotations() -> impl Strategy<Value = FlannelAnnotations> {
+    use FlannelAnnotation as A;
+    let data = [
+        r#"{"VNI":1,"VtepMAC":"3a:0f:2e:0c:9d:51"}"#.to_owned(),
+        format!(r#"{{"VNI":1,"VtepMAC":"{}"}}"#, mark::vtep_mac("n0")),
+        r#"{"VNI":1,"Weft":true,"VtepMAC":"3a:0f:2e:0c:9d:51"}"#.to_owned(),
+        "null".to_owned(),
+    ];
+    let text = |choices: Vec<String>| prop::sample::select(choices);
+    let some = (
+        text(["vxlan", "host-gw", "", "?"].map(str::to_owned).to_vec()),
+        text(data.to_vec()),
+        text(["10.168.0.2", "10.168.0.3", "10.169.0.4", "10.244.1.9"].map(str::to_owned).to_vec()),
+    );
+    let some = some.prop_map(|(backend, data, address)| {
+        let texts = [(A::KubeSubnetManager, "true".to_owned()), (A::BackendType, backend)];
+        let texts = texts.into_iter().chain([(A::BackendData, data), (A::PublicIp, address)]);
+        texts.map(|(annotation, text)| (annotation, text.into())).collect()
+    });
+    prop_oneof![2 => Just(FlannelAnnotations::new()), 1 => some]
 }
 
 fn any_cluster() -> impl Strategy<Value = Cluster> {
