@@ -20,6 +20,7 @@ fn node(i: usize, host: usize) -> Arc<Node> {
         name,
         addresses: vec![address.parse().unwrap()],
         pod_cidrs: vec![format!("10.{}.{}.0/24", i >> 8, i & 255).parse().unwrap()],
+        ..Node::default()
     })
 }
 
