@@ -42,6 +42,7 @@ mod tap;
 mod tc;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transport;
 mod vf;
 mod wire;
 pub mod xtables;
