@@ -125,6 +125,12 @@ pub(crate) struct UpArgs {
     /// Where pods' addresses come from; again for the other family
     #[arg(long, value_name = "CIDR", value_parser = cidr, default_value = "10.244.0.0/16")]
     pub(crate) pod_cidr: Vec<ipnet::IpNet>,
+    /// MTU of the nodes' links, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = weft_lab::config::DEFAULT_MTU)]
+    pub(crate) underlay_mtu: u32,
+    /// MTU of the router between racks, where it is less
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) hop_mtu: Option<u32>,
     /// Join the cluster of this kubeconfig, instead of one with an API server of the lab's own
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! The lab's API server: the process, its socket on the machine's loopback, its kubeconfigs.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use weft_apiserver::Identity;
 use weft_store::Api;
 
-use crate::config::{API_ADDRESS, API_PORT, LabConfig};
+use crate::config::{API_PORT, LabConfig};
 use crate::daemon;
 use crate::kubeconfig::Given;
 use crate::state::{LabInfo, LabState, write_atomically};
@@ -51,11 +52,13 @@ fn arguments(state: &LabState, config: &LabConfig) -> Vec<String> {
         "--data-dir".into(),
         state.api_dir().display().to_string(),
         "--listen".into(),
-        format!("{API_ADDRESS}:{API_PORT}"),
-        "--node-cidr-mask-size".into(),
-        config.node_mask.to_string(),
+        SocketAddr::new(config.api_address(), API_PORT).to_string(),
     ];
-    for name in ["127.0.0.1", "localhost", &API_ADDRESS.to_string()] {
+    if config.has_v4() {
+        // It is the IPv4 one where there are both; that of IPv6 is the server's default.
+        arguments.extend(["--node-cidr-mask-size".into(), config.node_mask.to_string()]);
+    }
+    for name in ["127.0.0.1", "localhost", &config.api_address().to_string()] {
         arguments.extend(["--tls-san".into(), name.into()]);
     }
     for cidr in &config.pod_cidrs {
@@ -90,9 +93,13 @@ pub(crate) fn identify_node(state: &LabState, info: &LabInfo, node: &str) -> any
     }
     let identity =
         Identity { user: format!("system:node:{node}"), groups: vec!["system:nodes".into()], days: None };
-    let inside = format!("https://{API_ADDRESS}:{API_PORT}");
-    let text = weft_apiserver::kubeconfig(&state.api_dir(), &identity, Some(&inside))?;
+    let text = weft_apiserver::kubeconfig(&state.api_dir(), &identity, Some(&url(&info.config)))?;
     Ok(write_atomically(&state.kubeconfig_of_node(node), text.as_bytes())?)
+}
+
+/// Where the API server is to everybody inside the lab.
+fn url(config: &LabConfig) -> String {
+    format!("https://{}", SocketAddr::new(config.api_address(), API_PORT))
 }
 
 async fn try_ready(state: &LabState, info: &LabInfo, admin: &Path) -> anyhow::Result<Api> {
@@ -106,7 +113,7 @@ async fn try_ready(state: &LabState, info: &LabInfo, admin: &Path) -> anyhow::Re
             (own.clone(), own.at(&format!("https://127.0.0.1:{}", info.api_port))?)
         }
     };
-    let inside = inside.at(&format!("https://{API_ADDRESS}:{API_PORT}"))?;
+    let inside = inside.at(&url(&info.config))?;
     write_atomically(&state.kubeconfig_inside(), inside.text().as_bytes())?;
     let api = Api::from_kubeconfig(&state.kubeconfig_inside()).await?;
     api.get("/api/v1/namespaces/default").await?;

@@ -74,7 +74,7 @@ async fn keep(
     underlay::build_router(state, config).context("cannot make the underlay")?;
     if config.kubeconfig.is_some() {
         drop(socket);
-        relay::inside(state).await?;
+        relay::inside(state, config.api_address()).await?;
     } else {
         let server_state = state.clone();
         children.start("the API server", None, move || apiserver::command(&server_state, &socket));

@@ -12,10 +12,11 @@ use serde_json::Value;
 use weft_kernel::{Neighbour, Netlink, Netns, Op};
 use weft_model::Mac;
 
-use crate::config::{LabConfig, NodeSpec};
+use crate::config::{LabConfig, NodeSpec, UNDERLAY_V4};
 use crate::underlay::Node;
 
-/// The hardware address of a node's `eth0`: 02:00 and its IPv4 address, readable in a capture.
+/// The hardware address of a node's `eth0`: 02:00 and its IPv4 address, or the one that it would have,
+/// readable in a capture.
 pub(crate) fn node_mac(spec: &NodeSpec) -> Mac {
     mac(0, spec.ips())
 }
@@ -26,11 +27,15 @@ pub(crate) fn gateway_mac(gateways: &[IpNet]) -> Mac {
 }
 
 fn mac(kind: u8, ips: impl IntoIterator<Item = IpAddr>) -> Mac {
-    let octets = ips.into_iter().find_map(|ip| match ip {
-        IpAddr::V4(ip) => Some(ip.octets()),
-        IpAddr::V6(_) => None,
+    let place = ips.into_iter().next().map(|ip| match ip {
+        IpAddr::V4(ip) => ip.octets(),
+        // Rack and host are where the IPv4 address has them.
+        IpAddr::V6(ip) => {
+            let [a, b] = [UNDERLAY_V4.addr().octets()[0], UNDERLAY_V4.addr().octets()[1]];
+            [a, b, ip.segments()[3] as u8, ip.segments()[7] as u8]
+        }
     });
-    let [a, b, c, d] = octets.unwrap_or_default();
+    let [a, b, c, d] = place.unwrap_or_default();
     Mac([0x02, kind, a, b, c, d])
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use weft_kernel::Netns;
 
-use crate::config::{LabConfig, OUTSIDE_HOST};
+use crate::config::LabConfig;
 use crate::error::{Error, Result};
 use crate::runtime::Attachment;
 use crate::state::LabState;
@@ -34,7 +34,7 @@ pub struct Place {
     pub kind: PlaceKind,
     /// The node it is, or runs on.
     pub node: Option<String>,
-    /// Its addresses, IPv4 first for nodes and as CNI returned them for pods.
+    /// Its addresses: a node's in the order of the pods' families, a pod's as CNI returned them.
     pub ips: Vec<IpAddr>,
     /// The pod's UID.
     pub uid: Option<String>,
@@ -85,7 +85,7 @@ pub fn places(state: &LabState, config: &LabConfig) -> Result<Vec<Place>> {
         name: "underlay".into(),
         kind: PlaceKind::Underlay,
         node: None,
-        ips: vec![OUTSIDE_HOST.into()],
+        ips: config.outside_hosts(),
         uid: None,
         netns: state.netns("underlay"),
     };

@@ -7,6 +7,7 @@
 //! The relay process stays in the machine's own network, where it only connects out. It ends with the lab.
 
 use std::io::PipeWriter;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy_bidirectional};
 use tokio::net::unix::pipe::Receiver;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::config::{API_ADDRESS, API_PORT};
+use crate::config::API_PORT;
 use crate::daemon;
 use crate::kubeconfig::Given;
 use crate::liveness::ProcessId;
@@ -72,9 +73,8 @@ pub(crate) fn main(state: &LabState) -> anyhow::Result<()> {
 }
 
 /// The half in the lab: answers on the address that the lab's own API server would have.
-pub(crate) async fn inside(state: &LabState) -> anyhow::Result<()> {
-    let listener =
-        TcpListener::bind((API_ADDRESS, API_PORT)).await.context("cannot listen on the underlay")?;
+pub(crate) async fn inside(state: &LabState, address: IpAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((address, API_PORT)).await.context("cannot listen on the underlay")?;
     let path = socket(state);
     tokio::spawn(async move {
         loop {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weft_kernel::{Address, LinkKind, LinkSet, Netlink, Netns, NewLink, Op, Route, sandbox, sysctl};
 
-use crate::config::{API_ADDRESS, LabConfig, NodeSpec, OUTSIDE_HOST, Topology};
+use crate::config::{LabConfig, NodeSpec, Topology};
 use crate::neighbours;
 use crate::state::LabState;
 
@@ -45,15 +45,16 @@ pub(crate) fn build_router(state: &LabState, config: &LabConfig) -> anyhow::Resu
         Op::LinkAdd(NewLink {
             up: true,
             mac,
+            mtu: Some(config.underlay_mtu),
             ..NewLink::new(bridge(config.topology, rack), LinkKind::Bridge)
         })
     });
     let up = Op::LinkSet(LinkSet { index: LOOPBACK, up: Some(true), ..LinkSet::default() });
     all(&mut netlink, std::iter::once(up).chain(bridges).collect())?;
     let index = indexes(&mut netlink)?;
-    let mut addresses = vec![host_address(OUTSIDE_HOST.into())];
+    let mut addresses: Vec<Op> = config.outside_hosts().into_iter().map(host_address).collect();
     if config.topology != Topology::Flat {
-        addresses.push(host_address(API_ADDRESS.into()));
+        addresses.push(host_address(config.api_address()));
     }
     for rack in racks {
         let link = index_of(&index, &bridge(config.topology, rack))?;
@@ -74,9 +75,10 @@ pub(crate) fn build_nodes(state: &LabState, config: &LabConfig) -> anyhow::Resul
     let mut cables = Vec::with_capacity(nodes.len());
     for node in &nodes {
         let segment = index_of(&index, &bridge(config.topology, node.spec.rack))?;
-        cables.push(cable(node, segment));
+        cables.push(cable(node, segment, config.underlay_mtu));
     }
     all(&mut netlink, cables)?;
+    narrow(&mut netlink, config, &index)?;
     let specs: Vec<NodeSpec> = nodes.iter().map(|node| node.spec.clone()).collect();
     nodes.iter().try_for_each(|node| address_node(config, &specs, node))?;
     for rack in racks(config) {
@@ -93,15 +95,27 @@ fn racks(config: &LabConfig) -> Vec<u16> {
     }
 }
 
-fn cable(node: &Node, segment: u32) -> Op {
+/// Gives the router's links to the racks their own MTU: after the nodes' links, from which a bridge
+/// takes its MTU until it is told one.
+fn narrow(netlink: &mut Netlink, config: &LabConfig, index: &HashMap<String, u32>) -> anyhow::Result<()> {
+    let Some(hop) = config.hop_mtu else { return Ok(()) };
+    for rack in racks(config) {
+        let index = index_of(index, &bridge(config.topology, rack))?;
+        netlink.apply(&Op::LinkSet(LinkSet { index, mtu: Some(hop), ..LinkSet::default() }))?;
+    }
+    Ok(())
+}
+
+fn cable(node: &Node, segment: u32, mtu: u32) -> Op {
     let kind = LinkKind::Veth {
         peer_name: "eth0".into(),
         peer_netns: Some(node.netns.clone()),
         peer_mac: Some(neighbours::node_mac(&node.spec)),
-        peer_mtu: None,
+        peer_mtu: Some(mtu),
         peer_up: true,
     };
-    Op::LinkAdd(NewLink { up: true, master: Some(segment), ..NewLink::new(node.spec.name.clone(), kind) })
+    let (up, master, mtu) = (true, Some(segment), Some(mtu));
+    Op::LinkAdd(NewLink { up, master, mtu, ..NewLink::new(node.spec.name.clone(), kind) })
 }
 
 fn address_node(config: &LabConfig, specs: &[NodeSpec], node: &Node) -> anyhow::Result<()> {

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use weft_lab::check::{CheckOptions, CheckReport, Mismatch, World, check};
 use weft_lab::enter::{Entered, enter};
 use weft_lab::state::LabState;
@@ -74,9 +76,13 @@ fn mismatches(all: &[Mismatch]) -> String {
         let probes = if found.len() == 1 { "probe" } else { "probes" };
         text += &format!("\n{} {probes}: {why}\n", found.len());
         for mismatch in found.iter().take(LISTED) {
-            let port = mismatch.port.map_or(String::new(), |port| format!(" {port}"));
+            let to = match (mismatch.address, mismatch.port) {
+                (Some(ip), Some(port)) => format!(" {}", SocketAddr::new(ip, port)),
+                (Some(ip), None) => format!(" {ip}"),
+                (None, _) => String::new(),
+            };
             text += &format!(
-                "  {} → {} {}{port}\n    expected: {}\n    observed: {}\n",
+                "  {} → {} {}{to}\n    expected: {}\n    observed: {}\n",
                 mismatch.from,
                 mismatch.to,
                 mismatch.proto.name(),
@@ -103,6 +109,7 @@ mod tests {
             from: "default/a".into(),
             to: to.into(),
             proto: Proto::Tcp,
+            address: "fd00:244::2".parse().ok(),
             port: Some(80),
             expected: "an answer".into(),
             observed: "no answer".into(),
@@ -112,19 +119,19 @@ mod tests {
         all.push(mismatch("y/0", "not ready"));
         let expected = "
 5 probes: refused
-  default/a → x/0 tcp 80
+  default/a → x/0 tcp [fd00:244::2]:80
     expected: an answer
     observed: no answer
-  default/a → x/1 tcp 80
+  default/a → x/1 tcp [fd00:244::2]:80
     expected: an answer
     observed: no answer
-  default/a → x/2 tcp 80
+  default/a → x/2 tcp [fd00:244::2]:80
     expected: an answer
     observed: no answer
   … and 2 more: -o json has all
 
 1 probe: not ready
-  default/a → y/0 tcp 80
+  default/a → y/0 tcp [fd00:244::2]:80
     expected: an answer
     observed: no answer
 ";

@@ -27,6 +27,8 @@ pub(super) fn run(options: &UpArgs) -> anyhow::Result<u8> {
         backend: options.backend,
         pod_cidrs: options.pod_cidr.clone(),
         kubeconfig,
+        underlay_mtu: options.underlay_mtu,
+        hop_mtu: options.hop_mtu,
         ..LabConfig::default()
     };
     let state = launch::up(&config, &mut tell)?;

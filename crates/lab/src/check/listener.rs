@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,11 +15,11 @@ const BACKLOG: u32 = 1024;
 /// What is asked; the lab's responder answers it on every port as these listeners do.
 pub(super) const WHOAMI: &[u8] = b"weft-whoami\n";
 
-/// Listens on a free TCP port of `ip` and answers who it is; the calling thread is in the
+/// Listens at `at` (port 0: a free one) for TCP and answers who it is; the calling thread is in the
 /// target's namespace.
-pub(super) fn tcp(tasks: &mut JoinSet<()>, ip: IpAddr, name: String) -> io::Result<u16> {
-    let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.bind(SocketAddr::new(ip, 0))?;
+pub(super) fn tcp(tasks: &mut JoinSet<()>, at: SocketAddr, name: String) -> io::Result<u16> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(at)?;
     let listener = socket.listen(BACKLOG)?;
     let port = listener.local_addr()?.port();
     tasks.spawn(accept(listener, name));
@@ -27,8 +27,8 @@ pub(super) fn tcp(tasks: &mut JoinSet<()>, ip: IpAddr, name: String) -> io::Resu
 }
 
 /// The same for UDP. It is bound to the address, so that the answer comes from there.
-pub(super) fn udp(tasks: &mut JoinSet<()>, ip: IpAddr, name: String) -> io::Result<u16> {
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
+pub(super) fn udp(tasks: &mut JoinSet<()>, at: SocketAddr, name: String) -> io::Result<u16> {
+    let socket = std::net::UdpSocket::bind(at)?;
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
     let port = socket.local_addr()?.port();

@@ -15,26 +15,42 @@ pub(super) struct Name {
     pub(super) is_node: bool,
 }
 
-/// Which protocols failed between two.
+/// Which protocols failed between two, in which family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cell(u8);
+pub(super) struct Cell {
+    /// In IPv4 and in IPv6, a bit each.
+    failed: [u8; 2],
+    /// Whether anything came out as it should in IPv4, in IPv6.
+    passed: [bool; 2],
+}
 
 impl Cell {
-    pub(super) fn fail(&mut self, proto: Proto) {
-        self.0 |= match proto {
+    pub(super) fn fail(&mut self, v6: bool, proto: Proto) {
+        self.failed[usize::from(v6)] |= match proto {
             Proto::Icmp => 1,
             Proto::Tcp => 2,
             Proto::Udp => 4,
         };
     }
 
+    pub(super) fn pass(&mut self, v6: bool) {
+        self.passed[usize::from(v6)] = true;
+    }
+
     fn merge(&mut self, other: Cell) {
-        self.0 |= other.0;
+        for family in [0, 1] {
+            self.failed[family] |= other.failed[family];
+            self.passed[family] |= other.passed[family];
+        }
     }
 
     fn sign(self) -> char {
-        match self.0 {
+        let [v4, v6] = self.failed;
+        match v4 | v6 {
             0 => '✓',
+            // A family alone is told where the other is as it should be.
+            _ if v6 == 0 && self.passed[1] => '4',
+            _ if v4 == 0 && self.passed[0] => '6',
             1 => 'I',
             2 => 'T',
             4 => 'U',
@@ -67,7 +83,7 @@ fn draw(labels: &[String], cells: &BTreeMap<(usize, usize), Cell>, colour: bool)
             let sign = cells.get(&(row, column)).map_or('·', |cell| cell.sign());
             let _ = match (colour, sign) {
                 (true, '✓') => write!(text, " \x1b[32m✓\x1b[0m"),
-                (true, 'I' | 'T' | 'U' | '✗') => write!(text, " \x1b[31m{sign}\x1b[0m"),
+                (true, '4' | '6' | 'I' | 'T' | 'U' | '✗') => write!(text, " \x1b[31m{sign}\x1b[0m"),
                 _ => write!(text, " {sign}"),
             };
         }
@@ -83,6 +99,8 @@ fn legend(cells: &BTreeMap<(usize, usize), Cell>) -> String {
     let mut parts = Vec::new();
     for (sign, meaning) in [
         ('✓', "as it should be"),
+        ('4', "IPv4 is not"),
+        ('6', "IPv6 is not"),
         ('I', "ICMP is not"),
         ('T', "TCP is not"),
         ('U', "UDP is not"),
@@ -141,11 +159,22 @@ mod tests {
     fn rows_and_columns_are_named() {
         let names = [name("shop/web-0", "node1"), name("shop/db-0", "node2"), name("node/node1", "node1")];
         let mut lossy = Cell::default();
-        lossy.fail(Proto::Tcp);
+        lossy.fail(false, Proto::Tcp);
         let mut dead = lossy;
-        dead.fail(Proto::Udp);
-        let ok = Cell::default();
-        let cells = [((0, 0), ok), ((0, 1), lossy), ((0, 2), dead), ((1, 0), ok), ((1, 1), ok), ((2, 0), ok)];
+        dead.fail(false, Proto::Udp);
+        let mut ok = Cell::default();
+        ok.pass(false);
+        let mut six = ok;
+        six.fail(true, Proto::Icmp);
+        let cells = [
+            ((2, 2), six),
+            ((0, 0), ok),
+            ((0, 1), lossy),
+            ((0, 2), dead),
+            ((1, 0), ok),
+            ((1, 1), ok),
+            ((2, 0), ok),
+        ];
         let text = render(&names, &cells.into_iter().collect(), false);
         let expected = "\
 from        to
@@ -154,8 +183,8 @@ from        to
             │ │ ┌ node/node1
 shop/web-0  ✓ T ✗
 shop/db-0   ✓ ✓ ·
-node/node1  ✓ · ·
-✓ as it should be   T TCP is not   ✗ more than one is not   · not probed
+node/node1  ✓ · 6
+✓ as it should be   6 IPv6 is not   T TCP is not   ✗ more than one is not   · not probed
 ";
         assert_eq!(text, expected);
     }
@@ -166,7 +195,7 @@ node/node1  ✓ · ·
             (0..60).map(|i| name(&format!("ns{}/p{i}", i % 3), &format!("node{}", i % 2))).collect();
         names.push(name("node/node0", "node0"));
         let mut bad = Cell::default();
-        bad.fail(Proto::Icmp);
+        bad.fail(false, Proto::Icmp);
         let cells = [((0, 1), Cell::default()), ((2, 3), bad)].into_iter().collect();
         let text = render(&names, &cells, false);
         assert!(text.contains("pods on node0  · I ·"), "{text}");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::task::JoinSet;
@@ -44,6 +45,8 @@ pub(super) enum Observed {
 pub(super) struct Probed {
     pub(super) proto: Proto,
     pub(super) port: Option<u16>,
+    /// Where to; none where the target has no address.
+    pub(super) ip: Option<IpAddr>,
     pub(super) expected: Expectation,
     pub(super) observed: Observed,
     /// Whether the first try was lost.
@@ -110,35 +113,47 @@ impl<'w> Prober<'w> {
 
     fn listen(&mut self, at: usize, space: usize) -> anyhow::Result<()> {
         let party = &mut self.parties[at];
-        let Some(ip) = party.ips.first().copied() else { return Ok(()) };
         let name = format!("{} {}", party.name, party.node);
         let _guard = self.spaces[space].guard()?;
-        let cannot = |proto: Proto| format!("cannot listen for {} at {ip} of {}", proto.name(), party.name);
-        let declared: Vec<Proto> = party.listens.iter().map(|(proto, _)| *proto).collect();
-        if !declared.contains(&Proto::Tcp) {
-            // An address that is not there yet is a finding of the probes, and not of this.
-            match listener::tcp(&mut self._listeners, ip, name.clone()) {
-                Ok(port) => party.listens.push((Proto::Tcp, port)),
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-                Err(error) => return Err(error).with_context(|| cannot(Proto::Tcp)),
+        for proto in [Proto::Tcp, Proto::Udp] {
+            if party.listens.iter().any(|(declared, _)| *declared == proto) {
+                continue;
             }
-        }
-        if !declared.contains(&Proto::Udp) {
-            match listener::udp(&mut self._listeners, ip, name) {
-                Ok(port) => party.listens.push((Proto::Udp, port)),
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-                Err(error) => return Err(error).with_context(|| cannot(Proto::Udp)),
+            // The kernel chooses the first address' port, and the others take the same.
+            let mut port = 0;
+            for ip in &party.ips {
+                let tasks = &mut self._listeners;
+                let at = SocketAddr::new(*ip, port);
+                let opened = match proto {
+                    Proto::Tcp => listener::tcp(tasks, at, name.clone()),
+                    _ => listener::udp(tasks, at, name.clone()),
+                };
+                match opened {
+                    Ok(opened) => port = opened,
+                    // An address that is not there yet is a finding of the probes, and not of this.
+                    Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                    Err(error) => {
+                        let what = || format!("cannot listen for {} at {at} of {}", proto.name(), party.name);
+                        return Err(error).with_context(what);
+                    }
+                }
+            }
+            if port != 0 {
+                party.listens.push((proto, port));
             }
         }
         Ok(())
     }
 
-    /// Probes one pair with all three protocols at once.
-    pub(super) async fn pair(&self, from: usize, to: usize) -> [Probed; 3] {
-        let probe = |proto| self.probe(from, to, proto);
-        let (icmp, tcp, udp) = tokio::join!(probe(Proto::Icmp), probe(Proto::Tcp), probe(Proto::Udp));
+    /// Probes one pair with all three protocols at once, in every family that both have.
+    pub(super) async fn pair(&self, from: usize, to: usize) -> Vec<Probed> {
+        let targets = addresses(&self.parties[from], &self.parties[to]);
+        let probes = targets.into_iter().flat_map(|ip| {
+            [Proto::Icmp, Proto::Tcp, Proto::Udp].map(|proto| self.probe(from, to, proto, ip))
+        });
+        let probed = join_all(probes).await;
         self.forget(from, to);
-        [icmp, tcp, udp]
+        probed
     }
 
     /// Pods of one node learn each other's hardware addresses.
@@ -148,16 +163,15 @@ impl<'w> Prober<'w> {
             return;
         }
         for (place, other) in [(from, b), (to, a)] {
-            if let (Some(tidy), Ok(space), Some(ip)) = (&self.tidy, &self.place[place], other.ips.first()) {
-                tidy.forget(*space, *ip);
+            if let (Some(tidy), Ok(space)) = (&self.tidy, &self.place[place]) {
+                other.ips.iter().for_each(|ip| tidy.forget(*space, *ip));
             }
         }
     }
 
-    async fn probe(&self, from: usize, to: usize, proto: Proto) -> Probed {
+    async fn probe(&self, from: usize, to: usize, proto: Proto, ip: Option<IpAddr>) -> Probed {
         let (source, target) = (&self.parties[from], &self.parties[to]);
         let port = target.listens.iter().find(|(known, _)| *known == proto).map(|(_, port)| *port);
-        let ip = address(source, target);
         let like = ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let mut expected = oracle::expect(&self.world.nodes, source, target, proto, port, like);
         let mut retried = false;
@@ -179,7 +193,7 @@ impl<'w> Prober<'w> {
                 }
             }
         };
-        Probed { proto, port, expected, observed, retried }
+        Probed { proto, port, ip, expected, observed, retried }
     }
 
     async fn once(
@@ -246,10 +260,13 @@ impl<'w> Prober<'w> {
     }
 }
 
-/// The target's first address of a family that the source has.
-fn address(source: &Party, target: &Party) -> Option<IpAddr> {
-    let shared = target.ips.iter().find(|ip| source.ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4()));
-    shared.or(target.ips.first()).copied()
+/// The target's first address of each family that the source has; where there is none of any, its
+/// first, or none.
+fn addresses(source: &Party, target: &Party) -> Vec<Option<IpAddr>> {
+    let of = |party: &Party, v4: bool| party.ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
+    let shared = [true, false].map(|v4| of(target, v4).filter(|_| of(source, v4).is_some()));
+    let shared: Vec<_> = shared.into_iter().filter(Option::is_some).collect();
+    if shared.is_empty() { vec![target.ips.first().copied()] } else { shared }
 }
 
 async fn bounded(patience: Duration, exchange: impl Future<Output = io::Result<String>>) -> Observed {
@@ -290,6 +307,27 @@ fn parse(answer: &str) -> Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_is_probed_in_every_family_that_both_have() {
+        let party = |ips: &[&str]| Party {
+            name: "a/b".into(),
+            node: "node1".into(),
+            own_address: true,
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            listens: vec![],
+        };
+        let (both, six, none) = (party(&["fd00::2", "10.244.0.2"]), party(&["fd00::3"]), party(&[]));
+        let found = |from: &Party, to: &Party| -> Vec<String> {
+            let words = |ip: Option<IpAddr>| ip.map_or("none".into(), |ip| ip.to_string());
+            addresses(from, to).into_iter().map(words).collect()
+        };
+        assert_eq!(found(&both, &both), ["10.244.0.2", "fd00::2"]);
+        assert_eq!(found(&both, &six), ["fd00::3"]);
+        assert_eq!(found(&six, &both), ["fd00::2"]);
+        assert_eq!(found(&six, &party(&["10.244.0.9"])), ["10.244.0.9"]);
+        assert_eq!(found(&both, &none), ["none"]);
+    }
 
     #[test]
     fn an_answer_says_who_and_whom_it_saw() {

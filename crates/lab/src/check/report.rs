@@ -19,6 +19,8 @@ pub struct Mismatch {
     pub to: String,
     /// By what.
     pub proto: Proto,
+    /// To which address; none where the target has none.
+    pub address: Option<IpAddr>,
     /// To which port; none for ICMP.
     pub port: Option<u16>,
     /// What should have come of it.
@@ -41,9 +43,9 @@ pub struct Skipped {
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CheckReport {
-    /// Ordered pairs probed, each with ICMP, TCP and UDP.
+    /// Ordered pairs probed, each with ICMP, TCP and UDP in every family that both have.
     pub pairs: usize,
-    /// Those of which all three came out as they should.
+    /// Those of which all came out as they should.
     pub matching: usize,
     /// Each probe that did not.
     pub mismatches: Vec<Mismatch>,
@@ -87,19 +89,26 @@ impl CheckReport {
         world: &World,
         reasons: &Reasons,
         (from, to): (usize, usize),
-        found: [Probed; 3],
+        found: Vec<Probed>,
     ) {
         let mut cell = Cell::default();
+        let mut matches = true;
         let (source, target) = (&world.members[from], &world.members[to]);
         for probed in found {
             self.probes += 1;
             self.retries += usize::from(probed.retried);
-            let Some((expected, observed)) = judge(&target.party.name, &probed) else { continue };
-            cell.fail(probed.proto);
+            let v6 = probed.ip.is_some_and(|ip| ip.is_ipv6());
+            let Some((expected, observed)) = judge(&target.party.name, &probed) else {
+                cell.pass(v6);
+                continue;
+            };
+            matches = false;
+            cell.fail(v6, probed.proto);
             self.mismatches.push(Mismatch {
                 from: source.party.name.clone(),
                 to: target.party.name.clone(),
                 proto: probed.proto,
+                address: probed.ip,
                 port: probed.port,
                 expected,
                 observed,
@@ -107,14 +116,14 @@ impl CheckReport {
             });
         }
         self.pairs += 1;
-        self.matching += usize::from(cell == Cell::default());
+        self.matching += usize::from(matches);
         self.cells.insert((from, to), cell);
     }
 
     pub(super) fn finish(&mut self, took: Duration) {
         self.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
         self.mismatches
-            .sort_by(|a, b| (&a.from, &a.to, a.proto, a.port).cmp(&(&b.from, &b.to, b.proto, b.port)));
+            .sort_by(|a, b| (&a.from, &a.to, a.address, a.proto).cmp(&(&b.from, &b.to, b.address, b.proto)));
     }
 
     /// Whether all came out as it should.
@@ -184,7 +193,7 @@ mod tests {
             rule: "pod to pod: no NAT",
         };
         let port = (proto != Proto::Icmp).then_some(80);
-        Probed { proto, port, expected, observed, retried: false }
+        Probed { proto, port, ip: "10.244.1.2".parse().ok(), expected, observed, retried: false }
     }
 
     fn answer(by: Option<&str>, source: &str) -> Observed {
@@ -199,7 +208,7 @@ mod tests {
             &world,
             &Reasons::default(),
             (0, 1),
-            [
+            vec![
                 probed(Proto::Icmp, answer(None, "10.244.0.2")),
                 probed(Proto::Tcp, answer(Some("default/b"), "10.168.0.2")),
                 probed(Proto::Udp, answer(Some("default/b"), "10.244.0.2")),
@@ -212,7 +221,7 @@ mod tests {
         let mismatch = &value["mismatches"][0];
         let mut keys: Vec<_> = mismatch.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
-        assert_eq!(keys, ["expected", "from", "observed", "port", "proto", "to", "why"]);
+        assert_eq!(keys, ["address", "expected", "from", "observed", "port", "proto", "to", "why"]);
         assert_eq!(mismatch["proto"], "tcp");
         assert_eq!(mismatch["observed"], "answered by default/b, seen from 10.168.0.2");
         assert_eq!(mismatch["expected"], "an answer, seen from 10.244.0.2 (pod to pod: no NAT)");

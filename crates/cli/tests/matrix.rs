@@ -1,0 +1,75 @@
+//! Every backend on every underlay in every family: real packets between all pods and nodes, held
+//! against the oracle. One test a backend; each of its cells is named and reported.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test fails by panicking and is one crate"
+)]
+
+mod common;
+
+use common::{Labs, example};
+
+const FAMILIES: &[(&str, &[&str])] = &[
+    ("IPv4", &["10.244.0.0/16"]),
+    ("IPv6", &["fd00:244::/56"]),
+    ("dual stack", &["10.244.0.0/16", "fd00:244::/56"]),
+    // The nodes' first addresses are of IPv6 then, and so are the outer packets of a tunnel.
+    ("dual stack, IPv6 first", &["fd00:244::/56", "10.244.0.0/16"]),
+];
+
+/// Makes a lab for each family on each of `topologies`, checks it and takes it down; panics with all
+/// cells that are not as they should be.
+fn check_all(backend: &str, topologies: &[&str]) {
+    let labs = Labs::new();
+    let mut wrong = Vec::new();
+    for topology in topologies {
+        for (family, cidrs) in FAMILIES {
+            let cell = format!("{backend}, {topology}, {family}");
+            match check(&labs, backend, topology, cidrs) {
+                Ok(pairs) => println!("{cell}: {pairs} pairs as they should be"),
+                Err(why) => wrong.push(format!("{cell}: {why}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+fn check(labs: &Labs, backend: &str, topology: &str, cidrs: &[&str]) -> Result<u64, String> {
+    let shop = example("shop");
+    let mut up = vec!["lab", "up", "--name", "m", "--nodes", "3", "--topology", topology];
+    up.extend(["--backend", backend, "-f", &shop]);
+    cidrs.iter().for_each(|cidr| up.extend(["--pod-cidr", cidr]));
+    let checked = run(labs, &up).and_then(|_| run(labs, &["lab", "check", "--name", "m", "-o", "json"]));
+    let gone = run(labs, &["lab", "down", "--name", "m"]);
+    let report: serde_json::Value = serde_json::from_str(&checked?).map_err(|error| error.to_string())?;
+    gone?;
+    // Every pair in every family, with ICMP, TCP and UDP.
+    let pairs = report["pairs"].as_u64().unwrap_or(0);
+    if pairs < 200 || report["probes"] != pairs * 3 * cidrs.len() as u64 {
+        return Err(format!("not everything was probed: {report}"));
+    }
+    Ok(pairs)
+}
+
+/// Runs `weft`; what it printed, or all that it said where it failed.
+fn run(labs: &Labs, args: &[&str]) -> Result<String, String> {
+    let output = labs.run(args);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+#[test]
+fn host_gw_in_every_family() {
+    check_all("host-gw", &["flat"]);
+}
+
+#[test]
+fn vxlan_in_every_family_on_every_underlay() {
+    check_all("vxlan", &["flat", "racks=2"]);
+}
