@@ -64,6 +64,32 @@ fn run(labs: &Labs, args: &[&str]) -> Result<String, String> {
     }
 }
 
+/// Jumbo frames between nodes and a router of 1,400 bytes in the middle: the largest packet that comes
+/// through is the router's less the tunnel's headers, whatever the pod's own link takes, and 10 MB over
+/// TCP come through as well as fragments do.
+fn a_narrow_hop(backend: &str, cidrs: &[&str], least: u64) {
+    let labs = Labs::new();
+    let pods = example("two-pods.yaml");
+    let mut up = vec!["lab", "up", "--name", "n", "--nodes", "2", "--topology", "racks=2", "-f", &pods];
+    up.extend(["--backend", backend, "--underlay-mtu", "9000", "--hop-mtu", "1400"]);
+    cidrs.iter().for_each(|cidr| up.extend(["--pod-cidr", cidr]));
+    labs.expect(0, &up);
+    let report = labs.json(&["lab", "check", "--name", "n", "--sizes", "-o", "json"]);
+    let paths = report["paths"].as_array().unwrap();
+    assert_eq!(paths.len(), 2 * cidrs.len(), "{report}");
+    for path in paths {
+        assert!(path["linkMtu"].as_u64().unwrap() > 8900, "{path}");
+        assert_eq!(path["pathMtu"], least, "{backend}: {path}");
+    }
+    labs.expect(0, &["lab", "down", "--name", "n"]);
+}
+
+#[test]
+fn vxlan_finds_the_path_through_a_narrow_hop() {
+    a_narrow_hop("vxlan", &["10.244.0.0/16", "fd00:244::/56"], 1400 - 50);
+    a_narrow_hop("vxlan", &["fd00:244::/56"], 1400 - 70);
+}
+
 #[test]
 fn host_gw_in_every_family() {
     check_all("host-gw", &["flat"]);

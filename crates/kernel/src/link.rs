@@ -101,7 +101,8 @@ pub enum LinkKind {
         /// Whether the other end is set up at once.
         peer_up: bool,
     },
-    /// A VXLAN tunnel endpoint.
+    /// A VXLAN tunnel endpoint. What must not be fragmented stays whole in the tunnel, too: an outer
+    /// IPv4 packet copies the bit, so that a narrower path is told instead of taken in pieces (4.20).
     Vxlan {
         /// VXLAN network identifier, below 2^24.
         vni: u32,

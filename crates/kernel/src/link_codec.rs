@@ -7,7 +7,7 @@ use netlink_packet_core::{DefaultNla, Emitable};
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
     InfoVeth, InfoVlan, InfoVrf, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, MacVlanMode,
+    LinkMessage, MacVlanMode, VxlanDf,
 };
 
 use crate::ip_tunnel;
@@ -88,6 +88,7 @@ fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
         }
         LinkKind::Vxlan { vni, port, local, dev, learning } => {
             let mut data = vec![InfoVxlan::Id(*vni), InfoVxlan::Port(*port), InfoVxlan::Learning(*learning)];
+            data.push(InfoVxlan::Df(VxlanDf::Inherit));
             data.extend(dev.map(InfoVxlan::Link));
             data.extend(local.map(|local| match local {
                 IpAddr::V4(ip) => InfoVxlan::Local(ip),
