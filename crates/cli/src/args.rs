@@ -83,7 +83,7 @@ pub(crate) enum LabCommand {
     Status(StatusArgs),
     /// Send real packets between all pods and nodes and compare with what should be
     #[command(
-        after_help = "Rows send, columns receive; each pair is probed with ICMP, TCP and UDP.\n\nExamples:\n  weft lab check\n  weft lab check --sample 5000 --seed 7 -o json"
+        after_help = "Rows send, columns receive; each pair is probed with ICMP, TCP and UDP.\n\nExamples:\n  weft lab check\n  weft lab check --sample 5000 --seed 7 -o json\n  weft lab check --sizes"
     )]
     Check(CheckArgs),
     /// Run a command in a pod or on a node
@@ -199,6 +199,9 @@ pub(crate) struct CheckArgs {
     /// Chooses the sample; the same number chooses the same pairs
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Measure the paths between nodes too: packets of all sizes, fragments, a large transfer
+    #[arg(long)]
+    pub(crate) sizes: bool,
 }
 
 #[derive(Debug, Args)]

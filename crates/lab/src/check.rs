@@ -7,6 +7,7 @@ mod matrix;
 mod probe;
 mod report;
 mod sample;
+mod sizes;
 mod tidy;
 mod why;
 mod world;
@@ -18,6 +19,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 pub use report::{CheckReport, Mismatch, Skipped};
+pub use sizes::PathReport;
 pub use world::{Member, World};
 pub(crate) use world::{items, not_ready};
 
@@ -36,6 +38,8 @@ pub struct CheckOptions {
     pub sample: Option<usize>,
     /// The same seed chooses the same pairs.
     pub seed: u64,
+    /// Whether to measure what paths between nodes take, too.
+    pub sizes: bool,
 }
 
 /// How far a check is.
@@ -72,6 +76,9 @@ pub async fn check(
     while let Some((from, to, found)) = results.next().await {
         report.add(world, &reasons, (from, to), found);
         tell(Done { pairs: report.pairs, of });
+    }
+    if options.sizes {
+        report.paths = sizes::measure(world).await?;
     }
     report.finish(started.elapsed());
     Ok(report)

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use weft_lab::check::{CheckOptions, CheckReport, Mismatch, World, check};
+use weft_lab::check::{CheckOptions, CheckReport, Mismatch, PathReport, World, check};
 use weft_lab::enter::{Entered, enter};
 use weft_lab::state::LabState;
 
@@ -26,7 +26,7 @@ pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
         let api = super::client(&state.kubeconfig_inside()).await?;
         let (nodes, pods) = tokio::try_join!(api.list("/api/v1/nodes"), api.list("/api/v1/pods"))?;
         let world = World::new(&nodes, &pods, state.dir());
-        let chosen = CheckOptions { sample: options.sample, seed: options.seed };
+        let chosen = CheckOptions { sample: options.sample, seed: options.seed, sizes: options.sizes };
         let mut progress = Progress::new();
         check(&world, state.dir(), chosen, &mut |done| {
             progress.say(|| format!("checked {} of {} pairs", done.pairs, done.of));
@@ -46,6 +46,7 @@ fn text(report: &CheckReport, seed: u64, colour: bool) -> String {
         text += &format!("not checked: {}: {}\n", skipped.name, skipped.why);
     }
     text += &mismatches(&report.mismatches);
+    text += &paths(&report.paths);
     let sampled = if report.sampled {
         format!(" (a sample of {}, seed {seed})", report.all_pairs)
     } else {
@@ -60,6 +61,23 @@ fn text(report: &CheckReport, seed: u64, colour: bool) -> String {
         report.matching, report.pairs, report.probes, report.seconds
     );
     text
+}
+
+/// What paths between nodes take, a line each.
+fn paths(all: &[PathReport]) -> String {
+    let width = all.iter().map(|path| path.from.len() + path.to.len()).max().unwrap_or(0) + 3;
+    let mut text = String::new();
+    for path in all {
+        let between = format!("{} → {}", path.from, path.to);
+        text += &format!(
+            "\n{between:width$}  {}: {} of {} bytes whole, {} segments sent again",
+            path.address, path.path_mtu, path.link_mtu, path.retransmits
+        );
+        for what in &path.failed {
+            text += &format!("\n  did not arrive: {what}");
+        }
+    }
+    if text.is_empty() { text } else { text + "\n" }
 }
 
 /// Each cause once, with some of the probes that it explains.

@@ -262,7 +262,7 @@ impl<'w> Prober<'w> {
 
 /// The target's first address of each family that the source has; where there is none of any, its
 /// first, or none.
-fn addresses(source: &Party, target: &Party) -> Vec<Option<IpAddr>> {
+pub(super) fn addresses(source: &Party, target: &Party) -> Vec<Option<IpAddr>> {
     let of = |party: &Party, v4: bool| party.ips.iter().find(|ip| ip.is_ipv4() == v4).copied();
     let shared = [true, false].map(|v4| of(target, v4).filter(|_| of(source, v4).is_some()));
     let shared: Vec<_> = shared.into_iter().filter(Option::is_some).collect();

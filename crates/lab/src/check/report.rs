@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::matrix::{self, Cell};
 use super::probe::{Observed, Probed};
+use super::sizes::PathReport;
 use super::why::Reasons;
 use super::world::World;
 use crate::oracle::{Expectation, Proto};
@@ -61,6 +62,8 @@ pub struct CheckReport {
     pub seconds: f64,
     /// Pods that were not checked.
     pub skipped: Vec<Skipped>,
+    /// What paths between nodes take, where that was asked for.
+    pub paths: Vec<PathReport>,
     #[serde(skip)]
     names: Vec<matrix::Name>,
     #[serde(skip)]
@@ -128,7 +131,7 @@ impl CheckReport {
 
     /// Whether all came out as it should.
     pub fn all_match(&self) -> bool {
-        self.matching == self.pairs
+        self.matching == self.pairs && self.paths.iter().all(|path| path.failed.is_empty())
     }
 
     /// Who could reach whom, with rows and columns named.

@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn a_sample_follows_from_its_seed_and_has_no_pair_twice() {
-        let sample = |seed| pairs(&world(), CheckOptions { sample: Some(12), seed }).0;
+        let sample =
+            |seed| pairs(&world(), CheckOptions { sample: Some(12), seed, ..CheckOptions::default() }).0;
         let one = sample(7);
         assert_eq!(one, sample(7));
         assert_ne!(one, sample(8));
