@@ -13,7 +13,7 @@ pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay) -> Result<usize> {
     for link in links(plan, underlay) {
         on(format!("net/ipv4/conf/{link}/forwarding"))?;
     }
-    if plan.vxlan.is_some() {
+    if plan.tunnels.vxlan.is_some() || plan.tunnels.ipip.is_some() {
         // A tunnel is told of a narrower path by ICMP, and pods only by a node that heeds what it
         // learnt when it forwards; with IPv6 nodes always do.
         on("net/ipv4/ip_forward_use_pmtu".into())?;

@@ -96,6 +96,11 @@ fn host_gw_in_every_family() {
 }
 
 #[test]
+fn auto_in_every_family_on_every_underlay() {
+    check_all("auto", &["flat", "racks=2"]);
+}
+
+#[test]
 fn vxlan_in_every_family_on_every_underlay() {
     check_all("vxlan", &["flat", "racks=2"]);
 }

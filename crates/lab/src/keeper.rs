@@ -117,7 +117,8 @@ fn backend_possible(config: &LabConfig) -> anyhow::Result<()> {
         }
         Some(Tunnel::Ipip) => {
             let v6 = config.has_v6().then(|| ("ip6_tunnel", ipip(Ipv6Addr::LOCALHOST.into())));
-            std::iter::once(("ipip", ipip(Ipv4Addr::LOCALHOST.into()))).chain(v6).collect()
+            let v4 = config.has_v4().then(|| ("ipip", ipip(Ipv4Addr::LOCALHOST.into())));
+            v4.into_iter().chain(v6).collect()
         }
     };
     let mut netlink = Netlink::open()?;
