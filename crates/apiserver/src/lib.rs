@@ -20,6 +20,7 @@ mod http;
 pub mod kinds;
 mod label_selector;
 mod options;
+mod own;
 mod ownership;
 mod pages;
 mod patch;

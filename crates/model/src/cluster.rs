@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::FlannelAnnotations;
 use crate::network::Network;
+use crate::pools::{IpBlock, IpPool, Labels, Namespace, Wish};
 
 /// One immutable view of the cluster. Cloning shares everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +20,12 @@ pub struct Cluster {
     pub pods: OrdMap<PodKey, Arc<Pod>>,
     /// The `Network` object `default`, where there is one that makes sense.
     pub network: Option<Arc<Network>>,
+    /// Namespaces by name.
+    pub namespaces: OrdMap<Arc<str>, Arc<Namespace>>,
+    /// Pools by name.
+    pub pools: OrdMap<Arc<str>, Arc<IpPool>>,
+    /// Blocks by name.
+    pub blocks: OrdMap<Arc<str>, Arc<IpBlock>>,
 }
 
 /// The keys that differ between two snapshots: added, changed or removed alike.
@@ -30,12 +37,18 @@ pub struct Changes {
     pub pods: BTreeSet<PodKey>,
     /// Whether the network's configuration differs.
     pub network: bool,
+    /// Names of namespaces.
+    pub namespaces: BTreeSet<Arc<str>>,
+    /// Names of pools.
+    pub pools: BTreeSet<Arc<str>>,
+    /// Names of blocks.
+    pub blocks: BTreeSet<Arc<str>>,
 }
 
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.pods.is_empty() && !self.network
+        *self == Changes::default()
     }
 
     /// Adds the keys of `other` to these.
@@ -43,6 +56,9 @@ impl Changes {
         self.nodes.extend(other.nodes);
         self.pods.extend(other.pods);
         self.network |= other.network;
+        self.namespaces.extend(other.namespaces);
+        self.pools.extend(other.pools);
+        self.blocks.extend(other.blocks);
     }
 }
 
@@ -60,6 +76,9 @@ pub struct Node {
     /// What flannel says of it in `metadata.annotations`.
     #[serde(default, skip_serializing_if = "FlannelAnnotations::is_empty")]
     pub flannel: FlannelAnnotations,
+    /// `metadata.labels`.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 impl Node {
@@ -117,7 +136,7 @@ pub struct Pod {
     /// `metadata.uid`.
     pub uid: Arc<str>,
     /// `metadata.labels`.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    pub labels: Labels,
     /// `spec.nodeName`, once scheduled.
     pub node: Option<Arc<str>>,
     /// `status.podIPs` (or `status.podIP`).
@@ -126,6 +145,9 @@ pub struct Pod {
     pub host_network: bool,
     /// `status.phase`.
     pub phase: PodPhase,
+    /// What it asks for by annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Box<Wish>>,
 }
 
 impl Pod {

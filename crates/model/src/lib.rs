@@ -3,7 +3,7 @@
 //! Every room reads these types; only `store` makes them from Kubernetes objects. A
 //! [`Cluster`] is an immutable snapshot that is cheap to clone (persistent maps); a
 //! [`Changes`] says which keys differ from the snapshot before. What two feature rooms must
-//! agree on (names, marks, numbers) is in [`mark`] and [`network`].
+//! agree on (names, marks, numbers) is in [`mark`] and [`network`]; addresses out of pools are in [`pools`].
 
 mod backend;
 mod cluster;
@@ -11,6 +11,7 @@ mod flannel;
 mod mac;
 pub mod mark;
 pub mod network;
+pub mod pools;
 
 pub use cluster::{Changes, Cluster, Node, Pod, PodKey, PodPhase};
 pub use flannel::{FlannelAnnotation, FlannelAnnotations};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::{Cluster, Node, Pod};
 
 /// Raised when the file's meaning changes; a file of another version is ignored.
@@ -19,6 +20,12 @@ struct Snapshot {
     at: u64,
     nodes: Vec<Arc<Node>>,
     pods: Vec<Arc<Pod>>,
+    #[serde(default)]
+    namespaces: Vec<Arc<Namespace>>,
+    #[serde(default)]
+    pools: Vec<Arc<IpPool>>,
+    #[serde(default)]
+    blocks: Vec<Arc<IpBlock>>,
 }
 
 #[derive(Deserialize)]
@@ -44,11 +51,15 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
     if version != VERSION {
         return Err(io::Error::other(format!("its version is {version}, not {VERSION}")));
     }
-    let Snapshot { at, nodes, pods, .. } = serde_json::from_reader(BufReader::new(File::open(path)?))?;
+    let Snapshot { at, nodes, pods, namespaces, pools, blocks, .. } =
+        serde_json::from_reader(BufReader::new(File::open(path)?))?;
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
     let cluster = Cluster {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
         pods: pods.into_iter().map(|pod| (pod.key(), pod)).collect(),
+        namespaces: namespaces.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect(),
+        pools: pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect(),
+        blocks: blocks.into_iter().map(|block| (block.name.clone(), block)).collect(),
         ..Cluster::default()
     };
     Ok((cluster, at))
@@ -76,6 +87,9 @@ fn write_new(path: &Path, cluster: &Cluster, at: SystemTime) -> io::Result<()> {
         at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         nodes: cluster.nodes.values().cloned().collect(),
         pods: cluster.pods.values().cloned().collect(),
+        namespaces: cluster.namespaces.values().cloned().collect(),
+        pools: cluster.pools.values().cloned().collect(),
+        blocks: cluster.blocks.values().cloned().collect(),
     };
     let mut out = BufWriter::new(File::create(path)?);
     serde_json::to_writer(&mut out, &snapshot)?;

@@ -1,11 +1,13 @@
 //! The fields of core/v1 Node and Pod that the model has, and nothing else.
 
-use std::collections::BTreeMap;
+mod pools;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use weft_model::pools::Labels;
 use weft_model::{Node, Pod, PodKey, PodPhase};
 
 /// The longest name or label key of a Kubernetes object: a prefix of 253, a slash and 63.
@@ -21,6 +23,8 @@ pub(crate) trait Kind: Sized + PartialEq + Send + Sync + 'static {
     const PATH: &'static str;
     /// The kind in words.
     const NAME: &'static str;
+    /// Whether a cluster may not have the kind, or not show it to us: then there are no such objects.
+    const OPTIONAL: bool = false;
 
     /// Reads an object, sharing the strings of its metadata with its key.
     fn decode(meta: &Meta, json: &str) -> Result<Self, String>;
@@ -36,6 +40,7 @@ pub(crate) struct Meta {
     pub(crate) namespace: Arc<str>,
     pub(crate) uid: Arc<str>,
     pub(crate) resource_version: Arc<str>,
+    pub(crate) creation_timestamp: Option<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +85,8 @@ struct NodeWire {
 #[derive(Deserialize)]
 struct NodeMeta {
     #[serde(default)]
+    labels: Option<Labels>,
+    #[serde(default)]
     annotations: Option<crate::flannel::Annotations>,
 }
 
@@ -123,6 +130,7 @@ impl Kind for Node {
             addresses: one_a_family(addresses.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
             pod_cidrs: one_a_family(cidrs.collect::<Result<Vec<_>, _>>()?, |net| matches!(net, IpNet::V4(_))),
             flannel: metadata.annotations.unwrap_or_default().0,
+            labels: bounded(metadata.labels.unwrap_or_default())?,
         })
     }
 
@@ -133,17 +141,20 @@ impl Kind for Node {
 
 #[derive(Deserialize)]
 struct PodWire {
-    metadata: PodMeta,
+    metadata: Tags,
     #[serde(default)]
     spec: PodSpec,
     #[serde(default)]
     status: PodStatus,
 }
 
+/// What objects are marked with.
 #[derive(Deserialize)]
-struct PodMeta {
+struct Tags {
     #[serde(default)]
-    labels: Option<BTreeMap<Arc<str>, Arc<str>>>,
+    labels: Option<Labels>,
+    #[serde(default, deserialize_with = "pools::annotations")]
+    annotations: pools::Annotations,
 }
 
 #[derive(Deserialize, Default)]
@@ -189,6 +200,7 @@ impl Kind for Pod {
             ips: one_a_family(ips.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
             host_network: spec.host_network.unwrap_or_default(),
             phase: phase(status.phase.as_deref()),
+            wish: metadata.annotations.wish().map(Box::new),
         })
     }
 
@@ -211,7 +223,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address"))
 }
 
-fn bounded(labels: BTreeMap<Arc<str>, Arc<str>>) -> Result<BTreeMap<Arc<str>, Arc<str>>, String> {
+fn bounded(labels: Labels) -> Result<Labels, String> {
     let fits = labels.iter().all(|(key, value)| key.len() <= NAME_LIMIT && value.len() <= NAME_LIMIT);
     if fits && labels.len() <= LABEL_LIMIT {
         Ok(labels)

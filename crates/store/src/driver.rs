@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use imbl::OrdMap;
 use tokio::time::Instant;
+use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::{Changes, Node, Pod};
 
 use crate::decode::Kind;
@@ -17,6 +18,8 @@ use crate::{Api, Error};
 
 /// Objects in one page of a list.
 const PAGE: usize = 500;
+/// How soon a kind that the cluster does not have is asked for again.
+const ABSENT: Duration = Duration::from_secs(20);
 
 /// How one kind's connection to the API stands.
 #[derive(Default)]
@@ -39,27 +42,37 @@ pub(crate) trait Kept: Kind {
     fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key>;
 }
 
-impl Kept for Node {
-    fn link(state: &mut State) -> &mut Link {
-        &mut state.nodes
-    }
-    fn publish(state: &mut State, objects: OrdMap<Self::Key, Arc<Self>>) {
-        state.cluster.nodes = objects;
-    }
-    fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key> {
-        &mut changes.nodes
-    }
+macro_rules! kept {
+    ($($kind:ty => $place:ident),+ $(,)?) => {$(
+        impl Kept for $kind {
+            fn link(state: &mut State) -> &mut Link {
+                &mut state.links.$place
+            }
+            fn publish(state: &mut State, objects: OrdMap<Self::Key, Arc<Self>>) {
+                state.cluster.$place = objects;
+            }
+            fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key> {
+                &mut changes.$place
+            }
+        }
+    )+};
 }
 
-impl Kept for Pod {
-    fn link(state: &mut State) -> &mut Link {
-        &mut state.pods
-    }
-    fn publish(state: &mut State, objects: OrdMap<Self::Key, Arc<Self>>) {
-        state.cluster.pods = objects;
-    }
-    fn keys(changes: &mut Changes) -> &mut BTreeSet<Self::Key> {
-        &mut changes.pods
+kept! { Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks }
+
+/// How the connections of all kinds stand.
+#[derive(Default)]
+pub(crate) struct Links {
+    nodes: Link,
+    pods: Link,
+    namespaces: Link,
+    pools: Link,
+    blocks: Link,
+}
+
+impl Links {
+    pub(crate) fn all(&self) -> [&Link; 5] {
+        [&self.nodes, &self.pods, &self.namespaces, &self.pools, &self.blocks]
     }
 }
 
@@ -88,7 +101,12 @@ async fn list<K: Kept>(
     token: Option<String>,
     whole: bool,
 ) -> Result<Duration, Error> {
-    let page = api.list_page(K::PATH, if whole { 0 } else { PAGE }, token.as_deref()).await?;
+    let page = match api.list_page(K::PATH, if whole { 0 } else { PAGE }, token.as_deref()).await {
+        Err(error) if K::OPTIONAL && matches!(error.code(), Some(403 | 404)) => {
+            return Ok(absent(reflector, shared, &error));
+        }
+        page => page?,
+    };
     let changed = reflector.handle_page(page);
     let complete = matches!(reflector.request(), Ask::Watch { .. });
     shared.update(|state, changes| {
@@ -100,6 +118,21 @@ async fn list<K: Kept>(
         K::keys(changes).extend(changed);
     });
     Ok(Duration::ZERO)
+}
+
+/// The cluster has no such kind, or does not show it to us.
+fn absent<K: Kept>(reflector: &mut Reflector<K>, shared: &Shared, error: &Error) -> Duration {
+    if !reflector.synced() || !reflector.objects().is_empty() {
+        tracing::info!("{error}: served without {}s", K::NAME);
+    }
+    let changed = reflector.handle_absence();
+    shared.update(|state, changes| {
+        K::link(state).synced = true;
+        K::link(state).answered();
+        K::publish(state, reflector.objects().clone());
+        K::keys(changes).extend(changed);
+    });
+    ABSENT.mul_f64(0.75 + 0.5 * jitter())
 }
 
 async fn watch<K: Kept>(

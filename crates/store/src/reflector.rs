@@ -135,6 +135,15 @@ impl<K: Kind> Reflector<K> {
         changed
     }
 
+    /// The API has no such kind, which is as good as an empty list; returns the keys that it had.
+    pub(crate) fn handle_absence(&mut self) -> BTreeSet<K::Key> {
+        self.phase = Phase::Listing(Listing::new(false));
+        (self.failures, self.synced) = (0, true);
+        self.versions.clear();
+        self.tombstones.clear();
+        std::mem::take(&mut self.objects).keys().cloned().collect()
+    }
+
     /// Takes one event of a watch and returns the key that it changed. `Err` says that the
     /// watch is over (an ERROR event) and how long to wait.
     pub(crate) fn handle_event(&mut self, event: &Event, jitter: f64) -> Result<Option<K::Key>, Duration> {

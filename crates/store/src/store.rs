@@ -4,10 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::{Changes, Cluster, Node, Pod};
 
 use crate::api::Api;
-use crate::driver::{self, Link};
+use crate::driver::{self, Link, Links};
 use crate::{Error, cache};
 
 /// How a [`Store`] works.
@@ -52,7 +53,7 @@ pub struct Update {
     pub freshness: Freshness,
 }
 
-/// The cluster's nodes and pods, kept up to date. Dropping it ends its tasks.
+/// The cluster's nodes, pods, namespaces, pools and blocks, kept up to date. Dropping it ends its tasks.
 pub struct Store {
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
@@ -70,8 +71,7 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) cluster: Cluster,
     pending: Changes,
-    pub(crate) nodes: Link,
-    pub(crate) pods: Link,
+    pub(crate) links: Links,
     /// When the snapshot from disk was taken, until it is superseded by whole lists.
     cached: Option<SystemTime>,
     /// Whether the cluster may be served: whole lists of all kinds, or the snapshot from disk.
@@ -88,23 +88,21 @@ impl Store {
         let pending = Changes {
             nodes: cluster.nodes.keys().cloned().collect(),
             pods: cluster.pods.keys().cloned().collect(),
+            namespaces: cluster.namespaces.keys().cloned().collect(),
+            pools: cluster.pools.keys().cloned().collect(),
+            blocks: cluster.blocks.keys().cloned().collect(),
             ..Changes::default()
         };
-        let (nodes, pods) = (cluster.nodes.clone(), cluster.pods.clone());
-        let state = State {
-            cluster,
-            pending,
-            nodes: Link::default(),
-            pods: Link::default(),
-            cached,
-            open: false,
-            told: None,
-        };
+        let known = cluster.clone();
+        let state = State { cluster, pending, links: Links::default(), cached, open: false, told: None };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), dirty: Notify::new() });
         let mut tasks = JoinSet::new();
-        tasks.spawn(driver::run::<Node>(api.clone(), nodes, shared.clone()));
-        tasks.spawn(driver::run::<Pod>(api, pods, shared.clone()));
+        tasks.spawn(driver::run::<Node>(api.clone(), known.nodes, shared.clone()));
+        tasks.spawn(driver::run::<Pod>(api.clone(), known.pods, shared.clone()));
+        tasks.spawn(driver::run::<Namespace>(api.clone(), known.namespaces, shared.clone()));
+        tasks.spawn(driver::run::<IpPool>(api.clone(), known.pools, shared.clone()));
+        tasks.spawn(driver::run::<IpBlock>(api, known.blocks, shared.clone()));
         if cached.is_some() {
             tasks.spawn(serve_the_snapshot(shared.clone(), config.cache_after));
         }
@@ -115,7 +113,7 @@ impl Store {
     }
 
     /// Waits for something new and takes it; what came meanwhile is coalesced by key. The first
-    /// update comes when nodes and pods are both known whole, or from disk when the API is away.
+    /// update comes when all kinds are known whole, or from disk when the API is away.
     /// Cancel safe.
     pub async fn changed(&mut self) -> Update {
         loop {
@@ -160,13 +158,13 @@ impl Shared {
 impl State {
     /// Opens the cluster when it may be served. True when it became known whole by that.
     fn settle(&mut self) -> bool {
-        if self.nodes.synced && self.pods.synced {
+        if self.links.all().iter().all(|link| link.synced) {
             let first = !self.open || self.cached.is_some();
             self.cached = None;
             self.open = true;
             return first;
         }
-        if self.cached.is_some() && (self.nodes.error.is_some() || self.pods.error.is_some()) {
+        if self.cached.is_some() && self.links.all().iter().any(|link| link.error.is_some()) {
             self.open = true;
         }
         false
@@ -187,7 +185,7 @@ impl State {
     }
 
     fn freshness(&self) -> Freshness {
-        let links = [&self.nodes, &self.pods];
+        let links = self.links.all();
         if let Some(since) = self.cached {
             let reason = links.into_iter().find_map(|link| link.error.clone());
             let reason = reason.unwrap_or_else(|| "the API server has not answered yet".to_owned());

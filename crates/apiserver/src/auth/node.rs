@@ -31,6 +31,11 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("events.k8s.io", "events", &["create", "update", "patch"]),
     ("discovery.k8s.io", "endpointslices", READ),
     ("networking.k8s.io", "networkpolicies", READ),
+    ("weft.dev", "networks", READ),
+    ("weft.dev", "ippools", READ),
+    ("weft.dev", "ipblocks", READ),
+    // Nodes write one another's blocks: who borrows asks the owner there.
+    ("weft.dev", "ipblocks", &["create", "update", "patch", "delete"]),
     ("authentication.k8s.io", "tokenreviews", &["create"]),
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     ("authorization.k8s.io", "localsubjectaccessreviews", &["create"]),

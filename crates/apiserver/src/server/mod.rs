@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::auth::{Audit, AuditConfig, Auth, AuthError};
 use crate::controllers::{self, ControllersConfig};
 use crate::http::{App, InFlight, Limits};
+use crate::own;
 use crate::registry::{Registry, RegistryConfig};
 use crate::storage::{EtcdConfig, StorageError};
 pub use credentials::write_private;
@@ -103,6 +104,9 @@ pub enum ServerError {
     /// The users or their rights cannot be known.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The definitions of our own kinds cannot be made.
+    #[error("could not define the kinds of weft.dev: {0}")]
+    Definitions(String),
     /// The controllers cannot be started.
     #[error("could not start the controllers: {0}")]
     Controllers(io::Error),
@@ -139,6 +143,7 @@ impl Server {
             Some(etcd) => Registry::open_etcd(etcd, registry_config(&config)).await?,
             None => Registry::open(&config.data_dir, registry_config(&config)).await?,
         };
+        own::ensure(&registry).await.map_err(|error| ServerError::Definitions(error.message))?;
         let tls = Tls::open(&config, &addresses)?;
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
