@@ -167,7 +167,9 @@ impl Agent {
             errors.push(format!("the API is away, the last known state serves: {reason}"));
         }
         let ready = plan.local.is_ok() && self.fabric.bridge().is_some() && !self.due.any();
+        let settled = ready && self.errors.is_empty() && !self.fabric.pending();
         Status {
+            network: status::participation(plan, &self.fabric, self.planner.network(), settled),
             node: self.cfg.node_name.as_str().into(),
             ready,
             stale_since: self.stale.as_ref().map(|(since, _)| status::timestamp(*since)),

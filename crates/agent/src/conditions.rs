@@ -1,19 +1,36 @@
-//! The node's conditions, kept in its status: written when they differ, and tried again with
-//! growing pauses while the API is away.
+//! What a node's agent tells in its Node object, conditions and annotations: written when it
+//! differs, and tried again with growing pauses while the API is away.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use weft_model::network::NETWORK_ANNOTATION;
 use weft_store::{Api, Error};
 
 use crate::Status;
+use crate::status::NAMED_PEERS;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// More refused peers than this are counted and not named.
-const NAMED_PEERS: usize = 8;
+
+/// What the Node object is to say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Report {
+    pub(crate) conditions: Vec<Condition>,
+    /// Annotations by key.
+    pub(crate) annotations: BTreeMap<&'static str, String>,
+}
+
+impl Report {
+    /// What a status says.
+    pub(crate) fn of(status: &Status) -> Report {
+        let network = serde_json::to_string(&status.network).unwrap_or_default();
+        Report { conditions: conditions(status), annotations: [(NETWORK_ANNOTATION, network)].into() }
+    }
+}
 
 /// One condition as we want it (core/v1 NodeCondition without its times).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +42,7 @@ pub(crate) struct Condition {
 }
 
 /// What a status says in conditions.
-pub(crate) fn conditions(status: &Status) -> Vec<Condition> {
+fn conditions(status: &Status) -> Vec<Condition> {
     let network = if status.ready {
         let message = "Weft has programmed this node's pod network".into();
         Condition { kind: "NetworkUnavailable", status: false, reason: "WeftIsUp", message }
@@ -51,14 +68,14 @@ fn peers_condition(status: &Status) -> Condition {
 }
 
 /// Writes what `wanted` holds, and again whenever it changes. Ends when its sender is gone.
-pub(crate) async fn keep(api: Api, node: String, mut wanted: watch::Receiver<Vec<Condition>>) {
+pub(crate) async fn keep(api: Api, node: String, mut wanted: watch::Receiver<Report>) {
     while wanted.changed().await.is_ok() {
         let mut pause = Duration::from_millis(500);
         loop {
-            let conditions = wanted.borrow_and_update().clone();
-            match write(&api, &node, &conditions).await {
+            let report = wanted.borrow_and_update().clone();
+            match write(&api, &node, &report).await {
                 Ok(()) => break,
-                Err(error) => tracing::debug!("write the conditions of node {node}: {error}"),
+                Err(error) => tracing::debug!("write the status of node {node}: {error}"),
             }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -72,26 +89,36 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause / 2 * u32::try_from(random).unwrap_or_default() / 1024
 }
 
-async fn write(api: &Api, node: &str, wanted: &[Condition]) -> Result<(), Error> {
+async fn write(api: &Api, node: &str, wanted: &Report) -> Result<(), Error> {
     let object = api.get(&format!("/api/v1/nodes/{node}")).await?;
     write_to(api, node, &object, wanted, Timestamp::now()).await
 }
 
-/// Writes the conditions into the status of a node that was read as `object`, if they are not in it.
+/// Writes the report into the status of a node that was read as `object`, as far as it is not in it.
 pub(crate) async fn write_to(
     api: &Api,
     node: &str,
     object: &Value,
-    wanted: &[Condition],
+    wanted: &Report,
     now: Timestamp,
 ) -> Result<(), Error> {
     let path = format!("/api/v1/nodes/{node}");
-    let Some(conditions) = merged(object.pointer("/status/conditions"), wanted, now) else {
+    let conditions = merged(object.pointer("/status/conditions"), &wanted.conditions, now);
+    let found = object.pointer("/metadata/annotations");
+    let said = |(key, value): &(&&str, &String)| found.and_then(|all| all.get(**key)) == Some(&json!(value));
+    let annotations: BTreeMap<_, _> = wanted.annotations.iter().filter(|entry| !said(entry)).collect();
+    if conditions.is_none() && annotations.is_empty() {
         return Ok(());
-    };
+    }
     // The version makes a concurrent writer of the list a conflict and not a loss.
     let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
-    let patch = json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": conditions } });
+    let mut patch = json!({ "metadata": { "resourceVersion": version } });
+    if let Some(conditions) = conditions {
+        patch["status"] = json!({ "conditions": conditions });
+    }
+    if !annotations.is_empty() {
+        patch["metadata"]["annotations"] = json!(annotations);
+    }
     api.patch_status(&path, &patch).await?;
     Ok(())
 }

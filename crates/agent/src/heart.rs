@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use weft_store::{Api, Error, HEARTBEAT, renew_node_lease};
 
-use crate::conditions::{self, Condition};
+use crate::conditions::{self, Condition, Report};
 
 /// How often a node with a kubelet is looked at again.
 const KUBELET: Duration = Duration::from_secs(300);
@@ -40,7 +40,8 @@ async fn beat(api: &Api, node: &str) -> Result<Reporter, Error> {
         return Ok(Reporter::Kubelet);
     }
     renew_node_lease(api, node).await?;
-    conditions::write_to(api, node, &object, &[Condition::ready()], Timestamp::now()).await?;
+    let report = Report { conditions: vec![Condition::ready()], ..Report::default() };
+    conditions::write_to(api, node, &object, &report, Timestamp::now()).await?;
     Ok(Reporter::Agent)
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use weft_store::{Api, Store, StoreConfig, Update};
 
+use crate::conditions::Report;
 use crate::sources::Sources;
 use crate::{Agent, AgentConfig, Status, conditions, containers, files, heart, neighbours};
 
@@ -29,7 +30,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     std::fs::create_dir_all(&cfg.state_dir)
         .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
     let mut store = Store::start(api.clone(), StoreConfig { cache, ..StoreConfig::default() });
-    let (wanted, conditions) = watch::channel(Vec::new());
+    let (wanted, conditions) = watch::channel(Report::default());
     let node = cfg.node_name.clone();
     let heart = tokio::spawn(heart::keep(api.clone(), node.clone()));
     let keeper = tokio::spawn(containers::keep(api.clone(), cfg.clone()));
@@ -44,7 +45,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
             tracing::warn!("{error:#}");
         }
         if served {
-            let new = conditions::conditions(status);
+            let new = Report::of(status);
             wanted.send_if_modified(|old| {
                 let differs = *old != new;
                 *old = new;

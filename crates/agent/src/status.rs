@@ -4,6 +4,10 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::Serialize;
 use weft_fabric::{Fabric, FabricPlan, PeerPlan};
+use weft_model::network::{Network, Participation};
+
+/// More peers than this are not named.
+pub(crate) const NAMED_PEERS: usize = 8;
 
 /// What the agent says of its node, in `status.json` and from it in the node's conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -17,6 +21,8 @@ pub struct Status {
     pub stale_since: Option<Timestamp>,
     /// One for each other node.
     pub peers: Vec<PeerStatus>,
+    /// How the node takes part in the cluster's network.
+    pub network: Participation,
     /// What was brought back after something else removed or changed it.
     pub repairs: Repairs,
     /// What is wrong now, each in one sentence.
@@ -51,6 +57,25 @@ impl Repairs {
             self.count += objects as u64;
             self.last = Some(Timestamp::now());
         }
+    }
+}
+
+/// How this node takes part; `settled` when the plan is in the kernel.
+pub(crate) fn participation(
+    plan: &FabricPlan,
+    fabric: &Fabric,
+    network: &Network,
+    settled: bool,
+) -> Participation {
+    let Ok(local) = &plan.local else { return Participation::default() };
+    let of = |(name, peer): (&Arc<str>, &PeerPlan)| {
+        let reason = peer.fallback.first()?.to_string();
+        Some((name.clone(), reason))
+    };
+    Participation {
+        backend: network.backends(&local.node).next().filter(|_| settled),
+        receives: network.tunnels().into_iter().filter(|tunnel| fabric.receives(*tunnel)).collect(),
+        fallback: plan.peers.iter().filter_map(of).take(NAMED_PEERS).collect(),
     }
 }
 

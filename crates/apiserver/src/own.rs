@@ -7,6 +7,7 @@ use crate::kinds::CUSTOM_RESOURCE_DEFINITIONS;
 use crate::registry::{Part, Registry};
 
 const DEFINITIONS: &[&str] = &[
+    include_str!("../../store/definitions/networks.yaml"),
     include_str!("../../store/definitions/ippools.yaml"),
     include_str!("../../store/definitions/ipblocks.yaml"),
 ];

@@ -10,6 +10,7 @@ use weft_observe::Protocol;
 
 use crate::apiserver_args::ApiserverArgs;
 use crate::cni_args::CniCommand;
+use crate::network::NetworkCommand;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
@@ -42,6 +43,9 @@ pub(crate) enum Command {
         after_help = "The folder given by --data-dir then holds the objects, ca.crt and admin.kubeconfig.\n\nExample:\n  weft apiserver --data-dir /var/lib/weft --listen 10.0.0.1:6443 --cluster-cidr 10.244.0.0/16"
     )]
     Apiserver(Box<ApiserverArgs>),
+    /// The network of a running cluster: its backend, and how to change that
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// The CNI plugins: attach, check, explain, install
     #[command(subcommand)]
     Cni(Box<CniCommand>),
@@ -288,7 +292,7 @@ pub(crate) fn cidr(text: &str) -> Result<ipnet::IpNet, weft_model::network::Cidr
 }
 
 /// `90s`, `2m`, `500ms`, or a bare number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let wrong = || format!("{text:?} is no duration: write it as 90s or 2m");
     let number: u64 = text[..end].parse().map_err(|_| wrong())?;

@@ -10,6 +10,7 @@ mod docs;
 mod etcd_args;
 mod exit;
 mod lab;
+mod network;
 mod objects;
 mod output;
 mod trace;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Lab(command) => lab::run(command),
         Command::Trace(options) => trace::run(&options),
         Command::Agent(options) => daemons::agent(options),
+        Command::Network(command) => network::run(command),
         Command::Cni(command) => cni::run(*command),
         Command::Apiserver(options) => daemons::apiserver(*options),
         Command::LabDaemon { state } => daemons::lab_daemon(&state),

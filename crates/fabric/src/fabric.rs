@@ -4,6 +4,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use weft_kernel::{Address, Event, FdbEntry, Link, Neighbour, Netlink, Op, Route};
 use weft_model::mark;
+use weft_model::network::Tunnel;
 
 use crate::links::{self, Device, Devices};
 use crate::tables::{Key, Tables, route_key};
@@ -92,6 +93,19 @@ impl Fabric {
 
     fn is_vxlan(&self, index: u32) -> bool {
         [mark::VXLAN, mark::VXLAN6].into_iter().any(|name| self.devices.get(name) == Some(&index))
+    }
+
+    /// Whether the devices of a tunnel are there, so that packets can come by it.
+    pub fn receives(&self, tunnel: Tunnel) -> bool {
+        let wanted = |device: &Device<'_>| match device {
+            Device::Bridge(_) => false,
+            Device::Vxlan(_) => tunnel == Tunnel::Vxlan,
+            Device::Udp(_) => tunnel == Tunnel::Udp,
+            Device::Ipip(_) => tunnel == Tunnel::Ipip,
+        };
+        let Some(local) = &self.local else { return false };
+        let mut devices = links::of(local).filter(wanted).peekable();
+        devices.peek().is_some() && devices.all(|device| self.devices.contains_key(device.name()))
     }
 
     /// Whether everything the named peer's paths need is in the kernel, as far as known.

@@ -17,6 +17,7 @@ mod host_gw;
 mod ipip;
 mod links;
 pub mod masquerade;
+pub mod migration;
 mod plan;
 mod planner;
 mod refusal;

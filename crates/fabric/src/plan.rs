@@ -184,6 +184,8 @@ pub struct PeerPlan {
     pub paths: Vec<Path>,
     /// What of the peer is not programmed, and why.
     pub refused: Vec<Refusal>,
+    /// Why paths go by the other backend of a migration and not by the one this node sends by.
+    pub fallback: Vec<Refusal>,
 }
 
 impl PeerPlan {

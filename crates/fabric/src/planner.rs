@@ -68,6 +68,11 @@ impl Planner {
         &self.plan
     }
 
+    /// What is in force for the whole cluster as of the last update.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Takes in what changed; `changed` may name more nodes than did. Returns the names of the
     /// peers whose plan differs from before, gone ones included.
     pub fn update(
@@ -81,7 +86,7 @@ impl Planner {
         for name in changed {
             self.exchange(name, cluster.nodes.get(name), &mut touched);
         }
-        let network = cluster.network.as_deref().unwrap_or(&self.cfg.network);
+        let network = cluster.network().unwrap_or(&self.cfg.network);
         let all =
             self.underlay.as_ref() != underlay || *network != self.network || touched.contains(&self.node);
         let all = all || next_door == self.flannel.is_empty();
@@ -172,24 +177,34 @@ impl Planner {
             let cidr = cidr.trunc();
             let own = checks::own_overlap(peer, &cidr, &peer.pod_cidrs[..i]);
             match own.and_then(|()| self.path(peer, &cidr, underlay)) {
-                Ok(path) => plan.paths.push(path),
+                Ok((path, fallback)) => {
+                    plan.paths.push(path);
+                    plan.fallback.extend(fallback);
+                }
                 Err(refusal) => plan.refused.push(refusal),
             }
         }
         Some(plan)
     }
 
-    fn path(&self, peer: &Node, cidr: &IpNet, underlay: &Underlay) -> Result<Path, Refusal> {
+    /// The path to one pod CIDR, and why it is not the one that comes first.
+    fn path(
+        &self,
+        peer: &Node,
+        cidr: &IpNet,
+        underlay: &Underlay,
+    ) -> Result<(Path, Option<Refusal>), Refusal> {
         checks::cidr(peer, cidr, underlay)?;
         checks::cidr_conflict(peer, cidr, &self.node, &self.claims)?;
         if let (Some(announced), Ok(local)) = (self.flannel.get(&peer.name), &self.plan.local) {
             let announced = announced.as_ref().map_err(Clone::clone)?;
-            return flannel::path(peer, announced, cidr, local, &self.network, underlay, &self.claims);
+            let path = flannel::path(peer, announced, cidr, local, &self.network, underlay, &self.claims)?;
+            return Ok((path, None));
         }
         let mut refused = None;
         for backend in self.network.backends(&self.node) {
             match self.via(backend, peer, cidr, underlay) {
-                Ok(via) => return Ok(Path { cidr: *cidr, via }),
+                Ok(via) => return Ok((Path { cidr: *cidr, via }, refused)),
                 Err(refusal) => _ = refused.get_or_insert(refusal),
             }
         }

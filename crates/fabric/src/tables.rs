@@ -226,7 +226,7 @@ mod tests {
         let cidr: IpNet = cidr.parse().unwrap();
         let via =
             Via::Vxlan { gateway: cidr.network(), mac: Mac([mac; 6]), endpoint: endpoint.parse().unwrap() };
-        PeerPlan { paths: vec![Path { cidr, via }], refused: vec![] }
+        PeerPlan { paths: vec![Path { cidr, via }], ..PeerPlan::default() }
     }
 
     fn devices() -> Devices {

@@ -155,7 +155,7 @@ fn of_two_conflicting_peers_the_first_by_name_is_programmed_until_it_leaves() {
 fn ways(network: Network) -> [Result<Via, Refusal>; 2] {
     let peers =
         [node("near", &["10.168.0.3"], &["10.244.1.0/24"]), node("far", &["192.0.2.9"], &["10.244.2.0/24"])];
-    let cluster = Cluster { network: Some(Arc::new(network)), ..cluster(peers.into_iter().chain([node1()])) };
+    let cluster = with_network(cluster(peers.into_iter().chain([node1()])), Some(network));
     let plan = plan(&cluster, "node1", &config(Backend::HOST_GW), Some(&underlay()));
     ["near", "far"].map(|name| match &plan.peers[name] {
         peer if peer.complete() => Ok(peer.paths[0].via.clone()),
@@ -209,7 +209,7 @@ fn a_migration_has_both_backends_in_force_and_moves_the_named_nodes() {
 fn the_mtu_fits_every_tunnel_in_force() {
     let dual = || node("node1", &["10.168.0.2", "fd00:168::2"], &["10.244.0.0/24", "fd00:244::/64"]);
     let of = |network: Network, node: Node| {
-        let cluster = Cluster { network: Some(Arc::new(network)), ..cluster([node]) };
+        let cluster = with_network(cluster([node]), Some(network));
         plan(&cluster, "node1", &config(Backend::HOST_GW), Some(&underlay())).local.unwrap()
     };
     let mtu = |name: &str, node| {
@@ -305,10 +305,15 @@ fn any_annotations() -> impl Strategy<Value = FlannelAnnotations> {
 fn any_cluster() -> impl Strategy<Value = Cluster> {
     let own = prop::option::weighted(0.9, Just(node("n0", &["10.168.0.2"], &["10.244.3.0/24"])));
     let own = prop_oneof![4 => own, 1 => any_node(0)];
-    let network = prop::option::of(any_network()).prop_map(|network| network.map(Arc::new));
+    let network = prop::option::of(any_network());
     (own, any_node(1), any_node(2), any_node(3), any_node(4), network).prop_map(|(a, b, c, d, e, network)| {
-        Cluster { network, ..cluster([a, b, c, d, e].into_iter().flatten()) }
+        with_network(cluster([a, b, c, d, e].into_iter().flatten()), network)
     })
+}
+
+fn with_network(cluster: Cluster, network: Option<Network>) -> Cluster {
+    let networks = network.into_iter().map(|network| (Arc::from("default"), Arc::new(network))).collect();
+    Cluster { networks, ..cluster }
 }
 
 fn any_backend() -> impl Strategy<Value = Backend> {

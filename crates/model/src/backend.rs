@@ -16,7 +16,8 @@ pub struct Backend {
 }
 
 /// What carries pods' packets inside of the nodes' own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tunnel {
     /// One VXLAN device with static FDB and neighbour entries (RFC 7348); any IP underlay.
     Vxlan,

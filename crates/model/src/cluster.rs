@@ -18,14 +18,21 @@ pub struct Cluster {
     pub nodes: OrdMap<Arc<str>, Arc<Node>>,
     /// Pods by namespace and name, host-network pods included.
     pub pods: OrdMap<PodKey, Arc<Pod>>,
-    /// The `Network` object `default`, where there is one that makes sense.
-    pub network: Option<Arc<Network>>,
+    /// What is configured for the whole cluster, by name: the one named `default` counts.
+    pub networks: OrdMap<Arc<str>, Arc<Network>>,
     /// Namespaces by name.
     pub namespaces: OrdMap<Arc<str>, Arc<Namespace>>,
     /// Pools by name.
     pub pools: OrdMap<Arc<str>, Arc<IpPool>>,
     /// Blocks by name.
     pub blocks: OrdMap<Arc<str>, Arc<IpBlock>>,
+}
+
+impl Cluster {
+    /// What is configured for the whole cluster; none where agents go by their flags.
+    pub fn network(&self) -> Option<&Network> {
+        self.networks.get("default").map(|network| &**network)
+    }
 }
 
 /// The keys that differ between two snapshots: added, changed or removed alike.
@@ -35,8 +42,8 @@ pub struct Changes {
     pub nodes: BTreeSet<Arc<str>>,
     /// Keys of pods.
     pub pods: BTreeSet<PodKey>,
-    /// Whether the network's configuration differs.
-    pub network: bool,
+    /// Names of networks.
+    pub networks: BTreeSet<Arc<str>>,
     /// Names of namespaces.
     pub namespaces: BTreeSet<Arc<str>>,
     /// Names of pools.
@@ -55,7 +62,7 @@ impl Changes {
     pub fn merge(&mut self, other: Changes) {
         self.nodes.extend(other.nodes);
         self.pods.extend(other.pods);
-        self.network |= other.network;
+        self.networks.extend(other.networks);
         self.namespaces.extend(other.namespaces);
         self.pools.extend(other.pools);
         self.blocks.extend(other.blocks);

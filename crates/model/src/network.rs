@@ -1,6 +1,6 @@
 //! The cluster's network as configured: pod CIDRs, the node-to-node backend, its numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ pub struct Network {
     pub udp_port: u16,
     /// MTU of pods' links in bytes, where it is not to follow from the underlay.
     pub mtu: Option<u32>,
+    /// Networks outside of the cluster to which pods' packets go with the pods' own addresses.
+    pub no_masquerade: Vec<IpNet>,
     /// A change of the backend that is under way.
     pub migration: Option<Migration>,
 }
@@ -59,6 +61,22 @@ pub struct Vxlan {
     pub vni: u32,
     /// UDP port.
     pub port: u16,
+}
+
+/// The annotation of a Node object in which its agent tells how it takes part in the network.
+pub const NETWORK_ANNOTATION: &str = "weft.dev/network";
+
+/// How one node takes part in the network, as its agent tells it in [`NETWORK_ANNOTATION`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Participation {
+    /// What it sends by; none while it has not programmed that.
+    pub backend: Option<Backend>,
+    /// The tunnels that packets for its pods may come by.
+    pub receives: BTreeSet<Tunnel>,
+    /// Peers that it cannot send to by that backend, and why; they keep the migration's other one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fallback: BTreeMap<Arc<str>, String>,
 }
 
 /// A change of the backend under way: every node can receive by both, and sends by one.
@@ -78,6 +96,7 @@ impl Default for Network {
             vxlan: Vxlan::default(),
             udp_port: UDP_PORT,
             mtu: None,
+            no_masquerade: Vec::new(),
             migration: None,
         }
     }

@@ -1,5 +1,6 @@
 //! The last snapshot on disk, for a start without the API.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::{Cluster, Node, Pod};
 
@@ -20,6 +22,8 @@ struct Snapshot {
     at: u64,
     nodes: Vec<Arc<Node>>,
     pods: Vec<Arc<Pod>>,
+    #[serde(default)]
+    networks: BTreeMap<Arc<str>, Arc<Network>>,
     #[serde(default)]
     namespaces: Vec<Arc<Namespace>>,
     #[serde(default)]
@@ -51,16 +55,16 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
     if version != VERSION {
         return Err(io::Error::other(format!("its version is {version}, not {VERSION}")));
     }
-    let Snapshot { at, nodes, pods, namespaces, pools, blocks, .. } =
+    let Snapshot { at, nodes, pods, networks, namespaces, pools, blocks, .. } =
         serde_json::from_reader(BufReader::new(File::open(path)?))?;
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
     let cluster = Cluster {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
         pods: pods.into_iter().map(|pod| (pod.key(), pod)).collect(),
+        networks: networks.into_iter().collect(),
         namespaces: namespaces.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect(),
         blocks: blocks.into_iter().map(|block| (block.name.clone(), block)).collect(),
-        ..Cluster::default()
     };
     Ok((cluster, at))
 }
@@ -87,6 +91,7 @@ fn write_new(path: &Path, cluster: &Cluster, at: SystemTime) -> io::Result<()> {
         at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         nodes: cluster.nodes.values().cloned().collect(),
         pods: cluster.pods.values().cloned().collect(),
+        networks: cluster.networks.iter().map(|(name, network)| (name.clone(), network.clone())).collect(),
         namespaces: cluster.namespaces.values().cloned().collect(),
         pools: cluster.pools.values().cloned().collect(),
         blocks: cluster.blocks.values().cloned().collect(),

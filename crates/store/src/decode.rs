@@ -1,6 +1,9 @@
 //! The fields of core/v1 Node and Pod that the model has, and nothing else.
 
+mod network;
 mod pools;
+
+pub use network::decode_network;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,6 +13,8 @@ use serde::Deserialize;
 use weft_model::pools::Labels;
 use weft_model::{Node, Pod, PodKey, PodPhase};
 
+/// Where `Network` objects are.
+pub const NETWORK_PATH: &str = "/apis/weft.dev/v1/networks";
 /// The longest name or label key of a Kubernetes object: a prefix of 253, a slash and 63.
 const NAME_LIMIT: usize = 317;
 /// The most labels that are kept of one object.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use imbl::OrdMap;
 use tokio::time::Instant;
+use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::{Changes, Node, Pod};
 
@@ -58,7 +59,7 @@ macro_rules! kept {
     )+};
 }
 
-kept! { Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks }
+kept! { Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks, Network => networks }
 
 /// How the connections of all kinds stand.
 #[derive(Default)]
@@ -68,11 +69,12 @@ pub(crate) struct Links {
     namespaces: Link,
     pools: Link,
     blocks: Link,
+    networks: Link,
 }
 
 impl Links {
-    pub(crate) fn all(&self) -> [&Link; 5] {
-        [&self.nodes, &self.pods, &self.namespaces, &self.pools, &self.blocks]
+    pub(crate) fn all(&self) -> [&Link; 6] {
+        [&self.nodes, &self.pods, &self.namespaces, &self.pools, &self.blocks, &self.networks]
     }
 }
 

@@ -19,7 +19,7 @@ mod store;
 mod watch;
 
 pub use api::{Api, Download, Patience};
-pub use decode::{decode_node, decode_pod};
+pub use decode::{NETWORK_PATH, decode_network, decode_node, decode_pod};
 pub use error::{Error, Refusal};
 pub use heart::{HEARTBEAT, renew_node_lease};
 pub use page::Page;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::{Changes, Cluster, Node, Pod};
 
@@ -91,7 +92,7 @@ impl Store {
             namespaces: cluster.namespaces.keys().cloned().collect(),
             pools: cluster.pools.keys().cloned().collect(),
             blocks: cluster.blocks.keys().cloned().collect(),
-            ..Changes::default()
+            networks: cluster.networks.keys().cloned().collect(),
         };
         let known = cluster.clone();
         let state = State { cluster, pending, links: Links::default(), cached, open: false, told: None };
@@ -102,7 +103,8 @@ impl Store {
         tasks.spawn(driver::run::<Pod>(api.clone(), known.pods, shared.clone()));
         tasks.spawn(driver::run::<Namespace>(api.clone(), known.namespaces, shared.clone()));
         tasks.spawn(driver::run::<IpPool>(api.clone(), known.pools, shared.clone()));
-        tasks.spawn(driver::run::<IpBlock>(api, known.blocks, shared.clone()));
+        tasks.spawn(driver::run::<IpBlock>(api.clone(), known.blocks, shared.clone()));
+        tasks.spawn(driver::run::<Network>(api, known.networks, shared.clone()));
         if cached.is_some() {
             tasks.spawn(serve_the_snapshot(shared.clone(), config.cache_after));
         }
