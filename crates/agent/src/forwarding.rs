@@ -18,6 +18,18 @@ pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay) -> Result<usize> {
         // learnt when it forwards; with IPv6 nodes always do.
         on("net/ipv4/ip_forward_use_pmtu".into())?;
     }
+    if plan.migrating {
+        // A peer may send by one backend what we would send by the other: a strict check of the
+        // source drops that.
+        let strict =
+            |link: &str| sysctl::get(&format!("net/ipv4/conf/{link}/rp_filter")).is_ok_and(|v| v == "1");
+        let (all, loose) = (strict("all"), |link: &str| format!("net/ipv4/conf/{link}/rp_filter"));
+        for link in links(plan, underlay).filter(|link| all || strict(link)) {
+            if sysctl::ensure(&loose(link), "2")? {
+                tracing::info!("set {} to 2 (loose), since the backend is being changed", loose(link));
+            }
+        }
+    }
     if plan.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
         on("net/ipv6/conf/all/forwarding".into())?;
     }

@@ -8,7 +8,10 @@ use crate::{Error, Masquerade};
 
 /// The priority at which source NAT runs (NF_IP_PRI_NAT_SRC).
 const SRCNAT: i32 = 100;
-const CLUSTER: &str = "cluster";
+/// Where pods' packets keep the pods' own addresses.
+const NEVER: &str = "cluster";
+/// The pods that leave under their node's address.
+const SOURCES: &str = "masqueraded";
 
 /// Makes the tables as planned, each in one transaction, and only where they differ from what
 /// is there. Returns how many were changed.
@@ -35,25 +38,28 @@ fn removal(orphan: &Ruleset) -> Transaction {
     transaction
 }
 
-/// The table of one family; none where the cluster has no pods of it.
+/// The table of one family; none where no pods of it leave under their node's address.
 fn ruleset(plan: &Masquerade, family: Family) -> Option<Ruleset> {
     let ipv6 = family == Family::Ip6;
-    let nets: Vec<IpNet> =
-        plan.cluster_cidrs.iter().filter(|n| n.addr().is_ipv6() == ipv6).copied().collect();
-    if nets.is_empty() {
+    let of_family = |nets: &[IpNet]| -> Vec<IpNet> {
+        nets.iter().filter(|n| n.addr().is_ipv6() == ipv6).copied().collect()
+    };
+    let (sources, never) = (of_family(&plan.sources), of_family(&plan.never));
+    if sources.is_empty() {
         return None;
     }
     let key = if ipv6 { SetKey::Ipv6 } else { SetKey::Ipv4 };
     let leaves = Rule::new(
         "a pod leaves the cluster",
         [
-            Expr::saddr_in(CLUSTER, ipv6),
-            Expr::daddr_in(CLUSTER, ipv6).negated(),
+            Expr::saddr_in(SOURCES, ipv6),
+            Expr::daddr_in(NEVER, ipv6).negated(),
             Expr::daddr(multicast(ipv6)).negated(),
             Expr::Masquerade { random_fully: true },
         ],
     );
-    let ruleset = Ruleset::new(family, mark::TABLE).with_set(CLUSTER, Set::nets(key, nets));
+    let ruleset = Ruleset::new(family, mark::TABLE).with_set(NEVER, Set::nets(key, never));
+    let ruleset = ruleset.with_set(SOURCES, Set::nets(key, sources));
     Some(ruleset.with_base_chain("postrouting", ChainKind::Nat, Hook::Postrouting, SRCNAT, vec![leaves]))
 }
 
@@ -69,6 +75,7 @@ fn multicast(ipv6: bool) -> IpNet {
 mod tests {
     use super::*;
     use weft_kernel::nft::Side;
+    use weft_model::pools::IpPool;
 
     /// Follows a packet through the rules: whether it is masqueraded. Panics at a rule text
     /// that it does not know.
@@ -89,7 +96,8 @@ mod tests {
     }
 
     fn plan(cidrs: &[&str]) -> Masquerade {
-        Masquerade { cluster_cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect() }
+        let cidrs: Vec<IpNet> = cidrs.iter().map(|c| c.parse().unwrap()).collect();
+        Masquerade::of(&cidrs, &[], &[])
     }
 
     #[test]
@@ -110,6 +118,40 @@ mod tests {
         assert!(masquerades(&v6, "fd00:244::5", "2001:db8::1"));
         assert!(!masquerades(&v6, "fd00:244::5", "fd00:244:0:1::5"));
         assert!(!masquerades(&v6, "fd00:244::5", "ff0e::1"));
+    }
+
+    #[test]
+    fn pools_say_for_themselves_and_exceptions_are_kept() {
+        let pool = |cidr: &str, nat_outgoing| IpPool {
+            name: cidr.into(),
+            uid: cidr.into(),
+            created: "".into(),
+            cidr: cidr.parse().unwrap(),
+            block_size: 26,
+            disabled: false,
+            nat_outgoing,
+            manual: false,
+            node_selector: Default::default(),
+            namespace_selector: Default::default(),
+        };
+        let pools = [pool("10.244.0.0/17", true), pool("10.9.0.0/16", false)];
+        let plan = Masquerade::of(
+            &["10.244.0.0/16".parse().unwrap()],
+            &pools.iter().collect::<Vec<_>>(),
+            &["192.0.2.0/24".parse().unwrap()],
+        );
+        let table = ruleset(&plan, Family::Ip).unwrap();
+        for (from, to, masqueraded) in [
+            ("10.244.0.5", "198.51.100.1", true),
+            ("10.244.0.5", "192.0.2.1", false),
+            ("10.244.0.5", "10.9.0.1", false),
+            ("10.244.200.5", "198.51.100.1", false),
+            ("10.9.0.5", "198.51.100.1", false),
+        ] {
+            assert_eq!(masquerades(&table, from, to), masqueraded, "{from} to {to}");
+        }
+        let none = Masquerade::of(&[], &[&pool("10.9.0.0/16", false)], &[]);
+        assert_eq!(ruleset(&none, Family::Ip), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_model::network::{Network, Tunnel};
+use weft_model::pools::IpPool;
 use weft_model::{FlannelAnnotations, Mac, Node, mark};
 
 use crate::{Refusal, flannel};
@@ -85,6 +86,9 @@ pub struct LocalPlan {
     pub tunnels: Tunnels,
     /// What leaves under the node's own address.
     pub masquerade: Masquerade,
+    /// Whether the backend is being changed: packets of a peer may come by another way than the
+    /// one by which this node sends to it.
+    pub migrating: bool,
     /// What flannel on other nodes is told of this one; empty where none of them runs it.
     pub flannel: FlannelAnnotations,
     /// Conflicts of this node with others that do not stop it from serving its own pods.
@@ -170,11 +174,28 @@ pub struct IpipSpec {
     pub mtu: u32,
 }
 
-/// Source in the cluster, destination outside of it and not multicast: masquerade.
+/// Source among `sources`, destination not among `never` and not multicast: masquerade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
-    /// The cluster's CIDRs, merged and sorted.
-    pub cluster_cidrs: Vec<IpNet>,
+    /// The pods that leave under their node's address: all of the cluster's CIDRs, or where there
+    /// are pools those with natOutgoing. Merged and sorted.
+    pub sources: Vec<IpNet>,
+    /// Where pods' packets keep the pods' own addresses: the cluster's CIDRs, all pools and the
+    /// configured exceptions. Merged and sorted.
+    pub never: Vec<IpNet>,
+}
+
+impl Masquerade {
+    pub(crate) fn of(cluster_cidrs: &[IpNet], pools: &[&IpPool], exceptions: &[IpNet]) -> Masquerade {
+        let merged = |nets: Vec<IpNet>| IpNet::aggregate(&nets.iter().map(IpNet::trunc).collect());
+        let never = cluster_cidrs.iter().chain(exceptions).copied();
+        let never = merged(never.chain(pools.iter().map(|pool| pool.cidr)).collect());
+        let sources = match pools {
+            [] => cluster_cidrs.to_vec(),
+            _ => pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect(),
+        };
+        Masquerade { sources: merged(sources), never }
+    }
 }
 
 /// How one peer's pods are reached.
@@ -235,16 +256,22 @@ pub enum Via {
     },
 }
 
-/// The plan of `node`, whose address on the underlay is `local`.
-pub(crate) fn local_plan(
-    node: &Node,
-    local: IpAddr,
-    network: &Network,
-    cluster_cidrs: &[IpNet],
-    underlay: &Underlay,
-    flannel_next_door: bool,
-    problems: Vec<Refusal>,
-) -> LocalPlan {
+/// What a node's own plan follows from.
+pub(crate) struct Facts<'a> {
+    pub(crate) node: &'a Node,
+    /// Its address on the underlay.
+    pub(crate) local: IpAddr,
+    pub(crate) network: &'a Network,
+    pub(crate) cluster_cidrs: &'a [IpNet],
+    pub(crate) masquerade: Masquerade,
+    pub(crate) underlay: &'a Underlay,
+    pub(crate) flannel_next_door: bool,
+    pub(crate) problems: Vec<Refusal>,
+}
+
+/// The plan of a node that waits for nothing.
+pub(crate) fn local_plan(facts: Facts<'_>) -> LocalPlan {
+    let Facts { node, local, network, cluster_cidrs, underlay, flannel_next_door, .. } = facts;
     let pod_cidrs: Vec<IpNet> = node.pod_cidrs.iter().map(IpNet::trunc).collect();
     let cluster_cidrs = IpNet::aggregate(&cluster_cidrs.iter().map(IpNet::trunc).collect());
     let mut mac = mark::vtep_mac(&node.name);
@@ -259,9 +286,10 @@ pub(crate) fn local_plan(
         tunnels,
         pod_cidrs,
         underlay: underlay.index,
-        masquerade: Masquerade { cluster_cidrs },
+        masquerade: facts.masquerade,
+        migrating: network.migration.is_some(),
         flannel: if flannel_next_door { flannel::ours(node, network) } else { FlannelAnnotations::new() },
-        problems,
+        problems: facts.problems,
     }
 }
 

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_model::network::{Backend, Network, Tunnel};
+use weft_model::pools::IpPool;
 use weft_model::{Cluster, Node, mark};
 
 use crate::claims::Claims;
 use crate::flannel::{Announced, Problem};
-use crate::plan::local_plan;
-use crate::{FabricConfig, FabricPlan, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks, flannel};
+use crate::plan::{Facts, local_plan};
+use crate::{
+    FabricConfig, FabricPlan, Masquerade, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks, flannel,
+};
 
 /// The whole plan of `node` from a snapshot alone.
 ///
@@ -37,6 +40,8 @@ pub struct Planner {
     cfg: FabricConfig,
     /// What is in force: the cluster's `Network` object, or the configuration's.
     network: Network,
+    /// What leaves under the node's own address.
+    masquerade: Masquerade,
     underlay: Option<Underlay>,
     nodes: BTreeMap<Arc<str>, Arc<Node>>,
     claims: Claims,
@@ -51,10 +56,12 @@ impl Planner {
         let node: Arc<str> = node.into();
         let plan = FabricPlan { local: Err(Waiting::NodeMissing(node.clone())), peers: BTreeMap::new() };
         let network = cfg.network.clone();
+        let masquerade = Masquerade::of(&cfg.cluster_cidrs, &[], &network.no_masquerade);
         Planner {
             node,
             cfg,
             network,
+            masquerade,
             underlay: None,
             nodes: BTreeMap::new(),
             claims: Claims::default(),
@@ -87,12 +94,17 @@ impl Planner {
             self.exchange(name, cluster.nodes.get(name), &mut touched);
         }
         let network = cluster.network().unwrap_or(&self.cfg.network);
-        let all =
-            self.underlay.as_ref() != underlay || *network != self.network || touched.contains(&self.node);
-        let all = all || next_door == self.flannel.is_empty();
+        let pools: Vec<&IpPool> = cluster.pools.values().map(|pool| &**pool).collect();
+        let masquerade = Masquerade::of(&self.cfg.cluster_cidrs, &pools, &network.no_masquerade);
+        let all = self.underlay.as_ref() != underlay
+            || *network != self.network
+            || masquerade != self.masquerade
+            || next_door == self.flannel.is_empty()
+            || touched.contains(&self.node);
         if all {
             self.underlay = underlay.cloned();
             self.network = network.clone();
+            self.masquerade = masquerade;
         }
         if all { self.replan_all() } else { self.replan(touched) }
     }
@@ -152,15 +164,16 @@ impl Planner {
             checks::cidr(node, cidr, underlay)?;
         }
         let problems = checks::own_conflicts(node, &self.claims);
-        Ok(local_plan(
+        Ok(local_plan(Facts {
             node,
             local,
-            &self.network,
-            &self.cfg.cluster_cidrs,
+            network: &self.network,
+            cluster_cidrs: &self.cfg.cluster_cidrs,
+            masquerade: self.masquerade.clone(),
             underlay,
-            !self.flannel.is_empty(),
+            flannel_next_door: !self.flannel.is_empty(),
             problems,
-        ))
+        }))
     }
 
     /// The plan for one peer; none while this node itself waits or the peer does not exist.

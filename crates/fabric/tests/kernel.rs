@@ -272,7 +272,7 @@ fn the_masquerade_table_is_whole_and_replaced_only_when_it_differs() {
     assert!(ruleset.contains("table ip foreign") && !ruleset.contains("table ip6 weft"), "{ruleset}");
     for part in [
         "10.244.0.0/16",
-        "ip saddr @cluster ip daddr != @cluster",
+        "ip saddr @masqueraded ip daddr != @cluster",
         "masquerade fully-random",
         "priority srcnat",
     ] {

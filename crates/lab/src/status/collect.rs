@@ -23,6 +23,9 @@ const ACTING: &[&str] = &[
     "DaemonSet",
     "Job",
     "CustomResourceDefinition",
+    "Network",
+    "IPPool",
+    "IPBlock",
 ];
 /// Kinds that are data: to be stored is all they ask for.
 const DATA: &[&str] = &[
