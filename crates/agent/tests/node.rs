@@ -108,6 +108,8 @@ fn whatever_is_broken_comes_back_and_foreign_objects_stay() {
     let (file, folder) = (conflist.display(), conflist.parent().unwrap().display());
     for breakage in [
         "ip route del 10.244.1.0/24".into(),
+        "ip nexthop del id $(ip nexthop show | awk '/10.244.1.0/{print $2}')".into(),
+        "ip nexthop flush".into(),
         "ip route change 10.244.1.0/24 via 10.168.0.9".into(),
         "ip neigh del 10.244.1.0 dev weft-vxlan".into(),
         format!("bridge fdb del {mac} dev weft-vxlan"),

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_kernel::{Address, Event, FdbEntry, Link, Neighbour, Netlink, Op, Route};
+use weft_kernel::{Address, Event, FdbEntry, Link, Neighbour, Netlink, Nexthop, Op, Route};
 use weft_model::mark;
 use weft_model::network::Tunnel;
 
@@ -187,6 +187,7 @@ impl Fabric {
         self.tables.neighbours.replace_actual(neighbours);
         let fdb = fdb.into_iter().filter(|entry| self.our_fdb(entry));
         self.tables.fdb.replace_actual(fdb.map(|f| ((f.ifindex, f.mac), f)).collect::<Vec<_>>());
+        self.tables.nexthops.read(netlink.nexthops()?);
         let routes = netlink.routes()?.into_iter().filter(|r| self.our_route(r));
         self.tables.routes.replace_actual(routes.map(|r| (route_key(&r), r)).collect::<Vec<_>>());
         tracing::debug!(routes = self.tables.routes.actual().len(), "read the kernel's state");
@@ -236,6 +237,7 @@ impl Fabric {
                     self.tables.fdb.unobserve(&key);
                 }
             }
+            Event::Nexthop { new, nexthop } => self.handle_nexthop(*new, nexthop),
             Event::Route { new, route } => self.handle_route(*new, route),
             Event::Overrun => self.suspect = true,
             _ => {}
@@ -264,6 +266,20 @@ impl Fabric {
     fn on_our_path(&self, index: u32) -> bool {
         let underlay = self.local.as_ref().map(|local| local.underlay);
         underlay == Some(index) || self.our_device(index)
+    }
+
+    fn handle_nexthop(&mut self, new: bool, nexthop: &Nexthop) {
+        let nexthops = &mut self.tables.nexthops.delta;
+        if !nexthops.actual().contains_key(&nexthop.id) && !nexthops.desired().contains_key(&nexthop.id) {
+            return;
+        }
+        if new {
+            nexthops.observe(nexthop.id, nexthop.clone());
+        } else {
+            nexthops.unobserve(&nexthop.id);
+            // The kernel dropped the routes that named it without a word.
+            self.suspect |= nexthops.desired().contains_key(&nexthop.id);
+        }
     }
 
     fn handle_route(&mut self, new: bool, route: &Route) {
@@ -338,7 +354,9 @@ fn as_observed(address: Address) -> Address {
 fn settled(op: &Op, error: &weft_kernel::Error) -> bool {
     match op {
         Op::AddrAdd(_) => error.exists(),
-        Op::RouteDel(_) | Op::FdbDel(_) | Op::NeighDel(_) | Op::AddrDel(_) => error.not_found(),
+        Op::RouteDel(_) | Op::FdbDel(_) | Op::NeighDel(_) | Op::AddrDel(_) | Op::NexthopDel(_) => {
+            error.not_found()
+        }
         _ => false,
     }
 }

@@ -18,6 +18,7 @@ mod ipip;
 mod links;
 pub mod masquerade;
 pub mod migration;
+mod nexthops;
 mod plan;
 mod planner;
 mod refusal;

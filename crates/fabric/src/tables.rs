@@ -7,6 +7,7 @@ use weft_kernel::{Address, Delta, FdbEntry, Neighbour, Op, Route};
 use weft_model::{Mac, mark};
 
 use crate::links::Devices;
+use crate::nexthops::Nexthops;
 use crate::{Path, PeerPlan, Via, host_gw, ipip, vxlan};
 
 /// What makes two routes the same route to the kernel: table, destination, metric.
@@ -23,6 +24,7 @@ pub(crate) struct Tables {
     pub(crate) addresses: Delta<(u32, IpNet), Address>,
     pub(crate) neighbours: Delta<(u32, IpAddr), Neighbour>,
     pub(crate) fdb: Delta<(u32, Mac), FdbEntry>,
+    pub(crate) nexthops: Nexthops,
     pub(crate) routes: Delta<RouteKey, Route>,
     peers: BTreeMap<Arc<str>, Entries>,
     /// What does not depend on peers.
@@ -43,6 +45,7 @@ pub(crate) enum Key {
     Address(u32, IpNet),
     Neighbour(u32, IpAddr),
     Fdb(u32, Mac),
+    Nexthop(u32),
     Route(RouteKey),
 }
 
@@ -75,7 +78,7 @@ impl Tables {
     pub(crate) fn desire_own(&mut self, routes: impl IntoIterator<Item = Route>) {
         let old = std::mem::take(&mut self.own);
         old.iter().for_each(|key| self.forget(key));
-        self.own = routes.into_iter().map(|route| self.desire_route(route)).collect();
+        self.own = routes.into_iter().flat_map(|route| self.desire_route(route)).collect();
         old.iter().for_each(|key| self.disown(key));
     }
 
@@ -84,28 +87,31 @@ impl Tables {
         let cidr = path.cidr;
         let device = |name| devices.get(name).copied();
         Some(match path.via {
-            Via::Direct { gateway, link } => vec![self.desire_route(host_gw::route(cidr, gateway, link))],
+            Via::Direct { gateway, link } => self.desire_route(host_gw::route(cidr, gateway, link)),
             Via::Vxlan { gateway, mac, endpoint } => {
                 let second = device(mark::VXLAN6).filter(|_| endpoint.is_ipv6());
                 let device = second.or_else(|| device(mark::VXLAN))?;
                 let (neighbour, fdb, route) = vxlan::entries(device, cidr, gateway, mac, endpoint);
                 self.neighbours.set_desired((device, gateway), neighbour);
                 self.fdb.set_desired((device, mac), fdb);
-                vec![Key::Neighbour(device, gateway), Key::Fdb(device, mac), self.desire_route(route)]
+                let mut keys = vec![Key::Neighbour(device, gateway), Key::Fdb(device, mac)];
+                keys.extend(self.desire_route(route));
+                keys
             }
             Via::Ipip { endpoint } => {
                 let name = if endpoint.is_ipv4() { mark::IPIP } else { mark::IP6TNL };
-                vec![self.desire_route(ipip::route(device(name)?, cidr, endpoint))]
+                self.desire_route(ipip::route(device(name)?, cidr, endpoint))
             }
             // One route for the whole cluster leads to the device; the tunnel itself knows peers.
             Via::Udp { .. } => device(mark::UDP).map(|_| Vec::new())?,
         })
     }
 
-    fn desire_route(&mut self, route: Route) -> Key {
+    fn desire_route(&mut self, mut route: Route) -> Vec<Key> {
+        let nexthop = self.nexthops.desire(&mut route).map(Key::Nexthop);
         let key = route_key(&route);
         self.routes.set_desired(key, route);
-        Key::Route(key)
+        nexthop.into_iter().chain([Key::Route(key)]).collect()
     }
 
     fn forget(&mut self, key: &Key) {
@@ -113,6 +119,7 @@ impl Tables {
             Key::Address(..) => {}
             Key::Neighbour(index, ip) => self.neighbours.remove_desired(&(*index, *ip)),
             Key::Fdb(index, mac) => self.fdb.remove_desired(&(*index, *mac)),
+            Key::Nexthop(id) => self.nexthops.delta.remove_desired(id),
             Key::Route(key) => self.routes.remove_desired(key),
         }
     }
@@ -132,6 +139,7 @@ impl Tables {
             Key::Address(i, n) => same(&self.addresses, &(*i, *n)),
             Key::Neighbour(i, ip) => same(&self.neighbours, &(*i, *ip)),
             Key::Fdb(i, mac) => same(&self.fdb, &(*i, *mac)),
+            Key::Nexthop(id) => same(&self.nexthops.delta, id),
             Key::Route(key) => same(&self.routes, key),
         };
         let whole = |entries: &Entries| entries.placed && entries.keys.iter().chain(&self.own).all(is);
@@ -144,11 +152,15 @@ impl Tables {
     }
 
     pub(crate) fn in_sync(&self) -> bool {
-        self.addresses.in_sync() && self.neighbours.in_sync() && self.fdb.in_sync() && self.routes.in_sync()
+        self.addresses.in_sync()
+            && self.neighbours.in_sync()
+            && self.fdb.in_sync()
+            && self.nexthops.delta.in_sync()
+            && self.routes.in_sync()
     }
 
     /// The whole difference in the order in which it must be applied: addresses, neighbours,
-    /// forwarding entries, then the routes that use them; deletions last and in reverse.
+    /// forwarding entries, next hops, then the routes that use them; deletions last and in reverse.
     pub(crate) fn pending(&self) -> Vec<(Key, Op)> {
         let mut ops = Vec::new();
         ops.extend(
@@ -164,12 +176,18 @@ impl Tables {
         ops.extend(
             self.fdb.pending_updates().map(|((i, mac), f)| (Key::Fdb(*i, *mac), Op::FdbReplace(f.clone()))),
         );
+        let nexthops = &self.nexthops.delta;
+        ops.extend(
+            nexthops.pending_updates().map(|(id, n)| (Key::Nexthop(*id), Op::NexthopReplace(n.clone()))),
+        );
         ops.extend(
             self.routes.pending_updates().map(|(key, route)| (Key::Route(*key), self.route_op(key, route))),
         );
         ops.extend(
             self.routes.pending_deletions().map(|(key, r)| (Key::Route(*key), Op::RouteDel(r.clone()))),
         );
+        // Only now: with a next hop go the routes that still name it.
+        ops.extend(nexthops.pending_deletions().map(|(id, _)| (Key::Nexthop(*id), Op::NexthopDel(*id))));
         ops.extend(
             self.fdb.pending_deletions().map(|((i, mac), f)| (Key::Fdb(*i, *mac), Op::FdbDel(f.clone()))),
         );
@@ -202,6 +220,7 @@ impl Tables {
             Key::Address(i, n) => settle(&mut self.addresses, (i, n)),
             Key::Neighbour(i, ip) => settle(&mut self.neighbours, (i, ip)),
             Key::Fdb(i, mac) => settle(&mut self.fdb, (i, mac)),
+            Key::Nexthop(id) => settle(&mut self.nexthops.delta, id),
             Key::Route(key) => settle(&mut self.routes, key),
         }
     }
@@ -241,6 +260,8 @@ mod tests {
             Op::NeighDel(_) => "-neighbour",
             Op::FdbReplace(_) => "+fdb",
             Op::FdbDel(_) => "-fdb",
+            Op::NexthopReplace(_) => "+nexthop",
+            Op::NexthopDel(_) => "-nexthop",
             Op::RouteAdd(_) => "+route",
             Op::RouteReplace(_) => "=route",
             Op::RouteDel(_) => "-route",
@@ -264,11 +285,11 @@ mod tests {
         let mut plans: BTreeMap<Arc<str>, PeerPlan> =
             [("b".into(), tunnelled("10.244.1.0/24", 1, "10.0.0.3"))].into();
         tables.desire(&plans, &["b".into()].into(), &devices());
-        assert_eq!(apply_all(&mut tables), ["+address", "+neighbour", "+fdb", "+route"]);
+        assert_eq!(apply_all(&mut tables), ["+address", "+neighbour", "+fdb", "+nexthop", "+route"]);
         plans.clear();
         tables.desire(&plans, &["b".into()].into(), &devices());
         tables.addresses.remove_desired(&(9, address.net));
-        assert_eq!(apply_all(&mut tables), ["-route", "-fdb", "-neighbour", "-address"]);
+        assert_eq!(apply_all(&mut tables), ["-route", "-nexthop", "-fdb", "-neighbour", "-address"]);
     }
 
     #[test]

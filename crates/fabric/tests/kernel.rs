@@ -102,10 +102,11 @@ fn one_peer_costs_its_own_entries_and_no_more() {
     let mut bench = Bench::new();
     let (few, many) = (bench.plan(Backend::VXLAN, 19), bench.plan(Backend::VXLAN, 20));
     bench.apply(&few);
-    assert_eq!(bench.apply(&many), 3, "neighbour, forwarding entry, route");
-    assert!(sh("ip route").contains("10.244.19.0/24 via 10.244.19.0 dev weft-vxlan proto 87 onlink"));
-    assert_eq!(bench.apply(&few), 3);
-    assert!(!sh("ip route; ip neigh; bridge fdb show dev weft-vxlan").contains("10.244.19.0"));
+    assert_eq!(bench.apply(&many), 4, "neighbour, forwarding entry, next hop, route");
+    let route = sh("ip route show 10.244.19.0/24");
+    assert!(route.contains("via 10.244.19.0 dev weft-vxlan proto 87 onlink"), "{route}");
+    assert_eq!(bench.apply(&few), 4);
+    assert!(!sh("ip route; ip nexthop; ip neigh; bridge fdb show dev weft-vxlan").contains("10.244.19.0"));
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn the_objects_are_those_of_the_design() {
     assert!(sh("ip -4 -o addr show weft0").contains("10.244.0.1/24"));
     let mut bench = Bench::new();
     bench.apply(&bench.plan(Backend::HOST_GW, 2));
-    assert!(sh("ip route").contains("10.244.1.0/24 via 10.168.0.3 dev eth0 proto 87"));
+    assert!(sh("ip route show 10.244.1.0/24").contains("via 10.168.0.3 dev eth0 proto 87"));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::socket::Socket;
 use crate::wire::{Message, attributes, i32_at, messages};
 use crate::{
-    Address, Error, FdbEntry, Link, Neighbour, Netns, Result, Route, addr, link_codec, neigh, route,
+    Address, Error, FdbEntry, Link, Neighbour, Netns, Nexthop, Result, Route, addr, link_codec, neigh,
+    nexthop, route,
 };
 
 /// What changed. `new` is false where the object was removed.
@@ -33,6 +34,13 @@ pub enum Event {
         new: bool,
         /// The route.
         route: Route,
+    },
+    /// A next-hop object; with one that is removed go the routes that name it, without a word.
+    Nexthop {
+        /// Made or replaced.
+        new: bool,
+        /// The next hop.
+        nexthop: Nexthop,
     },
     /// A neighbour.
     Neighbour {
@@ -94,7 +102,8 @@ const GROUPS: u32 = group(libc::RTNLGRP_LINK)
     | group(libc::RTNLGRP_IPV6_IFADDR)
     | group(libc::RTNLGRP_IPV6_ROUTE)
     | group(libc::RTNLGRP_IPV4_NETCONF)
-    | group(libc::RTNLGRP_IPV6_NETCONF);
+    | group(libc::RTNLGRP_IPV6_NETCONF)
+    | group(nexthop::GROUP);
 
 const fn group(number: libc::c_uint) -> u32 {
     1 << (number - 1)
@@ -175,7 +184,11 @@ pub(crate) fn decode(message: &Message<'_>) -> Option<Event> {
     let payload = message.payload;
     let new = matches!(
         message.kind,
-        libc::RTM_NEWLINK | libc::RTM_NEWADDR | libc::RTM_NEWROUTE | libc::RTM_NEWNEIGH
+        libc::RTM_NEWLINK
+            | libc::RTM_NEWADDR
+            | libc::RTM_NEWROUTE
+            | libc::RTM_NEWNEIGH
+            | nexthop::RTM_NEWNEXTHOP
     );
     match message.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK => {
@@ -185,6 +198,9 @@ pub(crate) fn decode(message: &Message<'_>) -> Option<Event> {
             Some(Event::Address { new, address: addr::decode(payload)? })
         }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Event::Route { new, route: route::decode(payload)? }),
+        nexthop::RTM_NEWNEXTHOP | nexthop::RTM_DELNEXTHOP => {
+            Some(Event::Nexthop { new, nexthop: nexthop::decode(payload)? })
+        }
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => match neigh::decode_fdb(payload) {
             Some(entry) => Some(Event::Fdb { new, entry }),
             None => Some(Event::Neighbour { new, neighbour: neigh::decode(payload)? }),

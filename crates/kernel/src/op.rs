@@ -2,10 +2,11 @@
 
 use netlink_packet_core::Emitable;
 
+use crate::nexthop::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use crate::wire::append;
 use crate::{
-    Address, Class, FdbEntry, Filter, LinkKind, LinkSet, Neighbour, NewLink, PortVlan, Qdisc, Route, Rule,
-    VfSet, addr, bridge_vlan, link_codec, neigh, route, rule, tc, vf,
+    Address, Class, FdbEntry, Filter, LinkKind, LinkSet, Neighbour, NewLink, Nexthop, PortVlan, Qdisc, Route,
+    Rule, VfSet, addr, bridge_vlan, link_codec, neigh, nexthop, route, rule, tc, vf,
 };
 
 /// One change of kernel state.
@@ -35,6 +36,10 @@ pub enum Op {
     RouteAppend(Route),
     /// Remove a route.
     RouteDel(Route),
+    /// Make a next-hop object, or replace the one of its number.
+    NexthopReplace(Nexthop),
+    /// Remove the next-hop object of this number, and with it every route that names it.
+    NexthopDel(u32),
     /// Add or replace a neighbour.
     NeighReplace(Neighbour),
     /// Remove a neighbour.
@@ -83,6 +88,8 @@ impl Op {
             Op::RouteAdd(route) => put(libc::RTM_NEWROUTE, ADD, &route::encode(route)),
             Op::RouteAppend(route) => put(libc::RTM_NEWROUTE, CREATE, &route::encode(route)),
             Op::RouteDel(route) => put(libc::RTM_DELROUTE, ACKED, &route::encode(route)),
+            Op::NexthopReplace(nexthop) => put(RTM_NEWNEXTHOP, REPLACE, &nexthop::encode(nexthop)),
+            Op::NexthopDel(id) => put(RTM_DELNEXTHOP, ACKED, &nexthop::encode_removal(*id)),
             Op::NeighReplace(neighbour) => put(libc::RTM_NEWNEIGH, REPLACE, &neigh::encode(neighbour)),
             Op::NeighDel(neighbour) => put(libc::RTM_DELNEIGH, ACKED, &neigh::encode(neighbour)),
             Op::FdbReplace(entry) => put(libc::RTM_NEWNEIGH, REPLACE, &neigh::encode_fdb(entry)),
@@ -128,6 +135,8 @@ impl Op {
             Op::RouteReplace(route) => ("replace route", route.to_string()),
             Op::RouteAdd(route) | Op::RouteAppend(route) => ("add route", route.to_string()),
             Op::RouteDel(route) => ("remove route", route.to_string()),
+            Op::NexthopReplace(nexthop) => ("replace next hop", nexthop.to_string()),
+            Op::NexthopDel(id) => ("remove next hop", id.to_string()),
             Op::NeighReplace(n) => ("replace neighbour", format!("{} on link {}", n.ip, n.ifindex)),
             Op::NeighDel(n) => ("remove neighbour", format!("{} on link {}", n.ip, n.ifindex)),
             Op::FdbReplace(e) => ("replace forwarding entry", format!("{} on link {}", e.mac, e.ifindex)),

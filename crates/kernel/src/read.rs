@@ -13,8 +13,8 @@ use crate::ack::{end_of_dump, kernel_error, refusal};
 use crate::monitor::{NETCONFA_IFINDEX, decode_netconf};
 use crate::wire::{Body, messages};
 use crate::{
-    Address, Class, Error, FdbEntry, Filter, Link, Neighbour, Netlink, Qdisc, Result, Route, Rule, addr,
-    link_codec, neigh, route, rule, tc,
+    Address, Class, Error, FdbEntry, Filter, Link, Neighbour, Netlink, Nexthop, Qdisc, Result, Route, Rule,
+    addr, link_codec, neigh, nexthop, route, rule, tc,
 };
 
 /// How often a dump is begun anew when the table changes meanwhile.
@@ -69,6 +69,11 @@ impl Netlink {
         // A kernel without IPv6 answers the question for it with what it has.
         let decode = |payload: &[u8]| route::decode(payload).filter(|_| payload.first() == Some(&wanted));
         self.dump("routes", libc::RTM_GETROUTE, &question, decode)
+    }
+
+    /// All next-hop objects but groups.
+    pub fn nexthops(&mut self) -> Result<Vec<Nexthop>> {
+        self.dump("next hops", nexthop::RTM_GETNEXTHOP, &nexthop::question(), nexthop::decode)
     }
 
     /// All routing rules, IPv4 and IPv6, in the order they apply within each.

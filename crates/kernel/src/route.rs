@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -46,6 +47,9 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// Maximal segment size that TCP advertises, in bytes.
     pub advmss: Option<u32>,
+    /// Number of the [`Nexthop`](crate::Nexthop) that it names; `via`, `oif` and `onlink` then say
+    /// what that is.
+    pub nexthop: Option<u32>,
 }
 
 impl Route {
@@ -64,6 +68,7 @@ impl Route {
             onlink: false,
             mtu: None,
             advmss: None,
+            nexthop: None,
         }
     }
 
@@ -94,6 +99,7 @@ impl fmt::Display for Route {
     }
 }
 
+const RTA_NH_ID: u16 = 30;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
@@ -109,12 +115,16 @@ pub(crate) fn encode(route: &Route) -> RouteMessage {
     header.protocol = RouteProtocol::from(route.protocol);
     header.scope = RouteScope::from(route.scope);
     header.kind = RouteType::from(route.kind);
-    header.flags.set(RouteFlags::Onlink, route.onlink);
+    let own = route.nexthop.is_none();
+    header.flags.set(RouteFlags::Onlink, route.onlink && own);
     let attributes = &mut message.attributes;
     attributes.push(RouteAttribute::Destination(dst.addr().into()));
     attributes.push(RouteAttribute::Table(route.table));
-    attributes.extend(route.via.map(|via| next_hop(dst, via)));
-    attributes.extend(route.oif.map(RouteAttribute::Oif));
+    attributes.extend(route.via.filter(|_| own).map(|via| next_hop(dst, via)));
+    attributes.extend(route.oif.filter(|_| own).map(RouteAttribute::Oif));
+    attributes.extend(
+        route.nexthop.map(|id| RouteAttribute::Other(DefaultNla::new(RTA_NH_ID, id.to_ne_bytes().to_vec()))),
+    );
     attributes.extend(route.src.map(|src| RouteAttribute::PrefSource(src.into())));
     attributes.extend((route.metric != 0).then_some(RouteAttribute::Priority(route.metric)));
     let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
@@ -164,6 +174,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Route> {
             // struct rtvia: the family, then the address.
             libc::RTA_VIA => route.via = value.get(2..).and_then(ip),
             libc::RTA_OIF => route.oif = u32_at(value, 0),
+            RTA_NH_ID => route.nexthop = u32_at(value, 0),
             libc::RTA_TABLE => route.table = u32_at(value, 0)?,
             libc::RTA_PREFSRC => route.src = ip(value),
             libc::RTA_PRIORITY => route.metric = u32_at(value, 0)?,

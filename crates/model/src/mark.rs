@@ -7,6 +7,10 @@ use crate::{Mac, PodKey};
 
 /// Routing protocol number of every route and rule of ours (`rtm_protocol`, see `rt_protos`).
 pub const ROUTE_PROTOCOL: u8 = 87;
+/// The numbers of next-hop objects of ours begin with this byte.
+pub const NEXTHOPS: u32 = 87 << 24;
+/// The part of such a number that tells one from another.
+pub const NEXTHOP_MASK: u32 = (1 << 24) - 1;
 /// The bridge that joins a node's pods, as docker0 or cni0 elsewhere.
 pub const BRIDGE: &str = "weft0";
 /// The VXLAN device (one a node).

@@ -152,8 +152,8 @@ impl TestNode {
     pub fn state(&self) -> String {
         let mut state = sh(
             &self.ns,
-            "ip route show table all | grep -v 'table local\\|fe80\\|^ff00\\|^multicast'
-            ip neigh show nud permanent; bridge fdb show | grep dst || true; ip -4 -br addr
+            "ip route show table all | grep -v 'table local\\|fe80\\|^ff00\\|^multicast' | sed 's/nhid [0-9]* //'
+            ip nexthop | cut -d' ' -f3-; ip neigh show nud permanent; bridge fdb show | grep dst || true; ip -4 -br addr
             ip -o link | cut -d' ' -f2,4,5; ip -o link show master weft0 | cut -d' ' -f2
             nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding",
         );
