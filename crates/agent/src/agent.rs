@@ -10,6 +10,7 @@ use weft_model::network::Network;
 use weft_model::{Cluster, mark};
 use weft_store::{Freshness, Update};
 
+use crate::offload::Offload;
 use crate::status::{self, Repairs, Status};
 use crate::{AgentConfig, conflist, containers, files, forwarding, underlay};
 
@@ -27,6 +28,7 @@ pub struct Agent {
     underlay: Option<Underlay>,
     planner: Planner,
     fabric: Fabric,
+    offload: Offload,
     /// What to look at in the next apply.
     due: Due,
     /// Whether the next apply follows a change of the plan; else what it writes is a repair.
@@ -68,6 +70,7 @@ impl Agent {
             underlay: None,
             planner: Planner::new(&cfg.node_name, fabric),
             fabric: Fabric::new(cfg.cluster_cidrs.clone()),
+            offload: Offload::default(),
             due: Due::ALL,
             replanned: true,
             waiting: None,
@@ -141,6 +144,7 @@ impl Agent {
             let masked = self.apply_local(&local, &mut errors);
             written += masked;
         }
+        self.offload.watch(self.fabric.vxlan(), self.planner.plan());
         if !std::mem::take(&mut self.replanned) && written > 0 {
             tracing::info!(objects = written, "repaired what something else changed");
             self.repairs.add(written);
@@ -166,6 +170,7 @@ impl Agent {
         if let Some((_, reason)) = &self.stale {
             errors.push(format!("the API is away, the last known state serves: {reason}"));
         }
+        errors.extend(self.offload.told());
         let ready = plan.local.is_ok() && self.fabric.bridge().is_some() && !self.due.any();
         let settled = ready && self.errors.is_empty() && !self.fabric.pending();
         Status {

@@ -16,6 +16,7 @@ mod files;
 mod forwarding;
 mod heart;
 mod neighbours;
+mod offload;
 mod run;
 mod sources;
 mod status;

@@ -95,6 +95,11 @@ impl Fabric {
         [mark::VXLAN, mark::VXLAN6].into_iter().any(|name| self.devices.get(name) == Some(&index))
     }
 
+    /// The VXLAN device's index once it is programmed.
+    pub fn vxlan(&self) -> Option<u32> {
+        self.devices.get(mark::VXLAN).copied()
+    }
+
     /// Whether the devices of a tunnel are there, so that packets can come by it.
     pub fn receives(&self, tunnel: Tunnel) -> bool {
         let wanted = |device: &Device<'_>| match device {

@@ -18,6 +18,7 @@ pub mod conntrack;
 mod delta;
 pub mod descriptors;
 mod error;
+pub mod ethtool;
 mod ip_tunnel;
 mod late;
 mod link;

@@ -89,6 +89,8 @@ fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
         LinkKind::Vxlan { vni, port, local, dev, learning } => {
             let mut data = vec![InfoVxlan::Id(*vni), InfoVxlan::Port(*port), InfoVxlan::Learning(*learning)];
             data.push(InfoVxlan::Df(VxlanDf::Inherit));
+            // As RFC 7348 section 5 asks of IPv4: what is inside has checksums of its own.
+            data.extend(local.filter(IpAddr::is_ipv4).map(|_| InfoVxlan::UDPCsum(false)));
             data.extend(dev.map(InfoVxlan::Link));
             data.extend(local.map(|local| match local {
                 IpAddr::V4(ip) => InfoVxlan::Local(ip),
