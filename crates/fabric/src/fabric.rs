@@ -8,6 +8,7 @@ use weft_model::network::Tunnel;
 
 use crate::links::{self, Device, Devices};
 use crate::tables::{Key, Tables, route_key};
+use crate::udp::{Counters, Engine};
 use crate::{Error, FabricPlan, LocalPlan};
 
 /// NUD_PERMANENT.
@@ -36,6 +37,8 @@ pub struct Fabric {
     local: Option<LocalPlan>,
     devices: Devices,
     tables: Tables,
+    /// The tunnel in user space.
+    udp: Engine,
     /// Peers whose plan changed since their entries were last desired.
     changed: BTreeSet<Arc<str>>,
     /// Whether what is known of the kernel may be wrong: read it before the next apply.
@@ -54,6 +57,7 @@ impl Fabric {
             local: None,
             devices: Devices::default(),
             tables: Tables::default(),
+            udp: Engine::default(),
             changed: BTreeSet::new(),
             suspect: true,
             ports: BTreeSet::new(),
@@ -118,6 +122,11 @@ impl Fabric {
         self.tables.programmed(peer)
     }
 
+    /// What the tunnel in user space carried, where there is one.
+    pub fn udp_counters(&self) -> Option<Counters> {
+        self.udp.counters()
+    }
+
     /// Brings the kernel to `plan` by the difference, in one batch (and a few requests more
     /// where a device is made). `plan` must be the one last given to [`desire`](Fabric::desire).
     pub fn apply(&mut self, netlink: &mut Netlink, plan: &FabricPlan) -> Applied {
@@ -137,17 +146,32 @@ impl Fabric {
     ) -> Result<(), Error> {
         let Some(local) = self.local.clone() else { return Ok(()) };
         let mut orphans = Vec::new();
-        if self.suspect {
+        let suspect = self.suspect;
+        if suspect {
+            // First: it makes its device, which netlink cannot.
+            let carried = self.udp.running();
+            applied.errors.extend(self.udp.ensure(netlink, local.tunnels.udp.as_ref()).err());
+            if carried != self.udp.running() {
+                self.changed.extend(plan.peers.keys().cloned());
+            }
             let ensured = links::ensure(netlink, &local)?;
             applied.writes += ensured.writes;
-            let failed = !ensured.errors.is_empty();
             applied.errors.extend(ensured.errors);
+            let failed = !applied.errors.is_empty();
             orphans = ensured.orphans;
             self.move_to(ensured.devices, plan, &local);
             self.read(netlink)?;
             self.suspect = failed;
         }
-        self.tables.desire(&plan.peers, &std::mem::take(&mut self.changed), &self.devices);
+        let changed = std::mem::take(&mut self.changed);
+        if suspect || !changed.is_empty() {
+            self.udp.set_peers(plan);
+        }
+        let mut usable = self.devices.clone();
+        if !self.udp.running() {
+            usable.remove(mark::UDP);
+        }
+        self.tables.desire(&plan.peers, &changed, &usable);
         if let Some(bridge) = self.bridge() {
             applied.writes += links::enslave(netlink, bridge, &std::mem::take(&mut self.strays));
         }

@@ -3,7 +3,7 @@
 //! [`plan`] says, from the cluster's snapshot alone, what this node should have: its bridge, its
 //! tunnel device, and a path for each peer, or why there is none. [`Planner`] keeps that plan in
 //! step at a cost that follows the change. The backends (`host_gw`, `vxlan`, `ipip`) render a path into
-//! kernel values; [`Fabric`] holds what was applied and sends the difference in one batch.
+//! kernel values, and [`udp`] carries packets itself; [`Fabric`] holds what was applied and sends the difference in one batch.
 //!
 //! A planner reads no kernel, no clock and no file; the drivers know no cluster.
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod plan;
 mod planner;
 mod refusal;
 mod tables;
+pub mod udp;
 mod vxlan;
 
 pub use error::Error;

@@ -1,0 +1,76 @@
+//! The tunnel as a plan wants it: started, replaced and stopped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use weft_kernel::{Netlink, Op};
+use weft_model::mark;
+
+use super::{Counters, Tunnel, UdpPeer};
+use crate::{Error, FabricPlan, UdpSpec, Via};
+
+/// More threads than this find no more packets to carry.
+const MOST_QUEUES: usize = 8;
+/// What opening `/dev/net/tun` says where the driver is missing: ENOENT, ENXIO, ENODEV.
+const NO_DRIVER: [i32; 3] = [2, 6, 19];
+
+/// Holds the tunnel, where the plan has one.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    tunnel: Option<Tunnel>,
+}
+
+impl Engine {
+    /// Whether it carries packets.
+    pub(crate) fn running(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    pub(crate) fn counters(&self) -> Option<Counters> {
+        self.tunnel.as_ref().map(Tunnel::counters)
+    }
+
+    /// Makes it as `spec` says. A tunnel that is as wanted, on the device that is there, goes on.
+    pub(crate) fn ensure(&mut self, netlink: &mut Netlink, spec: Option<&UdpSpec>) -> Result<(), Error> {
+        let Some(spec) = spec else {
+            self.tunnel = None;
+            return Ok(());
+        };
+        let found = netlink.link(mark::UDP)?;
+        let index = found.as_ref().map(|link| link.index);
+        if self.tunnel.as_ref().is_some_and(|t| t.serves(spec) && Some(t.device()) == index) {
+            return Ok(());
+        }
+        // Its sockets first: the new ones want their port.
+        self.tunnel = None;
+        if let Some(link) = found.filter(|link| link.kind.as_deref() != Some("tun")) {
+            netlink.apply(&Op::LinkDel(link.index))?;
+        }
+        let queues = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_QUEUES);
+        self.tunnel = Some(Tunnel::start(spec, queues).map_err(|error| match error.errno() {
+            Some(number) if NO_DRIVER.contains(&number) => Error::no_kind(mark::UDP),
+            _ => error.into(),
+        })?);
+        Ok(())
+    }
+
+    /// Gives it all peers of the plan. Those that are reached otherwise are among them: during a
+    /// migration they may send to us through the tunnel.
+    pub(crate) fn set_peers(&self, plan: &FabricPlan) {
+        let Some(tunnel) = &self.tunnel else { return };
+        let mut peers: BTreeMap<SocketAddr, Vec<IpNet>> = BTreeMap::new();
+        for path in plan.peers.values().flat_map(|peer| &peer.paths) {
+            let (Via::Direct { gateway: end, .. }
+            | Via::Vxlan { endpoint: end, .. }
+            | Via::Udp { endpoint: end }
+            | Via::Ipip { endpoint: end }) = path.via;
+            if end.is_ipv4() == tunnel.spec().local.is_ipv4() {
+                peers.entry(SocketAddr::new(end, tunnel.spec().port)).or_default().push(path.cidr);
+            }
+        }
+        let peers: Vec<UdpPeer> =
+            peers.into_iter().map(|(address, prefixes)| UdpPeer { address, prefixes }).collect();
+        tunnel.set_peers(&peers);
+    }
+}
