@@ -15,6 +15,9 @@ const MOST_QUEUES: usize = 8;
 /// What opening `/dev/net/tun` says where the driver is missing: ENOENT, ENXIO, ENODEV.
 const NO_DRIVER: [i32; 3] = [2, 6, 19];
 
+/// EINVAL.
+const NOT_SUCH_A_DEVICE: i32 = 22;
+
 /// Holds the tunnel, where the plan has one.
 #[derive(Debug, Default)]
 pub(crate) struct Engine {
@@ -44,11 +47,16 @@ impl Engine {
         }
         // Its sockets first: the new ones want their port.
         self.tunnel = None;
-        if let Some(link) = found.filter(|link| link.kind.as_deref() != Some("tun")) {
-            netlink.apply(&Op::LinkDel(link.index))?;
-        }
         let queues = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_QUEUES);
-        self.tunnel = Some(Tunnel::start(spec, queues).map_err(|error| match error.errno() {
+        let started = match (Tunnel::start(spec, queues), found) {
+            // What has the name is no TUN device with several queues; the name is our mark.
+            (Err(error), Some(link)) if error.errno() == Some(NOT_SUCH_A_DEVICE) => {
+                netlink.apply(&Op::LinkDel(link.index))?;
+                Tunnel::start(spec, queues)
+            }
+            (started, _) => started,
+        };
+        self.tunnel = Some(started.map_err(|error| match error.errno() {
             Some(number) if NO_DRIVER.contains(&number) => Error::no_kind(mark::UDP),
             _ => error.into(),
         })?);
