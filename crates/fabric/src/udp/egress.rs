@@ -17,7 +17,7 @@ use super::{cut, fragment};
 /// The largest frame of the device.
 const FRAME: usize = frame::HEADER + 65_535;
 /// Room for frames of one batch: a batch ends when the next might not fit.
-const FRAMES: usize = 4 * 65_536 + FRAME;
+const FRAMES: usize = 2 * 65_536 + FRAME;
 /// Room for the headers of cut packets, the largest of 120 bytes.
 const HEADERS: usize = super::batch::PACKETS * 120;
 
@@ -46,6 +46,8 @@ pub(crate) struct Egress {
     cursor: usize,
     scratch: Scratch,
     batch: Batch,
+    /// The last destination and its peer: most packets are of one flow.
+    last: Option<(IpAddr, u32)>,
     /// Our own addresses on the device, the sources of ICMP errors.
     addresses: Vec<IpAddr>,
     /// The device's MTU, and what is added to a packet on the underlay.
@@ -62,6 +64,7 @@ impl Egress {
             cursor: 0,
             scratch: Scratch { next: FRAMES },
             batch: Batch::new(),
+            last: None,
             addresses: addresses.iter().map(IpNet::addr).collect(),
             mtu,
             overhead,
@@ -93,10 +96,8 @@ impl Egress {
         }
         let inner = Inner::parse(packet)?;
         let at = start + frame::HEADER;
-        let peer = match table.owner(inner.destination) {
-            Some(Owner::Peer(peer)) => peer,
-            // The host gives us what it has no route of its own for.
-            Some(Owner::Us) | None => return self.refuse(at, &inner, Problem::NoRoute, Reason::NoRoute),
+        let Some(peer) = self.peer(table, inner.destination) else {
+            return self.refuse(at, &inner, Problem::NoRoute, Reason::NoRoute);
         };
         if inner.hops <= 1 {
             return self.refuse(at, &inner, Problem::Expired, Reason::Expired);
@@ -135,6 +136,21 @@ impl Egress {
         // The next frame begins on a cache line of its own.
         self.cursor = end.next_multiple_of(64);
         Ok(())
+    }
+
+    /// The peer that has an address. Of our own the host gives us what it has no route for.
+    fn peer(&mut self, table: &Table, destination: IpAddr) -> Option<u32> {
+        if let Some((_, peer)) = self.last.filter(|(last, _)| *last == destination) {
+            return Some(peer);
+        }
+        let Some(Owner::Peer(peer)) = table.owner(destination) else { return None };
+        self.last = Some((destination, peer));
+        Some(peer)
+    }
+
+    /// The table was replaced: its indices mean other peers now.
+    pub(crate) fn forget_peers(&mut self) {
+        self.last = None;
     }
 
     /// The largest inner packet that the path to a peer takes.

@@ -42,7 +42,8 @@ impl Engine {
         };
         let found = netlink.link(mark::UDP)?;
         let index = found.as_ref().map(|link| link.index);
-        if self.tunnel.as_ref().is_some_and(|t| t.serves(spec) && Some(t.device()) == index) {
+        let whole = |t: &Tunnel| t.alive() && t.serves(spec) && Some(t.device()) == index;
+        if self.tunnel.as_ref().is_some_and(whole) {
             return Ok(());
         }
         // Its sockets first: the new ones want their port.

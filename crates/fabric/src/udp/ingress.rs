@@ -42,6 +42,8 @@ pub(crate) struct Ingress {
     /// Whether the device takes trains of UDP datagrams.
     udp_trains: bool,
     last: Option<(SocketAddr, u32)>,
+    /// The last sender, source and destination that were found right: most packets are of one flow.
+    admitted: Option<(u32, IpAddr, IpAddr)>,
     pub counters: Counters,
 }
 
@@ -56,6 +58,7 @@ impl Ingress {
             first: 0,
             udp_trains,
             last: None,
+            admitted: None,
             counters: Counters::default(),
         }
     }
@@ -104,11 +107,10 @@ impl Ingress {
     fn handle_datagram(&mut self, table: &Table, peer: u32, datagram: Piece) -> Result<(), Reason> {
         let packet = datagram.of(&self.arena).ok_or(Reason::Truncated)?;
         let inner = Inner::parse(packet)?;
-        if table.owner(inner.source) != Some(Owner::Peer(peer)) {
-            return Err(if martian(inner.source) { Reason::Martian } else { Reason::Spoofed });
-        }
-        if table.owner(inner.destination) != Some(Owner::Us) {
-            return Err(if martian(inner.destination) { Reason::Martian } else { Reason::NotOurs });
+        let flow = Some((peer, inner.source, inner.destination));
+        if self.admitted != flow {
+            admit(table, peer, &inner)?;
+            self.admitted = flow;
         }
         self.counters.received_packets += 1;
         self.counters.received_bytes += u64::from(datagram.len);
@@ -172,7 +174,7 @@ impl Ingress {
         })
     }
 
-    /// Ready for the next batch. What is remembered of senders is forgotten with the table.
+    /// Ready for the next batch.
     pub(crate) fn clear(&mut self) {
         self.pieces.clear();
         self.frames.clear();
@@ -180,9 +182,21 @@ impl Ingress {
     }
 
     /// The table was replaced: its indices mean other peers now.
-    pub(crate) fn forget_senders(&mut self) {
+    pub(crate) fn forget_peers(&mut self) {
         self.last = None;
+        self.admitted = None;
     }
+}
+
+/// Whether a packet from `peer` is from and to whom it may be.
+fn admit(table: &Table, peer: u32, inner: &Inner) -> Result<(), Reason> {
+    if table.owner(inner.source) != Some(Owner::Peer(peer)) {
+        return Err(if martian(inner.source) { Reason::Martian } else { Reason::Spoofed });
+    }
+    if table.owner(inner.destination) != Some(Owner::Us) {
+        return Err(if martian(inner.destination) { Reason::Martian } else { Reason::NotOurs });
+    }
+    Ok(())
 }
 
 /// An address that no packet between nodes may have (RFC 1812, 5.3.7).

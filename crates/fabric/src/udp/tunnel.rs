@@ -93,6 +93,11 @@ impl Tunnel {
         self.spec == UdpSpec { routes, underlay: self.spec.underlay, ..spec.clone() }
     }
 
+    /// Whether all threads are at work; they end when their device is removed.
+    pub fn alive(&self) -> bool {
+        !self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// The index of the device that it opened; one of this name made later is another.
     pub fn device(&self) -> u32 {
         self.device

@@ -21,6 +21,9 @@ use crate::UdpSpec;
 
 /// ICMP errors of one thread in a second (RFC 1812, 4.3.2.8).
 const ERRORS_PER_SECOND: u32 = 200;
+/// Messages of a batch when the one before had more bytes than LARGE_BATCH.
+const FEW_SLOTS: usize = 4;
+const LARGE_BATCH: u32 = 128 << 10;
 /// How long a learnt path MTU is believed before the kernel is asked again.
 const PATH_MTU_AGE: Duration = Duration::from_secs(60);
 
@@ -38,6 +41,9 @@ pub(super) struct Worker {
     egress: Egress,
     ingress: Ingress,
     arrived: Vec<Arrived>,
+    /// How many messages to ask for: few when they are large, so that a batch stays in the
+    /// processor's cache.
+    slots: usize,
     /// The second that is counted in, and the errors still allowed in it.
     second: Instant,
     errors_left: u32,
@@ -71,6 +77,7 @@ impl Worker {
             egress: Egress::new(&spec.addresses, spec.mtu, Tunnel::Udp.overhead(spec.local)),
             ingress: Ingress::new(queue.udp_trains()),
             arrived: Vec::with_capacity(SLOTS),
+            slots: SLOTS,
             queue,
             socket,
             raw: RawSender::open()?,
@@ -120,7 +127,8 @@ impl Worker {
         let version = self.shared.version.load(Ordering::Acquire);
         if version != self.version {
             (self.version, self.table) = (version, self.shared.table());
-            self.ingress.forget_senders();
+            self.ingress.forget_peers();
+            self.egress.forget_peers();
         }
     }
 
@@ -215,10 +223,13 @@ impl Worker {
 
     /// Gives the host one batch of what peers sent; whether there may be more.
     fn take_in(&mut self) -> bool {
-        let taken = self.socket.receive(self.ingress.buffer(), STRIDE, SLOTS, &mut self.arrived);
+        let taken = self.socket.receive(self.ingress.buffer(), STRIDE, self.slots, &mut self.arrived);
         if taken.is_err() {
             return false;
         }
+        let more = self.arrived.len() == self.slots;
+        let bytes: u32 = self.arrived.iter().map(|message| message.piece.len).sum();
+        self.slots = if bytes > LARGE_BATCH { FEW_SLOTS } else { SLOTS };
         for message in &self.arrived {
             self.ingress.handle_message(&self.table, message);
         }
@@ -233,7 +244,7 @@ impl Worker {
             self.ingress.counters.drop(Reason::Device);
         }
         self.ingress.clear();
-        self.arrived.len() == SLOTS
+        more
     }
 
     fn wait(&mut self, events: &mut Vec<epoll::Event>) -> Ready {

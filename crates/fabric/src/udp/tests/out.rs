@@ -161,3 +161,21 @@ fn the_longest_prefix_decides() {
     assert_eq!(to("10.1.0.9").as_deref(), Some("192.0.2.3:8285"), "an address of our block that is lent");
     assert_eq!(to("10.1.0.8"), None);
 }
+
+#[test]
+fn what_is_remembered_of_a_flow_ends_with_the_table() {
+    let (a, b) = tables();
+    let one = summed(packet("10.1.0.2", "10.2.0.2", UDP, &udp(b"x")));
+    let mut egress = egress();
+    assert_eq!(send(&mut egress, &a, &[plain(&one)])[0].0.to_string(), B);
+    let moved = UdpPeer { address: "192.0.2.8:8285".parse().unwrap(), prefixes: nets(2) };
+    let none = UdpPeer { address: "192.0.2.9:8285".parse().unwrap(), prefixes: vec![] };
+    let table = Table::new(&nets(1), &[none, moved], Some(&a));
+    egress.forget_peers();
+    assert_eq!(send(&mut egress, &table, &[plain(&one)])[0].0.to_string(), "192.0.2.8:8285");
+    let mut ingress = Ingress::new(true);
+    assert_eq!(receive(&mut ingress, &b, A, &[vec![one.clone()]]).len(), 1);
+    ingress.forget_peers();
+    assert_eq!(receive(&mut ingress, &Table::new(&nets(2), &[], None), A, &[vec![one]]).len(), 0);
+    assert_eq!(dropped(&ingress.counters), [(Reason::Stranger, 1)]);
+}
