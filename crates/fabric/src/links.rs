@@ -22,6 +22,10 @@ pub(crate) enum Device<'a> {
     Ipip(&'a IpipSpec),
 }
 
+/// How many hardware addresses the bridge learns: far more than a node has pods, and few enough for
+/// a pod that makes them up to harm nobody.
+const LEARNED: u32 = 4096;
+
 /// Every device of a plan, the bridge first.
 pub(crate) fn of(plan: &LocalPlan) -> impl Iterator<Item = Device<'_>> {
     let tunnels = &plan.tunnels;
@@ -89,7 +93,7 @@ impl Device<'_> {
             Device::Bridge(spec) => Some(NewLink {
                 mac: Some(spec.mac),
                 mtu: Some(spec.mtu.saturating_sub(1)),
-                ..NewLink::new(mark::BRIDGE, LinkKind::Bridge)
+                ..NewLink::new(mark::BRIDGE, LinkKind::LimitedBridge { learned: LEARNED })
             }),
             Device::Vxlan(spec) => Some(vxlan::device(spec)),
             Device::Udp(_) => None,

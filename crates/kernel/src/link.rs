@@ -48,6 +48,11 @@ impl NewLink {
 pub enum LinkKind {
     /// An Ethernet bridge without spanning tree and VLAN filter.
     Bridge,
+    /// A bridge that learns at most so many hardware addresses; any number before Linux 6.7.
+    LimitedBridge {
+        /// How many.
+        learned: u32,
+    },
     /// A bridge that keeps its ports' VLANs apart (802.1Q).
     VlanBridge {
         /// VLAN of a new port's untagged packets, 0 for none; the kernel's default (1) when absent.

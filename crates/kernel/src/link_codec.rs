@@ -65,6 +65,9 @@ fn kind(kind: &LinkKind) -> Vec<LinkInfo> {
     let with = |kind, data| vec![LinkInfo::Kind(kind), LinkInfo::Data(data)];
     match kind {
         LinkKind::Bridge => vec![LinkInfo::Kind(InfoKind::Bridge)],
+        LinkKind::LimitedBridge { learned } => {
+            with(InfoKind::Bridge, InfoData::Bridge(vec![InfoBridge::FdbMaxLearned(*learned)]))
+        }
         LinkKind::VlanBridge { default_pvid } => {
             with(InfoKind::Bridge, InfoData::Bridge(bridge(Some(true), *default_pvid)))
         }

@@ -10,12 +10,14 @@
 )]
 
 mod dump;
+mod frames;
 mod small_disk;
 mod test_ns;
 
 use std::time::{Duration, Instant};
 
 pub use dump::MachineDump;
+pub use frames::send_frames;
 pub use small_disk::SmallDisk;
 pub use test_ns::TestNs;
 

@@ -1,5 +1,14 @@
 //! Nodes and pods made of namespaces, with real agents fed by hand: no API anywhere.
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each test binary uses a part of the harness, which fails the test"
+)]
 
+pub mod probes;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -19,10 +28,30 @@ use weft_store::{Freshness, Update};
 /// within it was repaired from a notification.
 pub const SOON: Duration = Duration::from_secs(10);
 
+/// Which addresses nodes and pods have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    V4,
+    V6,
+    Both,
+}
+
+impl Families {
+    /// `v4` and `v6`, as far as they are had.
+    fn of<T>(self, v4: T, v6: T) -> Vec<T> {
+        match self {
+            Families::V4 => vec![v4],
+            Families::V6 => vec![v6],
+            Families::Both => vec![v4, v6],
+        }
+    }
+}
+
 /// The underlay (the namespace of the test's thread) with nodes on it.
 pub struct World {
     ns: TestNs,
     pub backend: Backend,
+    pub families: Families,
     pub nodes: Vec<TestNode>,
 }
 
@@ -31,6 +60,7 @@ pub struct TestNode {
     pub ns: Netns,
     pub pod: Netns,
     pub files: TempDir,
+    families: Families,
 }
 
 pub fn sh_in(ns: &Netns, script: &str) -> Output {
@@ -49,15 +79,32 @@ impl World {
     /// `count` nodes on one segment 10.168.0.0/16, whose gateway 10.168.0.1 also has the outside
     /// address 192.0.2.1. No agent runs yet.
     pub fn new(backend: Backend, count: usize) -> World {
+        World::of(backend, count, Families::V4)
+    }
+
+    /// The same with addresses of other families: fd10:168::/64 and 2001:db8::1 stand for those above.
+    pub fn of(backend: Backend, count: usize, families: Families) -> World {
         let mut ns = TestNs::new();
         let here = ns.ns().clone();
         sh(
             &here,
-            "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; ip link add seg0 type bridge
-            ip addr add 10.168.0.1/16 dev seg0; ip link set seg0 up",
+            "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; ip addr add 2001:db8::1/128 dev lo
+            ip link add seg0 type bridge; ip addr add 10.168.0.1/16 dev seg0
+            ip addr add fd10:168::1/64 dev seg0 nodad; ip link set seg0 up",
         );
-        let nodes = (1..=count).map(|i| TestNode::new(&mut ns, i)).collect();
-        World { ns, backend, nodes }
+        let nodes = (1..=count).map(|i| TestNode::new(&mut ns, i, families)).collect();
+        World { ns, backend, families, nodes }
+    }
+
+    /// Whether a ping from the pod on the node with this index is answered.
+    pub fn reaches(&self, from: usize, to: &str) -> bool {
+        sh_in(&self.nodes[from].pod, &format!("ping -n -c1 -W1 {to}")).status.success()
+    }
+
+    /// The addresses of the pod on the node with this index.
+    pub fn pod_ips(&self, index: usize) -> Vec<IpAddr> {
+        let ips = self.families.of(format!("10.244.{index}.2"), format!("fd00:244:0:{index}::2"));
+        ips.iter().map(|ip| ip.parse().unwrap()).collect()
     }
 
     pub fn underlay(&self) -> Netns {
@@ -67,8 +114,10 @@ impl World {
     pub fn cluster(&self) -> Cluster {
         let nodes = self.nodes.iter().enumerate().map(|(i, node)| {
             let name: Arc<str> = node.name.as_str().into();
-            let addresses = vec![format!("10.168.0.{}", i + 2).parse().unwrap()];
-            let pod_cidrs = vec![format!("10.244.{i}.0/24").parse().unwrap()];
+            let addresses = self.families.of(format!("10.168.0.{}", i + 2), format!("fd10:168::{}", i + 2));
+            let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            let pod_cidrs = self.families.of(format!("10.244.{i}.0/24"), format!("fd00:244:0:{i}::/64"));
+            let pod_cidrs = pod_cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
             (name.clone(), Arc::new(Node { name, uid: "u".into(), addresses, pod_cidrs, ..Node::default() }))
         });
         Cluster { nodes: nodes.collect(), ..Cluster::default() }
@@ -88,28 +137,34 @@ impl World {
         }
         running.iter().for_each(Running::settled);
         for (i, node) in self.nodes.iter().enumerate() {
-            node.add_pod(&format!("10.244.{i}.2"), &format!("10.244.{i}.1"));
+            node.add_pod_of(i, self.families);
         }
         running
     }
 }
 
 impl TestNode {
-    fn new(ns: &mut TestNs, i: usize) -> TestNode {
+    fn new(ns: &mut TestNs, i: usize, families: Families) -> TestNode {
         let here = ns.ns().clone();
         let name = format!("node{i}");
         let (node, pod) = (ns.extra(&name), ns.extra(&format!("pod{i}")));
         veth(&here, &format!("u{i}"), &node);
         sh(&here, &format!("ip link set u{i} master seg0 up"));
+        // What comes and goes with the link is another's business, as on a machine that is set up by hand.
         sh(
             &node,
-            &format!(
-                "ip link set lo up; ip link set eth0 up
-            ip addr add 10.168.0.{}/16 dev eth0; ip route add default via 10.168.0.1",
+            "ip link set lo up; sysctl -qw net.ipv6.conf.eth0.keep_addr_on_down=1; ip link set eth0 up",
+        );
+        for line in families.of(
+            format!("ip addr add 10.168.0.{}/16 dev eth0; ip route add default via 10.168.0.1", i + 1),
+            format!(
+                "ip addr add fd10:168::{}/64 dev eth0 nodad; ip route add default via fd10:168::1",
                 i + 1
             ),
-        );
-        TestNode { name, ns: node, pod, files: tempfile::tempdir().unwrap() }
+        ) {
+            sh(&node, &line);
+        }
+        TestNode { name, families, ns: node, pod, files: tempfile::tempdir().unwrap() }
     }
 
     pub fn config(&self, backend: Backend) -> AgentConfig {
@@ -117,7 +172,12 @@ impl TestNode {
             node_name: self.name.clone(),
             kubeconfig: PathBuf::new(),
             backend,
-            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            cluster_cidrs: self
+                .families
+                .of("10.244.0.0/16", "fd00:244::/48")
+                .iter()
+                .map(|cidr| cidr.parse().unwrap())
+                .collect(),
             cni_conf_dir: self.files.path().join("net.d"),
             cri_sockets: Vec::new(),
             podman_socket: PathBuf::new(),
@@ -130,21 +190,24 @@ impl TestNode {
         self.files.path().join("net.d/10-weft.conflist")
     }
 
-    /// What `weft-cni` would make for a pod.
-    fn add_pod(&self, address: &str, gateway: &str) {
+    /// What `weft-cni` would make for a pod of the node with this index.
+    pub fn add_pod_of(&self, index: usize, families: Families) {
+        let addresses = families.of(
+            (format!("10.244.{index}.2/24"), format!("10.244.{index}.1")),
+            (format!("fd00:244:0:{index}::2/64"), format!("fd00:244:0:{index}::1")),
+        );
         veth(&self.ns, "wf0123456789a", &self.pod);
         sh(
             &self.ns,
             "ip link set wf0123456789a alias weft:default/pod master weft0 up
             bridge link set dev wf0123456789a hairpin on",
         );
-        sh(
-            &self.pod,
-            &format!(
-                "ip link set lo up; ip link set eth0 up
-            ip addr add {address}/24 dev eth0; ip route add default via {gateway}"
-            ),
-        );
+        sh(&self.pod, "ip link set lo up; ip link set eth0 up");
+        for (address, gateway) in addresses {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            let line = format!("ip addr add {address} dev eth0 {nodad}; ip route add default via {gateway}");
+            sh(&self.pod, &line);
+        }
     }
 
     /// All that Weft programs here, and what is beside it, without what differs between two

@@ -19,7 +19,7 @@ use crate::oracle::Party;
 /// Bytes of the large transfer: enough for hundreds of full segments of any size.
 const TRANSFER: usize = 10_000_000;
 /// How long the transfer, and one datagram, may take.
-const TRANSFER_PATIENCE: Duration = Duration::from_secs(10);
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often a datagram is sent again, each time as large as the path is known to take by then.
 const ATTEMPTS: u32 = 8;
@@ -70,7 +70,7 @@ pub(super) async fn measure(world: &World) -> anyhow::Result<Vec<PathReport>> {
                     retransmits: 0,
                     failed: Vec::new(),
                 };
-                if let Err(error) = one(near, far, ip, &mut report).await {
+                if let Err(error) = one(near, far, ip, TRANSFER_PATIENCE, &mut report).await {
                     report.failed.push(error.to_string());
                 }
                 reports.push(report);
@@ -80,7 +80,13 @@ pub(super) async fn measure(world: &World) -> anyhow::Result<Vec<PathReport>> {
     Ok(reports)
 }
 
-async fn one(near: &Netns, far: &Netns, ip: IpAddr, report: &mut PathReport) -> io::Result<()> {
+async fn one(
+    near: &Netns,
+    far: &Netns,
+    ip: IpAddr,
+    patience: Duration,
+    report: &mut PathReport,
+) -> io::Result<()> {
     let mut tasks = JoinSet::new();
     let (listener, echo) = {
         let _guard = far.guard().map_err(io::Error::other)?;
@@ -119,10 +125,10 @@ async fn one(near: &Netns, far: &Netns, ip: IpAddr, report: &mut PathReport) -> 
             report.failed.push(format!("UDP, {length} bytes that must not be fragmented"));
         }
     }
-    match timeout(TRANSFER_PATIENCE, transfer(stream, tcp_at)).await {
+    match timeout(patience, transfer(stream, tcp_at)).await {
         Ok(Ok(info)) => report.retransmits = info.retransmits.saturating_sub(info.needless),
         Ok(Err(error)) => report.failed.push(format!("TCP, {TRANSFER} bytes: {error}")),
-        Err(_) => report.failed.push(format!("TCP, {TRANSFER} bytes: not in {TRANSFER_PATIENCE:?}")),
+        Err(_) => report.failed.push(format!("TCP, {TRANSFER} bytes: not in {patience:?}")),
     }
     Ok(())
 }
@@ -256,7 +262,7 @@ mod tests {
             failed: Vec::new(),
         };
         let mut report = empty.clone();
-        one(&near, &far, empty.address, &mut report).await.unwrap();
+        one(&near, &far, empty.address, TRANSFER_PATIENCE, &mut report).await.unwrap();
         assert_eq!((report.link_mtu, report.path_mtu, &report.failed), (1500, 1400, &vec![]));
         // One that does not say why it drops: nothing large comes through.
         sh(&near, "ip route flush cache");
@@ -266,7 +272,7 @@ mod tests {
             nft add rule ip t c icmp type destination-unreachable drop",
         );
         let mut report = empty.clone();
-        one(&near, &far, empty.address, &mut report).await.unwrap();
+        one(&near, &far, empty.address, PATIENCE, &mut report).await.unwrap();
         assert!(report.failed.iter().any(|what| what.starts_with("UDP that must not")), "{report:?}");
         assert!(report.failed.iter().any(|what| what.starts_with("TCP")), "{report:?}");
     }
