@@ -27,13 +27,16 @@ pub(crate) fn usable(link: &Link, spec: &IpipSpec) -> bool {
     link.details == Details::IpTunnel(Some(endpoint(spec)))
 }
 
-/// What one path needs on the device with index `device`: the next hop is where the outer packet
-/// goes, though no route of the device leads there.
+/// What one path needs on the device with index `device`. For IPv4 the next hop is where the outer
+/// packet goes, though no route of the device leads there; for IPv6 that is refused, and the route
+/// itself has the address.
 pub(crate) fn route(device: u32, cidr: IpNet, endpoint: IpAddr) -> Route {
     let mut route = Route::new(cidr);
-    route.via = Some(endpoint);
     route.oif = Some(device);
-    route.onlink = true;
+    match endpoint {
+        IpAddr::V4(_) => (route.via, route.onlink) = (Some(endpoint), true),
+        IpAddr::V6(remote) => route.encap = Some(remote),
+    }
     route.protocol = mark::ROUTE_PROTOCOL;
     route.as_reported()
 }

@@ -1,16 +1,17 @@
 //! Routes.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteAttribute, RouteFlags, RouteIp6Tunnel, RouteLwEnCapType, RouteLwTunnelEncap, RouteMessage,
+    RouteMetric, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
-use crate::wire::{attributes, family, ip, of_family, u32_at, unspecified};
+use crate::wire::{attributes, family, ip, of_family, u16_at, u32_at, unspecified};
 
 /// The main routing table (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -50,6 +51,9 @@ pub struct Route {
     /// Number of the [`Nexthop`](crate::Nexthop) that it names; `via`, `oif` and `onlink` then say
     /// what that is.
     pub nexthop: Option<u32>,
+    /// Where an interface of kind `ip6tnl` is to send the outer packet. For IPv6 this stands in the
+    /// place of a next hop, which the kernel refuses where another interface leads to it.
+    pub encap: Option<Ipv6Addr>,
 }
 
 impl Route {
@@ -69,6 +73,7 @@ impl Route {
             mtu: None,
             advmss: None,
             nexthop: None,
+            encap: None,
         }
     }
 
@@ -94,6 +99,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.dst)?;
         self.via.map_or(Ok(()), |via| write!(f, " via {via}"))?;
+        self.encap.map_or(Ok(()), |remote| write!(f, " encap ip6 dst {remote}"))?;
         self.oif.map_or(Ok(()), |oif| write!(f, " on link {oif}"))?;
         write!(f, " table {}", self.table)
     }
@@ -103,6 +109,9 @@ const RTA_NH_ID: u16 = 30;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTNH_F_ONLINK: u32 = 4;
+// `LWTUNNEL_*` of linux/lwtunnel.h.
+const ENCAP_IP6: u16 = 4;
+const ENCAP_IP6_DST: u16 = 2;
 
 /// The message that adds, replaces or removes `route`.
 pub(crate) fn encode(route: &Route) -> RouteMessage {
@@ -131,6 +140,11 @@ pub(crate) fn encode(route: &Route) -> RouteMessage {
     let metrics: Vec<RouteMetric> = metrics.into_iter().flatten().collect();
     if !metrics.is_empty() {
         attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    if let Some(remote) = route.encap {
+        attributes.push(RouteAttribute::EncapType(RouteLwEnCapType::Ip6));
+        let remote = RouteIp6Tunnel::Destination(remote);
+        attributes.push(RouteAttribute::Encap(vec![RouteLwTunnelEncap::Ip6(remote)]));
     }
     message
 }
@@ -167,6 +181,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Route> {
     (route.table, route.protocol, route.scope, route.kind) =
         (u32::from(header[4]), header[5], header[6], header[7]);
     route.onlink = u32_at(header, 8)? & RTNH_F_ONLINK != 0;
+    let (mut encap_type, mut encap) = (None, None);
     for (kind, value) in attributes(body) {
         match kind {
             libc::RTA_DST => dst = of_family(ip(value), header[0])?,
@@ -181,11 +196,21 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Route> {
             libc::RTA_METRICS => {
                 (route.mtu, route.advmss) = (metric(value, RTAX_MTU), metric(value, RTAX_ADVMSS));
             }
+            libc::RTA_ENCAP_TYPE => encap_type = u16_at(value, 0),
+            libc::RTA_ENCAP => encap = Some(value),
             _ => {}
         }
     }
+    if encap_type == Some(ENCAP_IP6) {
+        route.encap = encap.and_then(remote);
+    }
     route.dst = IpNet::new(dst, header[1]).ok()?;
     Some(route)
+}
+
+fn remote(encap: &[u8]) -> Option<Ipv6Addr> {
+    let value = attributes(encap).find(|(kind, _)| *kind == ENCAP_IP6_DST)?.1;
+    Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))
 }
 
 fn metric(metrics: &[u8], which: u16) -> Option<u32> {
