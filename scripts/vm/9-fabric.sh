@@ -54,7 +54,7 @@ for netem in "loss 1%" "loss 10%" "delay 5ms 2ms reorder 10%" "duplicate 10%" "c
         if weft lab exec --name lossy pong -- sh -c 'ss -ltn | grep -q :9000'; then break; fi
         sleep 0.1
     done
-    weft lab exec --name lossy ping -- busybox nc "$far" 9000 <sent
+    weft lab exec --name lossy ping -- bash -c "cat >/dev/tcp/$far/9000" <sent
     wait "$receiver"
     [ "$(cut -d' ' -f1 arrived)" = "$(sha256sum <sent | cut -d' ' -f1)" ]
     again="$(weft lab exec --name lossy ping -- nstat -asz TcpRetransSegs | awk '/TcpRetransSegs/ {print $2}')"

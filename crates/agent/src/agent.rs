@@ -14,6 +14,10 @@ use crate::offload::Offload;
 use crate::status::{self, Repairs, Status};
 use crate::{AgentConfig, conflist, containers, files, forwarding, underlay};
 
+/// What it means that nf_tables fails.
+const NOT_MASQUERADED: &str =
+    "nothing that leaves the cluster is masqueraded (modprobe nf_tables where it is missing)";
+
 /// One node's agent without its event loop: inputs come in by `handle_*`, which change nothing
 /// in the kernel, and [`apply`](Agent::apply) then does what is due.
 ///
@@ -22,7 +26,8 @@ use crate::{AgentConfig, conflist, containers, files, forwarding, underlay};
 pub struct Agent {
     cfg: AgentConfig,
     netlink: Netlink,
-    nft: Nft,
+    /// None where the kernel has no nf_tables, as far as it was asked.
+    nft: Option<Nft>,
     cluster: Option<Cluster>,
     stale: Option<(std::time::SystemTime, String)>,
     underlay: Option<Underlay>,
@@ -59,12 +64,11 @@ impl Agent {
     /// An agent for the network namespace that the calling thread is in. Changes nothing yet.
     pub fn new(cfg: AgentConfig) -> Result<Agent> {
         let netlink = Netlink::open().context("open the routing socket")?;
-        let nft = Nft::open().context("open the nftables socket")?;
         let network = Network { backend: cfg.backend, ..Network::default() };
         let fabric = FabricConfig { network, cluster_cidrs: cfg.cluster_cidrs.clone() };
         Ok(Agent {
             netlink,
-            nft,
+            nft: None,
             cluster: None,
             stale: None,
             underlay: None,
@@ -102,7 +106,9 @@ impl Agent {
     /// Takes in what nftables says; own changes are known by their port.
     pub fn handle_nft_event(&mut self, event: &NftEvent) {
         self.due.masquerade |= match event {
-            NftEvent::Touched { table, port } => table.name == mark::TABLE && *port != self.nft.port(),
+            NftEvent::Touched { table, port } => {
+                table.name == mark::TABLE && self.nft.as_ref().is_none_or(|nft| *port != nft.port())
+            }
             NftEvent::Overrun => true,
             _ => false,
         };
@@ -171,7 +177,9 @@ impl Agent {
             errors.push(format!("the API is away, the last known state serves: {reason}"));
         }
         errors.extend(self.offload.told());
-        let ready = plan.local.is_ok() && self.fabric.bridge().is_some() && !self.due.any();
+        // What leaves the cluster is no matter of pods among themselves.
+        let due = Due { masquerade: false, ..self.due };
+        let ready = plan.local.is_ok() && self.fabric.bridge().is_some() && !due.any();
         let settled = ready && self.errors.is_empty() && !self.fabric.pending();
         Status {
             network: status::participation(plan, &self.fabric, self.planner.network(), settled),
@@ -255,7 +263,13 @@ impl Agent {
             step(&mut self.due.forwarding, &mut || Ok(forwarding::ensure(local, underlay)?));
         }
         let nft = &mut self.nft;
-        step(&mut self.due.masquerade, &mut || Ok(masquerade::ensure(nft, &local.masquerade)?));
+        step(&mut self.due.masquerade, &mut || {
+            let nft = match &mut *nft {
+                Some(nft) => nft,
+                none => none.insert(Nft::open().context(NOT_MASQUERADED)?),
+            };
+            masquerade::ensure(nft, &local.masquerade).context(NOT_MASQUERADED)
+        });
         // Without the bridge a pod would get a network that leads nowhere.
         if self.fabric.bridge().is_some() {
             let text =

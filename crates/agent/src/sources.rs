@@ -15,7 +15,8 @@ use crate::Agent;
 /// The three descriptors and what is read from them.
 pub(crate) struct Sources {
     kernel: (Monitor, AsyncFd<OwnedFd>),
-    nft: (NftMonitor, AsyncFd<OwnedFd>),
+    /// None where the kernel has no nf_tables.
+    nft: Option<(NftMonitor, AsyncFd<OwnedFd>)>,
     /// None where the system has no inotify instance left: then the folder is polled.
     folder: Option<(Folder, AsyncFd<OwnedFd>)>,
 }
@@ -25,7 +26,16 @@ impl Sources {
     /// is missing.
     pub(crate) fn open(conf_dir: &Path) -> Result<Sources> {
         let kernel = Monitor::open().context("listen to the kernel")?;
-        let nft = NftMonitor::open().context("listen to nftables")?;
+        let nft = match NftMonitor::open() {
+            Ok(nft) => {
+                let wait = waitable(&nft)?;
+                Some((nft, wait))
+            }
+            Err(error) => {
+                tracing::warn!("nftables cannot be listened to: {error}");
+                None
+            }
+        };
         let folder = match Folder::open(conf_dir) {
             Ok(folder) => {
                 let wait = waitable(&folder.inotify)?;
@@ -36,8 +46,8 @@ impl Sources {
                 None
             }
         };
-        let waits = (waitable(&kernel)?, waitable(&nft)?);
-        Ok(Sources { kernel: (kernel, waits.0), nft: (nft, waits.1), folder })
+        let wait = waitable(&kernel)?;
+        Ok(Sources { kernel: (kernel, wait), nft, folder })
     }
 
     /// Waits until something can be taken in. Cancel safe.
@@ -48,9 +58,15 @@ impl Sources {
                 None => std::future::pending().await,
             }
         };
+        let nft = async {
+            match &self.nft {
+                Some((_, wait)) => wait.readable().await,
+                None => std::future::pending().await,
+            }
+        };
         let guard = tokio::select! {
             guard = self.kernel.1.readable() => guard,
-            guard = self.nft.1.readable() => guard,
+            guard = nft => guard,
             guard = folder => guard,
         };
         // Cleared before reading: what comes while we read wakes us again.
@@ -71,8 +87,8 @@ impl Sources {
                 }
             }
         }
-        loop {
-            match self.nft.0.try_next() {
+        while let Some((nft, _)) = &mut self.nft {
+            match nft.try_next() {
                 Ok(Some(events)) => events.iter().for_each(|event| agent.handle_nft_event(event)),
                 Ok(None) => break,
                 Err(error) => {

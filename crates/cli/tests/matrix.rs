@@ -91,6 +91,11 @@ fn vxlan_finds_the_path_through_a_narrow_hop() {
 }
 
 #[test]
+fn udp_finds_the_path_through_a_narrow_hop() {
+    a_narrow_hop("udp", &["10.244.0.0/16", "fd00:244::/56"], 1400 - 28);
+}
+
+#[test]
 fn host_gw_in_every_family() {
     check_all("host-gw", &["flat"]);
 }
@@ -98,6 +103,11 @@ fn host_gw_in_every_family() {
 #[test]
 fn auto_in_every_family_on_every_underlay() {
     check_all("auto", &["flat", "racks=2"]);
+}
+
+#[test]
+fn udp_in_every_family_on_every_underlay() {
+    check_all("udp", &["flat", "racks=2"]);
 }
 
 #[test]
