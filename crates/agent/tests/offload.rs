@@ -1,7 +1,6 @@
 //! F35: an underlay whose driver spoils checksums inside of VXLAN.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test fails by panicking and is one crate")]
 
-#[allow(dead_code, reason = "the harness has more than this needs")]
 mod world;
 
 use std::net::TcpListener;
