@@ -260,6 +260,16 @@ fn f44_another_program_that_adds_our_prefixes_neither_wins_nor_loses_its_own() {
     agents[0].settled();
 }
 
+/// A program that does not end by itself, and ends with the test also where that fails.
+struct Endless(std::process::Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn f45_dumps_and_transactions_that_others_interrupt_are_tried_again() {
     let world = World::of(Backend::VXLAN, 3, Families::Both);
@@ -281,12 +291,12 @@ N
     const TABLES: &str = "nft list table ip weft; nft list table ip6 weft";
     let tables = sh(&node.ns, TABLES);
     let base = node.files.path().join("noise").display().to_string();
-    let mut noisy: Vec<std::process::Child> = noise
+    let noisy: Vec<Endless> = noise
         .iter()
         .map(|script| {
             let mut command = std::process::Command::new("sh");
             command.args(["-c", script, &base]).stderr(std::process::Stdio::null());
-            node.ns.run(|| command.spawn().unwrap()).unwrap()
+            Endless(node.ns.run(|| command.spawn().unwrap()).unwrap())
         })
         .collect();
     let ours = |state: String| -> Vec<String> {
@@ -314,10 +324,7 @@ N
             assert!(!late, "{breakage}\n{:?}\n{}", agents[0].status(), sh(&node.ns, "ip route; ip nexthop"));
         }
     }
-    for child in &mut noisy {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    drop(noisy);
     sh(&node.ns, "ip route flush proto static; nft delete table ip noise 2>/dev/null || true");
     eventually(SOON, "all is as before", || ours(node.state()) == ours(whole.clone()));
     agents[0].settled();
