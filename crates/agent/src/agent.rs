@@ -64,7 +64,7 @@ impl Agent {
     /// An agent for the network namespace that the calling thread is in. Changes nothing yet.
     pub fn new(cfg: AgentConfig) -> Result<Agent> {
         let netlink = Netlink::open().context("open the routing socket")?;
-        let network = Network { backend: cfg.backend, ..Network::default() };
+        let network = Network { backend: cfg.backend, ipam: Some(cfg.ipam), ..Network::default() };
         let fabric = FabricConfig { network, cluster_cidrs: cfg.cluster_cidrs.clone() };
         Ok(Agent {
             netlink,
@@ -91,9 +91,13 @@ impl Agent {
             Freshness::Fresh => None,
             Freshness::Stale { since, reason } => Some((since, reason)),
         };
+        let mut nodes = update.changes.nodes;
+        for cluster in self.cluster.iter().chain([&update.cluster]) {
+            nodes.extend(cluster.nodes_of_blocks(&update.changes.blocks).cloned());
+        }
         self.cluster = Some(update.cluster);
         self.due.underlay |= self.internal_ip() != before;
-        self.replan(&update.changes.nodes);
+        self.replan(&nodes);
     }
 
     /// Takes in what the kernel says of links, addresses, routes, neighbours and sysctls.

@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use weft_model::network::Backend;
+use weft_model::Cluster;
+use weft_model::network::{Backend, Ipam};
 
 /// How one node's agent works.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct AgentConfig {
     pub kubeconfig: PathBuf,
     /// How packets go from node to node, where the cluster has no `Network` object that says it.
     pub backend: Backend,
+    /// Where pods' addresses come from, where the cluster has no `Network` object that says it.
+    pub ipam: Ipam,
     /// The CIDRs of all pods, at least one.
     pub cluster_cidrs: Vec<IpNet>,
     /// Where the container runtime looks for network configurations.
@@ -25,4 +28,11 @@ pub struct AgentConfig {
     pub podman_socket: PathBuf,
     /// Where `status.json` and the last snapshot of the cluster are kept.
     pub state_dir: PathBuf,
+}
+
+impl AgentConfig {
+    /// Whether pods have their addresses out of pools.
+    pub(crate) fn uses_pools(&self, cluster: &Cluster) -> bool {
+        cluster.ipam(self.ipam) == Ipam::Pools
+    }
 }

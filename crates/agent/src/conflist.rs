@@ -16,18 +16,8 @@ pub(crate) fn path(conf_dir: &Path) -> PathBuf {
 /// The text for pods of this node. `data_dir` is where `host-local` keeps its allocations,
 /// `records` where `weft-cni` tells of containers that may be no pods of the API.
 pub(crate) fn render(plan: &LocalPlan, data_dir: &Path, records: &Path) -> String {
-    let ranges: Vec<Value> = plan.pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
-    let ipam = json!({ "type": "host-local", "ranges": ranges, "dataDir": data_dir });
-    let bridge = json!({
-        "type": "bridge",
-        "bridge": mark::BRIDGE,
-        "isGateway": true,
-        "isDefaultGateway": true,
-        "hairpinMode": true,
-        "mtu": plan.bridge.mtu,
-        "ipam": ipam,
-        "weft": { "records": records },
-    });
+    let interface =
+        if plan.routed { routed(plan, data_dir, records) } else { bridge(plan, data_dir, records) };
     // Published ports: what podman's -p and hostPort through CRI ask for. One backend for both families,
     // in a table of its own.
     let portmap = json!({
@@ -40,7 +30,33 @@ pub(crate) fn render(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Strin
         "cniVersion": "1.0.0",
         "cniVersions": ["1.0.0", "1.1.0"],
         "name": mark::CNI_NETWORK,
-        "plugins": [bridge, portmap],
+        "plugins": [interface, portmap],
     });
     format!("{list:#}\n")
+}
+
+/// Pods out of pools: each behind a route of its own, with what its annotations ask for.
+fn routed(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
+    json!({
+        "type": "routed",
+        "mtu": plan.bridge.mtu,
+        "capabilities": { "io.kubernetes.cri.pod-annotations": true },
+        "ipam": { "type": "pools", "dataDir": data_dir },
+        "weft": { "records": records },
+    })
+}
+
+fn bridge(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
+    let ranges: Vec<Value> = plan.pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
+    let ipam = json!({ "type": "host-local", "ranges": ranges, "dataDir": data_dir });
+    json!({
+        "type": "bridge",
+        "bridge": mark::BRIDGE,
+        "isGateway": true,
+        "isDefaultGateway": true,
+        "hairpinMode": true,
+        "mtu": plan.bridge.mtu,
+        "ipam": ipam,
+        "weft": { "records": records },
+    })
 }

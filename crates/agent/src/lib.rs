@@ -17,6 +17,7 @@ mod forwarding;
 mod heart;
 mod neighbours;
 mod offload;
+mod pools;
 mod run;
 mod sources;
 mod status;

@@ -9,7 +9,7 @@ use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::conditions::Report;
 use crate::sources::Sources;
-use crate::{Agent, AgentConfig, Status, conditions, containers, files, heart, neighbours};
+use crate::{Agent, AgentConfig, Status, conditions, containers, files, heart, neighbours, pools};
 
 /// How often everything is looked at, in case a notification was missed.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -34,6 +34,8 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let node = cfg.node_name.clone();
     let heart = tokio::spawn(heart::keep(api.clone(), node.clone()));
     let keeper = tokio::spawn(containers::keep(api.clone(), cfg.clone()));
+    let views = std::sync::Arc::new(pools::Views::default());
+    let pools = tokio::spawn(pools::keep(api.clone(), cfg.clone(), views.clone()));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
     let status_file = cfg.state_dir.join("status.json");
     let mut agent = Agent::new(cfg)?;
@@ -53,9 +55,20 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
             });
         }
     };
-    let ended = drive(&mut agent, async || store.changed().await, terminated()?, report).await;
+    let ended = drive(
+        &mut agent,
+        async || {
+            let update = store.changed().await;
+            views.tell(&update);
+            update
+        },
+        terminated()?,
+        report,
+    )
+    .await;
     reporter.abort();
     keeper.abort();
+    pools.abort();
     heart.abort();
     tracing::info!("weft agent ends; what it programmed stays");
     ended

@@ -66,7 +66,7 @@ mod tests {
             (json!({"cidr": "10.9.0.0/28"}), "smaller than a block"),
             (json!({"cidr": "10.9.0.0/26", "blockSize": 25}), "smaller than a block"),
             (json!({"cidr": "10.9.0.0/16", "blockSize": 19}), "blockSize"),
-            (json!({"cidr": "fd00::/64", "blockSize": 64}), "116 to 128"),
+            (json!({"cidr": "fd00::/64", "blockSize": 64}), "116 to 126"),
             (json!({"cidr": "pods"}), "cidr"),
             (json!({}), "cidr"),
         ] {

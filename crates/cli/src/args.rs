@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weft_lab::config::Topology;
-use weft_model::network::{Backend, parse_cidr};
+use weft_model::network::{Backend, Ipam, parse_cidr};
 use weft_observe::Protocol;
 
 use crate::apiserver_args::ApiserverArgs;
@@ -135,6 +135,10 @@ pub(crate) struct UpArgs {
     /// MTU of the router between racks, where it is less
     #[arg(long, value_name = "BYTES")]
     pub(crate) hop_mtu: Option<u32>,
+    /// From the CIDRs of their node (node-cidr) or from pools (pools): the pod CIDRs, if no IPPool is
+    /// among the manifests
+    #[arg(long, default_value = "node-cidr")]
+    pub(crate) ipam: Ipam,
     /// Join the cluster of this kubeconfig, instead of one with an API server of the lab's own
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -262,6 +266,10 @@ pub(crate) struct AgentArgs {
     /// vxlan, udp, ipip; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
     #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
+    /// Where pods' addresses come from: the CIDRs of their node (node-cidr), or pools of which nodes
+    /// claim blocks (pools); the object Network goes before it
+    #[arg(long, default_value = "node-cidr")]
+    pub(crate) ipam: Ipam,
     /// The pods' CIDR; again for the other family
     #[arg(long, value_name = "CIDR", value_parser = cidr, required = true)]
     pub(crate) cluster_cidr: Vec<ipnet::IpNet>,

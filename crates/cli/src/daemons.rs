@@ -22,6 +22,7 @@ pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
         node_name: options.node_name,
         kubeconfig: options.kubeconfig,
         backend: options.backend,
+        ipam: options.ipam,
         cluster_cidrs: options.cluster_cidr,
         cni_conf_dir: options.cni_conf_dir,
         cni_data_dir: options.cni_data_dir,

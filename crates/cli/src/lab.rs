@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod neighbours;
+mod pools;
 mod status;
 mod up;
 

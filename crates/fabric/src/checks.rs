@@ -60,8 +60,9 @@ fn reserved() -> [IpNet; 8] {
 }
 
 /// What stops everything of a peer: no usable address of its own, or no pod CIDR.
-pub(crate) fn peer(peer: &Node, me: &Arc<str>, claims: &Claims) -> Result<(), Refusal> {
-    if peer.pod_cidrs.is_empty() {
+pub(crate) fn peer(peer: &Node, me: &Arc<str>, claims: &Claims, routed: bool) -> Result<(), Refusal> {
+    // Of pools a node has nothing before it has pods.
+    if peer.pod_cidrs.is_empty() && !routed {
         return Err(Refusal::NoPodCidr { node: peer.name.clone() });
     }
     for one in &crate::claims::addresses(peer) {

@@ -13,7 +13,9 @@ use crate::{Error, FabricPlan, LocalPlan};
 
 /// NUD_PERMANENT.
 const PERMANENT: u16 = 0x80;
-/// The destination is on the link itself (linux/rtnetlink.h).
+/// What the destination leads to is nowhere (linux/rtnetlink.h).
+const RTN_BLACKHOLE: u8 = 6;
+/// The destination is on the link itself (the same).
 const RT_SCOPE_LINK: u8 = 253;
 
 /// What one [`Fabric::apply`] did.
@@ -199,7 +201,10 @@ impl Fabric {
         self.tables.addresses.replace_desired(addresses);
         let udp = self.devices.get(mark::UDP).copied().zip(local.tunnels.udp.as_ref());
         let routes = udp.into_iter().flat_map(|(index, spec)| spec.routes.iter().map(move |c| (index, *c)));
-        self.tables.desire_own(routes.map(|(index, cidr)| device_route(index, cidr)));
+        let routes = routes.map(|(index, cidr)| device_route(index, cidr));
+        // What no pod has goes nowhere: not by the default route, and not round and round.
+        let blocks = local.pod_cidrs.iter().filter(|_| local.routed).map(|cidr| blackhole(*cidr));
+        self.tables.desire_own(routes.chain(blocks));
     }
 
     /// Reads what is in the kernel of ours.
@@ -363,6 +368,12 @@ impl Fabric {
         let taken = || routes.actual().contains_key(&key) && routes.desired().contains_key(&key);
         route.protocol == mark::ROUTE_PROTOCOL || taken()
     }
+}
+
+/// A route that leads nowhere, of a block of this node.
+fn blackhole(cidr: IpNet) -> Route {
+    let route = Route { kind: RTN_BLACKHOLE, protocol: mark::ROUTE_PROTOCOL, ..Route::new(cidr) };
+    route.as_reported()
 }
 
 /// A route to a device whose packets need no next hop.

@@ -21,6 +21,7 @@ pub mod migration;
 mod nexthops;
 mod plan;
 mod planner;
+mod prefixes;
 mod refusal;
 mod tables;
 pub mod udp;

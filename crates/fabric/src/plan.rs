@@ -78,6 +78,10 @@ pub struct LocalPlan {
     pub node: Arc<str>,
     /// Its pod CIDRs, at most one a family.
     pub pod_cidrs: Vec<IpNet>,
+    /// Single addresses of other nodes' blocks that its pods have.
+    pub loans: Vec<IpNet>,
+    /// Whether each pod has a route of its own, as with pools, and the bridge joins none.
+    pub routed: bool,
     /// Index of the underlay link.
     pub underlay: u32,
     /// The bridge that joins its pods.
@@ -256,6 +260,15 @@ pub enum Via {
     },
 }
 
+impl LocalPlan {
+    /// The same for pods that have a route each.
+    pub(crate) fn routed(mut self) -> LocalPlan {
+        self.routed = true;
+        self.bridge.addresses.clear();
+        self
+    }
+}
+
 /// What a node's own plan follows from.
 pub(crate) struct Facts<'a> {
     pub(crate) node: &'a Node,
@@ -282,6 +295,8 @@ pub(crate) fn local_plan(facts: Facts<'_>) -> LocalPlan {
     tunnels.vxlan6 = vxlan.and_then(|vxlan| vxlan6(node, vxlan, underlay));
     LocalPlan {
         node: node.name.clone(),
+        loans: node.loans.clone(),
+        routed: false,
         bridge: BridgeSpec { addresses: pod_cidrs.iter().map(gateway).collect(), mtu, mac },
         tunnels,
         pod_cidrs,
@@ -343,7 +358,7 @@ fn tunnels(
                     local,
                     underlay: index,
                     addresses: own.clone(),
-                    pod_cidrs: pod_cidrs.to_vec(),
+                    pod_cidrs: pod_cidrs.iter().chain(&node.loans).copied().collect(),
                     routes: cluster_cidrs.to_vec(),
                     mtu: mtu(tunnel, local),
                 });

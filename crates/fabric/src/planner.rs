@@ -3,13 +3,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_model::network::{Backend, Network, Tunnel};
+use weft_model::network::{Backend, Ipam, Network, Tunnel};
 use weft_model::pools::IpPool;
 use weft_model::{Cluster, Node, mark};
 
 use crate::claims::Claims;
 use crate::flannel::{Announced, Problem};
 use crate::plan::{Facts, local_plan};
+use crate::prefixes::Prefixes;
 use crate::{
     FabricConfig, FabricPlan, Masquerade, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks, flannel,
 };
@@ -45,6 +46,9 @@ pub struct Planner {
     underlay: Option<Underlay>,
     nodes: BTreeMap<Arc<str>, Arc<Node>>,
     claims: Claims,
+    /// Whether pods' addresses come from pools, and those pools' CIDRs.
+    routed: bool,
+    pools: Vec<IpNet>,
     /// What the other nodes that run flannel say.
     flannel: BTreeMap<Arc<str>, Result<Announced, Problem>>,
     plan: FabricPlan,
@@ -65,6 +69,8 @@ impl Planner {
             underlay: None,
             nodes: BTreeMap::new(),
             claims: Claims::default(),
+            routed: false,
+            pools: Vec::new(),
             flannel: BTreeMap::new(),
             plan,
         }
@@ -90,13 +96,23 @@ impl Planner {
     ) -> BTreeSet<Arc<str>> {
         let mut touched = BTreeSet::new();
         let next_door = !self.flannel.is_empty();
+        let everyone = self.follow_ipam(cluster);
+        let changed = everyone.as_ref().unwrap_or(changed);
+        let prefixes = (self.routed && !changed.is_empty()).then(|| Prefixes::of(cluster));
         for name in changed {
-            self.exchange(name, cluster.nodes.get(name), &mut touched);
+            let node = cluster.nodes.get(name);
+            let with_blocks = prefixes.as_ref().zip(node).map(|(prefixes, node)| prefixes.on(node));
+            self.exchange(name, with_blocks.as_ref().or(node), &mut touched);
         }
+        let cidrs: Vec<IpNet> =
+            cluster.pools.values().filter(|_| self.routed).map(|pool| pool.cidr).collect();
+        let moved = self.pools != cidrs;
+        self.pools = cidrs;
         let network = cluster.network().unwrap_or(&self.cfg.network);
         let pools: Vec<&IpPool> = cluster.pools.values().map(|pool| &**pool).collect();
         let masquerade = Masquerade::of(&self.cfg.cluster_cidrs, &pools, &network.no_masquerade);
-        let all = self.underlay.as_ref() != underlay
+        let all = moved
+            || self.underlay.as_ref() != underlay
             || *network != self.network
             || masquerade != self.masquerade
             || next_door == self.flannel.is_empty()
@@ -107,6 +123,15 @@ impl Planner {
             self.masquerade = masquerade;
         }
         if all { self.replan_all() } else { self.replan(touched) }
+    }
+
+    /// Where pods' addresses come from now; when that is new, all nodes have other prefixes.
+    fn follow_ipam(&mut self, cluster: &Cluster) -> Option<BTreeSet<Arc<str>>> {
+        let routed = cluster.ipam(self.cfg.network.ipam.unwrap_or_default()) == Ipam::Pools;
+        if std::mem::replace(&mut self.routed, routed) == routed {
+            return None;
+        }
+        Some(self.nodes.keys().chain(cluster.nodes.keys()).cloned().collect())
     }
 
     fn exchange(&mut self, name: &Arc<str>, new: Option<&Arc<Node>>, touched: &mut BTreeSet<Arc<str>>) {
@@ -157,23 +182,25 @@ impl Planner {
         checks::address(node, local)?;
         let no_underlay = || Waiting::NoUnderlay { node: node.name.clone(), address: local };
         let underlay = self.underlay.as_ref().filter(|u| u.carries(local)).ok_or_else(no_underlay)?;
-        if node.pod_cidrs.is_empty() {
+        if node.pod_cidrs.is_empty() && !self.routed {
             return Err(Refusal::NoPodCidr { node: node.name.clone() }.into());
         }
         for cidr in &node.pod_cidrs {
             checks::cidr(node, cidr, underlay)?;
         }
         let problems = checks::own_conflicts(node, &self.claims);
-        Ok(local_plan(Facts {
+        let cidrs: Vec<IpNet> = self.cfg.cluster_cidrs.iter().chain(&self.pools).copied().collect();
+        let plan = local_plan(Facts {
             node,
             local,
             network: &self.network,
-            cluster_cidrs: &self.cfg.cluster_cidrs,
+            cluster_cidrs: &cidrs,
             masquerade: self.masquerade.clone(),
             underlay,
             flannel_next_door: !self.flannel.is_empty(),
             problems,
-        }))
+        });
+        Ok(if self.routed { plan.routed() } else { plan })
     }
 
     /// The plan for one peer; none while this node itself waits or the peer does not exist.
@@ -182,14 +209,19 @@ impl Planner {
         let underlay = self.underlay.as_ref()?;
         let peer = self.nodes.get(name)?;
         let mut plan = PeerPlan::default();
-        if let Err(refusal) = checks::peer(peer, &local.node, &self.claims) {
+        if let Err(refusal) = checks::peer(peer, &local.node, &self.claims, self.routed) {
             plan.refused.push(refusal);
             return Some(plan);
         }
-        for (i, cidr) in peer.pod_cidrs.iter().enumerate() {
+        let blocks = peer.pod_cidrs.iter().enumerate().map(|(i, cidr)| {
             let cidr = cidr.trunc();
-            let own = checks::own_overlap(peer, &cidr, &peer.pod_cidrs[..i]);
-            match own.and_then(|()| self.path(peer, &cidr, underlay)) {
+            checks::own_overlap(peer, &cidr, &peer.pod_cidrs[..i])?;
+            self.path(peer, &cidr, underlay)
+        });
+        // Parts of other nodes' blocks, before whose routes theirs go.
+        let loans = peer.loans.iter().map(|loan| self.by_backends(peer, loan, underlay));
+        for planned in blocks.chain(loans) {
+            match planned {
                 Ok((path, fallback)) => {
                     plan.paths.push(path);
                     plan.fallback.extend(fallback);
@@ -214,6 +246,15 @@ impl Planner {
             let path = flannel::path(peer, announced, cidr, local, &self.network, underlay, &self.claims)?;
             return Ok((path, None));
         }
+        self.by_backends(peer, cidr, underlay)
+    }
+
+    fn by_backends(
+        &self,
+        peer: &Node,
+        cidr: &IpNet,
+        underlay: &Underlay,
+    ) -> Result<(Path, Option<Refusal>), Refusal> {
         let mut refused = None;
         for backend in self.network.backends(&self.node) {
             match self.via(backend, peer, cidr, underlay) {

@@ -5,6 +5,7 @@
 //! - [`host_local`]: the node's allocations on disk, in the format of the reference CNI plugin
 //!   `host-local`, so that both can share one directory; killed at any instruction, the directory
 //!   is right, and what an interrupted ADD had taken comes back.
+//! - [`pools`]: pools whose blocks nodes claim, borrow from and give back. Pure.
 //! - [`dhcp`]: DHCP clients for IPv4 and IPv6. Pure.
 
 #![forbid(unsafe_code)]
@@ -13,4 +14,5 @@ mod address;
 pub mod dhcp;
 pub mod host_local;
 pub mod node_cidr;
+pub mod pools;
 pub mod range;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use weft_model::network::{Backend, overlaps};
+use weft_model::network::{Backend, Ipam, overlaps};
 
 pub use addresses::NodeSpec;
 pub use error::ConfigError;
@@ -76,6 +76,9 @@ pub struct LabConfig {
     pub topology: Topology,
     /// How pods' packets go from node to node.
     pub backend: Backend,
+    /// From the CIDRs of their node, or from pools.
+    #[serde(default)]
+    pub ipam: Ipam,
     /// Where pods' addresses come from, at most one a family; nodes' addresses are of the same
     /// families, in the same order.
     pub pod_cidrs: Vec<IpNet>,
@@ -103,6 +106,7 @@ impl Default for LabConfig {
             nodes: 3,
             topology: Topology::Flat,
             backend: Backend::AUTO,
+            ipam: Ipam::NodeCidr,
             pod_cidrs: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into()],
             node_mask: 24,
             kubeconfig: None,

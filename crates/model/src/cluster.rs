@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::FlannelAnnotations;
-use crate::network::Network;
+use crate::network::{Ipam, Network};
 use crate::pools::{IpBlock, IpPool, Labels, Namespace, Wish};
 
 /// One immutable view of the cluster. Cloning shares everything.
@@ -32,6 +32,20 @@ impl Cluster {
     /// What is configured for the whole cluster; none where agents go by their flags.
     pub fn network(&self) -> Option<&Network> {
         self.networks.get("default").map(|network| &**network)
+    }
+
+    /// Where pods' addresses come from; `configured` where the cluster does not say it.
+    pub fn ipam(&self, configured: Ipam) -> Ipam {
+        self.network().and_then(|network| network.ipam).unwrap_or(configured)
+    }
+
+    /// The nodes that have these blocks or addresses of them.
+    pub fn nodes_of_blocks<'a>(
+        &'a self,
+        names: &'a BTreeSet<Arc<str>>,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        let blocks = names.iter().filter_map(|name| self.blocks.get(name));
+        blocks.flat_map(|block| block.node.iter().chain(block.borrowed.values()))
     }
 }
 
@@ -83,6 +97,10 @@ pub struct Node {
     /// What flannel says of it in `metadata.annotations`.
     #[serde(default, skip_serializing_if = "FlannelAnnotations::is_empty")]
     pub flannel: FlannelAnnotations,
+    /// Single addresses that its pods have of other nodes' blocks; only where pods' addresses come from
+    /// pools, and then `pod_cidrs` are its own blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loans: Vec<IpNet>,
     /// `metadata.labels`.
     #[serde(default)]
     pub labels: Labels,

@@ -1,7 +1,9 @@
 //! The cluster's network as configured: pod CIDRs, the node-to-node backend, its numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -45,6 +47,8 @@ pub struct Network {
     pub vxlan: Vxlan,
     /// UDP port of the tunnel in user space.
     pub udp_port: u16,
+    /// Where pods' addresses come from, where it is said.
+    pub ipam: Option<Ipam>,
     /// MTU of pods' links in bytes, where it is not to follow from the underlay.
     pub mtu: Option<u32>,
     /// Networks outside of the cluster to which pods' packets go with the pods' own addresses.
@@ -52,6 +56,43 @@ pub struct Network {
     /// A change of the backend that is under way.
     pub migration: Option<Migration>,
 }
+
+/// Where pods' addresses come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ipam {
+    /// The CIDRs of their node, which its Node object names.
+    #[default]
+    #[serde(rename = "NodeCIDR")]
+    NodeCidr,
+    /// Blocks of pools, which nodes claim (IPPool, IPBlock).
+    Pools,
+}
+
+impl fmt::Display for Ipam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ipam::NodeCidr => "node-cidr",
+            Ipam::Pools => "pools",
+        })
+    }
+}
+
+impl FromStr for Ipam {
+    type Err = UnknownIpam;
+
+    fn from_str(text: &str) -> Result<Ipam, UnknownIpam> {
+        match text {
+            "node-cidr" => Ok(Ipam::NodeCidr),
+            "pools" => Ok(Ipam::Pools),
+            other => Err(UnknownIpam(other.into())),
+        }
+    }
+}
+
+/// Not where addresses can come from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not where addresses come from: use node-cidr or pools")]
+pub struct UnknownIpam(pub String);
 
 /// VXLAN's numbers, alike on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +136,7 @@ impl Default for Network {
             backend: Backend::AUTO,
             vxlan: Vxlan::default(),
             udp_port: UDP_PORT,
+            ipam: None,
             mtu: None,
             no_masquerade: Vec::new(),
             migration: None,

@@ -135,6 +135,7 @@ impl Kind for Node {
             addresses: one_a_family(addresses.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
             pod_cidrs: one_a_family(cidrs.collect::<Result<Vec<_>, _>>()?, |net| matches!(net, IpNet::V4(_))),
             flannel: metadata.annotations.unwrap_or_default().0,
+            loans: Vec::new(),
             labels: bounded(metadata.labels.unwrap_or_default())?,
         })
     }

@@ -172,6 +172,7 @@ impl TestNode {
             node_name: self.name.clone(),
             kubeconfig: PathBuf::new(),
             backend,
+            ipam: weft_model::network::Ipam::NodeCidr,
             cluster_cidrs: self
                 .families
                 .of("10.244.0.0/16", "fd00:244::/48")

@@ -25,7 +25,11 @@ pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
     let report = daemons::runtime()?.block_on(async {
         let api = super::client(&state.kubeconfig_inside()).await?;
         let (nodes, pods) = tokio::try_join!(api.list("/api/v1/nodes"), api.list("/api/v1/pods"))?;
-        let world = World::new(&nodes, &pods, state.dir());
+        let mut world = World::new(&nodes, &pods, state.dir());
+        // A cluster that was given may have no pools.
+        if let Ok(blocks) = api.list("/apis/weft.dev/v1/ipblocks").await {
+            world.add_blocks(&blocks);
+        }
         let chosen = CheckOptions { sample: options.sample, seed: options.seed, sizes: options.sizes };
         let mut progress = Progress::new();
         check(&world, state.dir(), chosen, &mut |done| {

@@ -6,8 +6,9 @@ use weft_lab::config::LabConfig;
 use weft_lab::manifest::{self, Manifest};
 use weft_lab::status::{Status, collect, not_ready};
 use weft_lab::{Progress, down, launch};
+use weft_model::network::Ipam;
 
-use super::{Running, apply, status};
+use super::{Running, apply, pools, status};
 use crate::args::UpArgs;
 use crate::{daemons, exit, output};
 
@@ -25,6 +26,7 @@ pub(super) fn run(options: &UpArgs) -> anyhow::Result<u8> {
         nodes: options.nodes,
         topology: options.topology,
         backend: options.backend,
+        ipam: options.ipam,
         pod_cidrs: options.pod_cidr.clone(),
         kubeconfig,
         underlay_mtu: options.underlay_mtu,
@@ -55,6 +57,9 @@ fn tell(progress: &Progress) {
 async fn fill(lab: &Running, manifests: &[Manifest]) -> anyhow::Result<(u8, Status)> {
     let api = lab.api().await?;
     let mut code = exit::DONE;
+    if lab.config.ipam == Ipam::Pools && !manifests.iter().any(|manifest| manifest.kind() == "IPPool") {
+        pools::make(&api, &lab.config.pod_cidrs).await?;
+    }
     if !manifests.is_empty() {
         let report = apply::write(&api, manifests, false).await;
         code = apply::code(&report);

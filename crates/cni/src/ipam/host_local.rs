@@ -109,7 +109,8 @@ impl HostLocal {
     }
 }
 
-fn requested(call: &Call) -> Result<Vec<IpAddr>, CniError> {
+/// The addresses that the runtime asks for.
+pub(crate) fn requested(call: &Call) -> Result<Vec<IpAddr>, CniError> {
     let legacy = call.conf.args.as_ref().and_then(|args| args.cni.as_ref());
     let runtime = call.conf.runtime_config.as_ref();
     let texts = [runtime, legacy].into_iter().flatten().filter_map(|config| config.ips.as_ref()).flatten();

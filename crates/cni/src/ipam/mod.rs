@@ -3,26 +3,31 @@
 
 pub(crate) mod dhcp;
 pub(crate) mod host_local;
+pub(crate) mod pools;
 pub(crate) mod static_;
 
 use std::path::PathBuf;
 
-use weft_ipam::host_local::Store;
+use weft_ipam::host_local::{Reservation, Store};
+use weft_ipam::range::Assignment;
 use weft_kernel::{Netlink, Op, conntrack};
 
 use crate::ipam::dhcp::Dhcp;
 use crate::ipam::host_local::HostLocal;
+use crate::ipam::pools::Pools;
 use crate::ipam::static_::Static;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::exec;
 use crate::protocol::plugin::{Answer, Call};
-use crate::protocol::result::CniResult;
+use crate::protocol::result::{CniResult, Ip};
 
 /// The name of the IPAM plugin that keeps its account in files.
 pub(crate) const HOST_LOCAL: &str = "host-local";
 /// The name of the one without an account of who has what.
 pub(crate) const STATIC: &str = "static";
+/// The name of the one that gives what the agent has claimed of pools.
+pub(crate) const POOLS: &str = "pools";
 /// The name of the one whose daemon asks the network.
 pub(crate) const DHCP: &str = "dhcp";
 
@@ -33,6 +38,7 @@ pub(crate) enum Ipam {
     None,
     HostLocal(Box<HostLocal>),
     Static(Static),
+    Pools(Box<Pools>),
     Dhcp(Box<Dhcp>),
     Other(PathBuf),
 }
@@ -46,6 +52,7 @@ impl Ipam {
         match call.conf.ipam_type() {
             HOST_LOCAL => Ok(Ipam::HostLocal(Box::new(HostLocal::of(call)?))),
             STATIC => Ok(Ipam::Static(Static::of(call)?)),
+            POOLS => Ok(Ipam::Pools(Box::new(Pools::of(call)?))),
             DHCP => Ok(Ipam::Dhcp(Box::new(Dhcp::of(call)?))),
             "" if call.conf.ipam.as_ref().is_some_and(serde_json::Map::is_empty) => Ok(Ipam::None),
             "" => Err(invalid("ipam.type is missing: name an IPAM plugin such as host-local")),
@@ -74,7 +81,7 @@ impl Ipam {
 
 /// The same for a DEL, which has to come before the interface goes.
 pub(crate) fn uses_interface(call: &Call) -> bool {
-    !matches!(call.conf.ipam_type(), HOST_LOCAL | STATIC | "")
+    !matches!(call.conf.ipam_type(), HOST_LOCAL | STATIC | POOLS | "")
 }
 
 /// What shows that an ADD whose process is gone did give its address to a container.
@@ -108,7 +115,51 @@ pub(crate) fn add(
             }
             done
         }
-        Ipam::HostLocal(host_local) => reserve_here(call, host_local, evidence, attach, detach, answer),
+        Ipam::HostLocal(host_local) => {
+            let store = Store::open(&host_local.data_dir, call.conf.network()?)?;
+            let (pool, requested) = (&host_local.pool, &host_local.requested);
+            let lease = store.reserve(call.args.attachment(), pool, requested, &|link| has_link(link))?;
+            for ip in lease.torn() {
+                let file = host_local.data_dir.join(call.conf.network()?).join(ip.to_string());
+                eprintln!(
+                    "{}: the file names no owner, as after a power cut: the address counted as free",
+                    file.display()
+                );
+            }
+            let addresses = host_local.result(lease.assignments());
+            let release = || _ = store.release(call.args.attachment(), Some(pool));
+            with_lease(
+                &lease,
+                addresses,
+                evidence,
+                attach,
+                || {
+                    detach();
+                    release();
+                },
+                answer,
+            )
+        }
+        Ipam::Pools(pools) => {
+            let store = Store::open(&pools.data_dir, call.conf.network()?)?;
+            let attachment = call.args.attachment();
+            let lease = store.reserve_of_pools(attachment, &pools.request, &|link| has_link(link))?;
+            let ip = |a: &Assignment| Ip { address: a.address, gateway: Some(a.gateway), interface: None };
+            let ips = lease.assignments().iter().map(ip).collect();
+            let addresses = CniResult { ips, ..CniResult::default() };
+            let release = || _ = store.release_of_pools(attachment);
+            with_lease(
+                &lease,
+                addresses,
+                evidence,
+                attach,
+                || {
+                    detach();
+                    release();
+                },
+                answer,
+            )
+        }
         Ipam::Dhcp(dhcp) => {
             let done = dhcp.add().and_then(attach).and_then(|result| answer(&result));
             if done.is_err() {
@@ -140,24 +191,15 @@ fn some(addresses: CniResult) -> Result<CniResult, CniError> {
     Ok(addresses)
 }
 
-fn reserve_here(
-    call: &Call,
-    host_local: &HostLocal,
+/// Has `attach` use what was reserved; `undo` gives it back when that fails.
+fn with_lease(
+    lease: &Reservation<'_>,
+    addresses: CniResult,
     evidence: Evidence,
     attach: impl FnOnce(CniResult) -> Result<CniResult, CniError>,
-    detach: impl Fn(),
+    undo: impl Fn(),
     answer: Answer<'_>,
 ) -> Result<(), CniError> {
-    let store = Store::open(&host_local.data_dir, call.conf.network()?)?;
-    let attachment = call.args.attachment();
-    let lease = store.reserve(attachment, &host_local.pool, &host_local.requested, &|link| has_link(link))?;
-    for ip in lease.torn() {
-        let file = host_local.data_dir.join(call.conf.network()?).join(ip.to_string());
-        eprintln!(
-            "{}: the file names no owner, as after a power cut: the address counted as free",
-            file.display()
-        );
-    }
     if evidence == Evidence::Nowhere {
         lease.commit()?;
     }
@@ -165,9 +207,8 @@ fn reserve_here(
         let gone = "a DEL of this container came during its ADD";
         if lease.is_held() { Ok(()) } else { Err(CniError::new(code::TRY_AGAIN, gone)) }
     };
-    let done = attach(host_local.result(lease.assignments()))
-        .and_then(|result| held().map(|()| result))
-        .and_then(|result| answer(&result));
+    let done =
+        attach(addresses).and_then(|result| held().map(|()| result)).and_then(|result| answer(&result));
     match done {
         Ok(()) => {
             // The answer is out. Should this fail, the unfinished ADD counts as finished as
@@ -178,8 +219,7 @@ fn reserve_here(
             Ok(())
         }
         Err(error) => {
-            detach();
-            store.release(attachment, Some(&host_local.pool)).ok();
+            undo();
             Err(error)
         }
     }
@@ -205,6 +245,14 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
             conntrack::forget_addresses(&freed).ok();
             Ok(())
         }
+        POOLS => {
+            let Some(store) = Store::open_existing(&Pools::data_dir(call), call.conf.network()?)? else {
+                return Ok(());
+            };
+            let freed = store.release_of_pools(call.args.attachment())?;
+            conntrack::forget_addresses(&freed).ok();
+            Ok(())
+        }
         DHCP => dhcp::del(call),
         "" | STATIC => Ok(()),
         other => exec::call(&exec::find(other, &call.args)?, "DEL", &call.args, &call.raw).map(drop),
@@ -213,10 +261,19 @@ pub(crate) fn del(call: &Call) -> Result<(), CniError> {
 
 /// Whether an address is reserved for the container, where we keep the account.
 pub(crate) fn has_address(call: &Call) -> bool {
-    let (HOST_LOCAL, Ok(network)) = (call.conf.ipam_type(), call.conf.network()) else { return false };
-    let store = Store::open_existing(&HostLocal::data_dir(call), network).ok().flatten();
+    let (Some(data_dir), Ok(network)) = (account(call), call.conf.network()) else { return false };
+    let store = Store::open_existing(&data_dir, network).ok().flatten();
     let held = store.and_then(|store| store.held(call.args.attachment()).ok());
     held.is_some_and(|held| !held.is_empty())
+}
+
+/// The folder of the account, where we keep one.
+fn account(call: &Call) -> Option<PathBuf> {
+    match call.conf.ipam_type() {
+        HOST_LOCAL => Some(HostLocal::data_dir(call)),
+        POOLS => Some(Pools::data_dir(call)),
+        _ => None,
+    }
 }
 
 /// CHECK: the addresses are still reserved for this container.
@@ -227,8 +284,8 @@ pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     if let Ipam::Dhcp(dhcp) = ipam {
         return dhcp.check(call.prev_result()?.as_ref());
     }
-    let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "CHECK") };
-    let store = Store::open_existing(&host_local.data_dir, call.conf.network()?)?;
+    let Some(data_dir) = account(call) else { return delegate(call, ipam, "CHECK") };
+    let store = Store::open_existing(&data_dir, call.conf.network()?)?;
     let attachment = call.args.attachment();
     let held = store.map(|store| store.held(attachment)).transpose()?.unwrap_or_default();
     if held.is_empty() {
@@ -245,6 +302,7 @@ pub(crate) fn check(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 pub(crate) fn status(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     match ipam {
         Ipam::HostLocal(host_local) => host_local.status(call.conf.network()?),
+        Ipam::Pools(pools) => pools.status(call.conf.network()?),
         Ipam::Dhcp(dhcp) => dhcp.status(),
         _ => delegate(call, ipam, "STATUS"),
     }
@@ -257,8 +315,8 @@ pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
     if let Ipam::Dhcp(dhcp) = ipam {
         return dhcp.gc();
     }
-    let Ipam::HostLocal(host_local) = ipam else { return delegate(call, ipam, "GC") };
-    let Some(store) = Store::open_existing(&host_local.data_dir, call.conf.network()?)? else {
+    let Some(data_dir) = account(call) else { return delegate(call, ipam, "GC") };
+    let Some(store) = Store::open_existing(&data_dir, call.conf.network()?)? else {
         return Ok(());
     };
     let keep = |id: &str, ifname: &str| {
@@ -278,6 +336,6 @@ pub(crate) fn gc(call: &Call, ipam: &Ipam) -> Result<(), CniError> {
 fn delegate(call: &Call, ipam: &Ipam, command: &str) -> Result<(), CniError> {
     match ipam {
         Ipam::Other(plugin) => exec::call(plugin, command, &call.args, &call.raw).map(drop),
-        Ipam::HostLocal(_) | Ipam::Static(_) | Ipam::Dhcp(_) | Ipam::None => Ok(()),
+        Ipam::HostLocal(_) | Ipam::Pools(_) | Ipam::Static(_) | Ipam::Dhcp(_) | Ipam::None => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! The network configuration on standard input.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Take};
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -89,6 +90,9 @@ pub struct RuntimeConfig {
     /// The device that a device plugin chose: a PCI address.
     #[serde(rename = "deviceID")]
     pub device_id: Option<String>,
+    /// The annotations of the pod, as containerd and CRI-O tell them.
+    #[serde(rename = "io.kubernetes.cri.pod-annotations")]
+    pub pod_annotations: Option<BTreeMap<String, String>>,
 }
 
 /// The capability `dns`.

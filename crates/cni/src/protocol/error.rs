@@ -73,7 +73,7 @@ impl From<weft_ipam::host_local::Error> for CniError {
         let code = match &error {
             Error::Io { .. } => code::IO,
             Error::Duplicate { .. } => code::INVALID_ENVIRONMENT,
-            Error::Exhausted { .. } => code::TRY_AGAIN,
+            Error::Exhausted { .. } | Error::NotYet(_) => code::TRY_AGAIN,
             Error::Unavailable { .. } => code::INVALID_CONFIG,
         };
         CniError::new(code, error.to_string())

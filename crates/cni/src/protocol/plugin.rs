@@ -192,6 +192,7 @@ const PLUGINS: &[(&str, Plugin)] = &[
     ("loopback", loopback::plugin),
     ("macvlan", macvlan::plugin),
     ("ovs", ovs::plugin),
+    ("pools", ipam::pools::plugin),
     ("portmap", portmap::plugin),
     ("ptp", ptp::plugin),
     ("routed", routed::plugin),

@@ -26,6 +26,7 @@ pub(super) fn summary(kind: &str) -> &'static str {
         "sbr" => "gives the interface a routing table of its own, chosen by source address",
         "vrf" => "puts the interface into a VRF of the container",
         "host-local" => "takes an address that is free on this node and notes it in a folder",
+        "pools" => "gives addresses of the blocks that the agent has claimed of pools",
         "static" => "gives the addresses that are written here",
         "dhcp" => "gets a lease from a DHCP server, by its daemon",
         _ => "is another program's plugin and is executed",
@@ -46,7 +47,7 @@ pub(super) enum Place {
 pub(super) fn place(kind: &str) -> Place {
     match kind {
         "portmap" | "bandwidth" | "firewall" | "tuning" | "sbr" | "vrf" => Place::Chained,
-        "host-local" | "static" | "dhcp" => Place::Ipam,
+        "host-local" | "static" | "dhcp" | "pools" => Place::Ipam,
         _ => Place::Interface,
     }
 }
@@ -96,6 +97,7 @@ pub(super) const CAPABILITIES: &[(&str, &[&str])] = &[
     ),
     ("infinibandGUID", &["sriov"]),
     ("deviceID", &["host-device", "sriov"]),
+    ("io.kubernetes.cri.pod-annotations", &["routed", "pools"]),
     ("aliases", &[]),
     ("cgroupPath", &[]),
 ];

@@ -112,6 +112,21 @@ impl Dir {
         Ok(Some(bytes))
     }
 
+    /// A whole file of ours that may be longer, up to `limit`; `None` when it is absent.
+    pub(crate) fn read_long(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        use std::io::Read;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = match rustix::fs::openat(self, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.fault("open", name)(error)),
+        };
+        let mut bytes = Vec::new();
+        let read = std::fs::File::from(fd).take(limit).read_to_end(&mut bytes);
+        read.map_err(|error| self.fault("read", name)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        Ok(Some(bytes))
+    }
+
     /// The length of what has this name.
     pub(crate) fn length(&self, name: &str) -> Result<Option<u64>> {
         Ok(self.stat(name)?.map(|stat| u64::try_from(stat.st_size).unwrap_or(u64::MAX)))

@@ -36,12 +36,26 @@ pub(crate) fn mark(seconds: i64) -> Timespec {
     Timespec { tv_sec: seconds, tv_nsec: MARK_NANOS }
 }
 
+/// Of what the last reserved addresses are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// Of so many sets of ranges.
+    Sets(usize),
+    /// Of each family: IPv4 has the first place.
+    Families,
+}
+
 /// Whether no other program has reserved an address since we last did.
-pub(crate) fn is_current(dir: &Dir, sets: usize) -> bool {
-    (0..sets).all(|set| {
+pub(crate) fn is_current(dir: &Dir, marks: Marks) -> bool {
+    let ours = |set| {
         let stat = rustix::fs::statat(dir, last_reserved(set), AtFlags::SYMLINK_NOFOLLOW);
-        stat.is_ok_and(|stat| i64::try_from(stat.st_mtime_nsec) == Ok(MARK_NANOS))
-    })
+        stat.ok().map(|stat| i64::try_from(stat.st_mtime_nsec) == Ok(MARK_NANOS))
+    };
+    match marks {
+        Marks::Sets(sets) => (0..sets).all(|set| ours(set) == Some(true)),
+        // A pod may have had one family only.
+        Marks::Families => matches!((ours(0), ours(1)), (Some(true), None | Some(true)) | (None, Some(true))),
+    }
 }
 
 /// What the records say of an attachment; unfinished ones count.

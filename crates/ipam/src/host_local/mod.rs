@@ -20,6 +20,7 @@
 mod boot;
 mod directory;
 mod index;
+mod pools;
 mod record;
 mod reserve;
 
@@ -32,6 +33,7 @@ pub use reserve::Reservation;
 
 use crate::host_local::boot::Boot;
 use crate::host_local::directory::{Dir, Lock};
+use crate::host_local::index::Marks;
 use crate::host_local::record::Record;
 use crate::range::Pool;
 
@@ -61,6 +63,9 @@ impl Attachment<'_> {
 /// Why the allocations could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The agent has not told yet what a pod may have, or has nothing for it.
+    #[error("{0}")]
+    NotYet(String),
     /// A file operation failed.
     #[error("cannot {op} {path}: {source}")]
     Io {
@@ -169,6 +174,11 @@ impl Store {
     /// Frees every address of the attachment and says which; none is no error. Only deletes
     /// files, so it works on a full disk. `pool` only makes it fast.
     pub fn release(&self, attachment: Attachment<'_>, pool: Option<&Pool>) -> Result<Vec<IpAddr>> {
+        self.release_of(attachment, pool.map(|pool| Marks::Sets(pool.sets().len())))
+    }
+
+    /// The same where it is known how the last reserved addresses are kept.
+    fn release_of(&self, attachment: Attachment<'_>, marks: Option<Marks>) -> Result<Vec<IpAddr>> {
         let lock = self.dir.lock_to_remove()?;
         if let Some(lock) = &lock {
             self.boot.void_earlier(&self.dir, lock).ok();
@@ -176,7 +186,7 @@ impl Store {
         let indexed = index::lookup(&self.dir, &attachment.key())?.unwrap_or_default().addresses;
         // Beside the intent of a killed ADD of ours the other program may have given another address since.
         let trusted = !self.dir.exists(&index::intent(&attachment.key()))?
-            && pool.is_some_and(|pool| index::is_current(&self.dir, pool.sets().len()));
+            && marks.is_some_and(|marks| index::is_current(&self.dir, marks));
         let mut freed = if trusted && !indexed.is_empty() {
             let (freed, unread) = self.remove_owned(&indexed, &attachment.content())?;
             // Its own: what is forgotten now would not be found again.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::host_local::index::Marks;
 use crate::host_local::record::Record;
 use crate::host_local::{Attachment, Error, Result, Store, directory, index, reclaim};
 use crate::range::{Assignment, Pool, RangeSet};
@@ -53,20 +54,35 @@ pub(crate) fn reserve<'a>(
     requested: &[IpAddr],
     in_use: &dyn Fn(&str) -> bool,
 ) -> Result<Reservation<'a>> {
+    let torn = Cell::default();
+    let all = || {
+        refuse_strays(pool, requested)?;
+        let choose = |(number, set)| choose(&Free { store, torn: &torn }, number, set, requested);
+        pool.sets().iter().enumerate().map(choose).collect::<Result<Vec<Assignment>>>()
+    };
+    let mut lease = reserve_by(store, attachment, Marks::Sets(pool.sets().len()), in_use, all)?;
+    lease.torn = torn.take();
+    Ok(lease)
+}
+
+/// Reserves what `choose` says, under the lock.
+pub(crate) fn reserve_by<'a>(
+    store: &'a Store,
+    attachment: Attachment<'_>,
+    marks: Marks,
+    in_use: &dyn Fn(&str) -> bool,
+    choose: impl FnOnce() -> Result<Vec<Assignment>>,
+) -> Result<Reservation<'a>> {
     let _lock = store.locked()?;
     reclaim(store, in_use)?;
-    if !index::is_current(&store.dir, pool.sets().len()) {
+    if !index::is_current(&store.dir, marks) {
         index::rebuild(&store.dir)?;
     }
     refuse_duplicate(store, attachment)?;
-    refuse_strays(pool, requested)?;
-    let torn = Cell::default();
-    let choose = |(number, set)| choose(&Free { store, torn: &torn }, number, set, requested);
-    let assignments: Vec<Assignment> = pool.sets().iter().enumerate().map(choose).collect::<Result<_>>()?;
-    let torn = torn.take();
+    let assignments = choose()?;
     let key = attachment.key();
-    match take(store, attachment, &key, &assignments) {
-        Ok(intent) => Ok(Reservation { store, key, assignments, torn, intent }),
+    match take(store, attachment, &key, &assignments, marks) {
+        Ok(intent) => Ok(Reservation { store, key, assignments, torn: Vec::new(), intent }),
         Err(error) => {
             give_back(store, attachment, &key, &assignments);
             Err(error)
@@ -174,15 +190,25 @@ impl Free<'_> {
 }
 
 /// The intent first, so that whatever follows can be given back; the addresses last.
-fn take(store: &Store, attachment: Attachment<'_>, key: &str, assignments: &[Assignment]) -> Result<OwnedFd> {
+fn take(
+    store: &Store,
+    attachment: Attachment<'_>,
+    key: &str,
+    assignments: &[Assignment],
+    marks: Marks,
+) -> Result<OwnedFd> {
     let addresses: Vec<IpAddr> = assignments.iter().map(|a| a.address.addr()).collect();
     let record = Record { addresses }.text();
     let intent = store.dir.write_locked(&index::intent(key), record.as_bytes())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mark = index::mark(i64::try_from(now.as_secs()).unwrap_or(0));
-    for (set, assignment) in assignments.iter().enumerate() {
+    let modified = index::mark(i64::try_from(now.as_secs()).unwrap_or(0));
+    for (place, assignment) in assignments.iter().enumerate() {
+        let set = match marks {
+            Marks::Sets(_) => place,
+            Marks::Families => usize::from(assignment.address.addr().is_ipv6()),
+        };
         let text = assignment.address.addr().to_string();
-        store.dir.overwrite(&index::last_reserved(set), text.as_bytes(), mark)?;
+        store.dir.overwrite(&index::last_reserved(set), text.as_bytes(), modified)?;
     }
     store.dir.write_new(directory::NEW, attachment.content().as_bytes())?;
     for assignment in assignments {

@@ -59,6 +59,17 @@ impl World {
         world.members.extend(machines);
         world
     }
+
+    /// Adds what nodes have of pools: the first address of a block is its node's own.
+    pub fn add_blocks(&mut self, blocks: &Value) {
+        for block in items(blocks) {
+            let first = text(block, "/spec/cidr").parse::<IpNet>().map(|cidr| cidr.network());
+            let node = self.nodes.iter_mut().find(|node| node.name == text(block, "/spec/node"));
+            if let (Some(node), Ok(first)) = (node, first) {
+                node.addresses.push(first);
+            }
+        }
+    }
 }
 
 pub(crate) fn items(list: &Value) -> &[Value] {

@@ -21,6 +21,8 @@ use crate::state::write_atomically;
 
 /// The network of every sandbox's own loopback, as containerd has it built in.
 const LOOPBACK_VERSION: &str = "1.1.0";
+/// The capability by which containerd and CRI-O tell a plugin the pod's annotations.
+const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// What a sandbox was made with, as needed to take it away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +115,11 @@ impl<'a> Sandbox<'a> {
         config.insert("cniVersion".into(), version.into());
         if !before.is_null() {
             config.insert("prevResult".into(), before.clone());
+        }
+        let capability =
+            |config: &Map<String, Value>| config.get("capabilities")?.get(ANNOTATIONS)?.as_bool();
+        if capability(&config) == Some(true) {
+            config.insert("runtimeConfig".into(), json!({ ANNOTATIONS: self.pod.metadata.annotations }));
         }
         let bin = self.shared.state.bin_dir();
         let target = Target {

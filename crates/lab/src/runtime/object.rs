@@ -22,7 +22,7 @@ pub(crate) struct Metadata {
     pub(crate) namespace: String,
     pub(crate) uid: String,
     pub(crate) deletion_timestamp: Option<String>,
-    annotations: HashMap<String, String>,
+    pub(crate) annotations: HashMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use weft_model::network::{Backend, Migration, Network, UDP_PORT, VXLAN_PORT, VXLAN_VNI, Vxlan, parse_cidr};
+use weft_model::network::{
+    Backend, Ipam, Migration, Network, UDP_PORT, VXLAN_PORT, VXLAN_VNI, Vxlan, parse_cidr,
+};
 
 use super::{Kind, Meta};
 
@@ -28,6 +30,7 @@ struct Spec {
     backend: Option<Backend>,
     vxlan: Option<VxlanSpec>,
     udp_port: Option<u16>,
+    ipam: Option<Ipam>,
     mtu: Option<u32>,
     no_masquerade: Option<Vec<String>>,
     migration: Option<MigrationSpec>,
@@ -70,6 +73,7 @@ pub fn decode_network(json: &str) -> Result<Network, String> {
         backend: spec.backend.unwrap_or(Backend::AUTO),
         vxlan,
         udp_port,
+        ipam: spec.ipam,
         mtu: spec.mtu,
         no_masquerade: exceptions.collect::<Result<_, _>>()?,
         migration,
@@ -106,6 +110,7 @@ mod tests {
             backend: Backend::VXLAN,
             vxlan: Vxlan { vni: 7, port: 4789 },
             udp_port: 9000,
+            ipam: None,
             mtu: Some(1400),
             no_masquerade: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             migration: Some(Migration { to: Backend::UDP, nodes: ["a".into()].into() }),
