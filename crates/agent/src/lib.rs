@@ -25,5 +25,6 @@ mod underlay;
 
 pub use agent::Agent;
 pub use config::AgentConfig;
+pub use pools::{Views, keep as keep_pools};
 pub use run::{drive, run};
 pub use status::{PeerStatus, Repairs, Status};

@@ -10,6 +10,7 @@ use weft_observe::Protocol;
 
 use crate::apiserver_args::ApiserverArgs;
 use crate::cni_args::CniCommand;
+use crate::ipam_args::IpamCommand;
 use crate::network::NetworkCommand;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
@@ -46,6 +47,9 @@ pub(crate) enum Command {
     /// The network of a running cluster: its backend, and how to change that
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Pools of addresses: show, check, release
+    #[command(subcommand)]
+    Ipam(IpamCommand),
     /// The CNI plugins: attach, check, explain, install
     #[command(subcommand)]
     Cni(Box<CniCommand>),

@@ -9,6 +9,8 @@ mod daemons;
 mod docs;
 mod etcd_args;
 mod exit;
+mod ipam;
+mod ipam_args;
 mod lab;
 mod network;
 mod objects;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Lab(command) => lab::run(command),
         Command::Trace(options) => trace::run(&options),
+        Command::Ipam(command) => ipam::run(command),
         Command::Agent(options) => daemons::agent(options),
         Command::Network(command) => network::run(command),
         Command::Cni(command) => cni::run(*command),

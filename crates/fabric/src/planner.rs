@@ -109,7 +109,8 @@ impl Planner {
         let moved = self.pools != cidrs;
         self.pools = cidrs;
         let network = cluster.network().unwrap_or(&self.cfg.network);
-        let pools: Vec<&IpPool> = cluster.pools.values().map(|pool| &**pool).collect();
+        let pools: Vec<&IpPool> =
+            cluster.pools.values().filter(|_| self.routed).map(|pool| &**pool).collect();
         let masquerade = Masquerade::of(&self.cfg.cluster_cidrs, &pools, &network.no_masquerade);
         let all = moved
             || self.underlay.as_ref() != underlay

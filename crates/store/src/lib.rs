@@ -15,6 +15,7 @@ mod flannel;
 mod heart;
 mod page;
 mod reflector;
+mod snapshot;
 mod store;
 mod watch;
 
@@ -23,5 +24,6 @@ pub use decode::{NETWORK_PATH, decode_network, decode_node, decode_pod};
 pub use error::{Error, Refusal};
 pub use heart::{HEARTBEAT, renew_node_lease};
 pub use page::Page;
+pub use snapshot::snapshot;
 pub use store::{Freshness, Store, StoreConfig, Update};
 pub use watch::{Event, EventKind, Watch};

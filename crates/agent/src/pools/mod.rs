@@ -3,6 +3,7 @@
 //!
 //! Nothing here is on a pod's way as long as the node has a free address.
 
+mod release;
 mod sweep;
 mod views;
 
@@ -23,7 +24,7 @@ use weft_store::{Api, Error};
 
 use crate::{AgentConfig, files};
 use sweep::Sweeper;
-pub(crate) use views::Views;
+pub use views::Views;
 
 /// How soon to look again when nothing is told: what is unused counts in time, not in events.
 const TICK: Duration = Duration::from_secs(2);
@@ -57,7 +58,7 @@ struct Room {
 }
 
 /// Keeps the node's blocks, for good. Without pools it does nothing.
-pub(crate) async fn keep(api: Api, cfg: AgentConfig, views: Arc<Views>) {
+pub async fn keep(api: Api, cfg: AgentConfig, views: Arc<Views>) {
     let node: Arc<str> = cfg.node_name.as_str().into();
     let mut room = Room {
         api,
@@ -75,7 +76,9 @@ pub(crate) async fn keep(api: Api, cfg: AgentConfig, views: Arc<Views>) {
         wait = TICK;
         let Some((cluster, changes)) = views.take() else { continue };
         let concerned = room.follow(&cluster, &changes);
-        if !room.cfg.uses_pools(&cluster) || (told && !concerned) {
+        // Without its Node object it is gone to the others, which may take what it has.
+        let here = cluster.nodes.contains_key(&room.node);
+        if !here || !room.cfg.uses_pools(&cluster) || (told && !concerned) {
             continue;
         }
         match room.step(&cluster).await {
@@ -110,13 +113,18 @@ impl Room {
                     block.node.as_ref() == Some(&self.node)
                         || block.borrowed.values().any(|node| *node == self.node)
                         || block.asked.contains_key(&self.node)
+                        || !block.release.is_empty()
                 })
             })
     }
 
     /// Plans and does what follows; whether all of it was accepted.
     async fn step(&mut self, cluster: &Cluster) -> Result<bool> {
-        let plan = self.plan(cluster)?;
+        let mut plan = self.plan(cluster)?;
+        let store = Store::open(&self.cfg.cni_data_dir, mark::CNI_NETWORK)?;
+        let (released, refused) = release::release(cluster, &self.node, &store)?;
+        plan.writes.extend(released);
+        plan.problems.extend(refused);
         let sent = join_all(plan.writes.iter().map(|write| send(&self.api, write))).await;
         let mut accepted = true;
         for (write, sent) in plan.writes.iter().zip(sent) {

@@ -8,7 +8,7 @@ use weft_store::{Freshness, Update};
 
 /// The newest view, and what changed since the last was taken.
 #[derive(Default)]
-pub(crate) struct Views {
+pub struct Views {
     state: Mutex<State>,
     told: Notify,
 }
@@ -24,7 +24,7 @@ struct State {
 
 impl Views {
     /// Takes in an update.
-    pub(crate) fn tell(&self, update: &Update) {
+    pub fn tell(&self, update: &Update) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.live |= update.freshness == Freshness::Fresh;
         state.cluster = Some(update.cluster.clone());

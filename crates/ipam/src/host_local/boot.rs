@@ -48,6 +48,8 @@ fn void(dir: &Dir) -> Result<()> {
             dir.remove(&name)?;
         }
     }
+    // What the node had of pools may be another's since.
+    dir.remove(super::pools::FILE)?;
     for folder in [index::IDS, index::INTENTS] {
         for key in dir.names(folder)? {
             dir.remove(&format!("{folder}/{key}"))?;

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use super::{Attachment, Error, Result, Store, index, reserve};
 use crate::host_local::index::Marks;
+use crate::host_local::record::owner_of;
 use crate::host_local::reserve::Reservation;
 use crate::pools::choose::{self, Request};
 use crate::pools::file::File;
 
 /// The file's place.
-const FILE: &str = ".weft/pools.json";
+pub(super) const FILE: &str = ".weft/pools.json";
 /// It is never longer.
 const LIMIT: u64 = 16 << 20;
 
@@ -46,6 +47,22 @@ impl Store {
     pub fn allocated(&self) -> Result<BTreeSet<IpAddr>> {
         let _lock = self.dir.lock()?;
         Ok(self.dir.addresses()?.into_iter().collect())
+    }
+
+    /// Frees an address whose owner is not `in_use`, which is told its key; whether it is free now.
+    pub fn free(&self, ip: IpAddr, in_use: &dyn Fn(&str) -> bool) -> Result<bool> {
+        let _lock = self.locked()?;
+        let name = ip.to_string();
+        let Some(content) = self.dir.read(&name)? else { return Ok(true) };
+        if let Some((container_id, ifname)) = owner_of(&content) {
+            let key = Attachment { container_id, ifname }.key();
+            if in_use(&key) || self.dir.exists(&index::intent(&key))? {
+                return Ok(false);
+            }
+            index::forget(&self.dir, &key)?;
+        }
+        self.dir.remove(&name)?;
+        Ok(true)
     }
 
     /// What the node may give, as its agent last said; an error says why it cannot be read.
@@ -115,6 +132,10 @@ mod tests {
         assert_eq!(store.release_of_pools(eth0("a")).unwrap().len(), 1);
         assert!(store.release_of_pools(eth0("a")).unwrap().is_empty());
         assert_eq!(add("d").unwrap(), ["10.1.0.1"]);
+        let ip = "10.1.0.1".parse().unwrap();
+        assert!(!store.free(ip, &|key| key == eth0("d").key()).unwrap(), "its link is there");
+        assert!(store.free(ip, &|_| false).unwrap() && store.free(ip, &|_| true).unwrap());
+        assert_eq!(add("f").unwrap(), ["10.1.0.1"]);
         std::fs::write(dir.path().join("net").join(FILE), "{").unwrap();
         assert!(matches!(add("e"), Err(Error::NotYet(why)) if why.contains("cannot be read")));
     }

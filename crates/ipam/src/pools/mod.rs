@@ -29,6 +29,7 @@ mod simulation;
 
 pub use catalogue::{Catalogue, Choice};
 pub use keeper::{Change, Input, Keeper, Plan, Write};
+pub use room::size as usable;
 
 use serde_json::{Value, json};
 use weft_model::pools::IpBlock;

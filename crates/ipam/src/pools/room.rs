@@ -124,8 +124,8 @@ pub(super) fn addresses(block: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
     (first.saturating_add(1)..=last).filter_map(move |at| family.address(at))
 }
 
-/// How many that are.
-pub(super) fn size(block_size: u8, v4: bool) -> usize {
+/// How many addresses of a block of this prefix length pods can have.
+pub fn size(block_size: u8, v4: bool) -> usize {
     let bits = u32::from((if v4 { 32u8 } else { 128 }).saturating_sub(block_size)).min(12);
     (1usize << bits) - 1
 }

@@ -89,8 +89,10 @@ impl World {
     }
 
     fn plan(&mut self, i: usize) {
+        let pods = self.agents.iter().flat_map(|agent| &agent.pods).map(|pod| (pod.key(), pod.clone()));
+        let pods = pods.collect();
         let agent = &mut self.agents[i];
-        let cluster = Cluster { blocks: self.api.history[agent.seen].clone(), ..self.base.clone() };
+        let cluster = Cluster { pods, blocks: self.api.history[agent.seen].clone(), ..self.base.clone() };
         let input =
             Input { cluster: &cluster, pods: &agent.pods, allocated: &agent.allocated, now: self.now };
         let plan = agent.keeper.plan(input);
@@ -316,8 +318,13 @@ fn a_block_that_somebody_deleted_is_claimed_again_by_who_uses_it() {
     let mut world = World::new(2, vec![pool("p", "10.1.0.0/24", 26)]);
     world.add_pod(0, None);
     world.settle();
+    // The other node needs blocks at the same moment, and all there are.
+    for _ in 0..150 {
+        world.add_pod(1, None);
+    }
     world.api.history.push(Blocks::new());
     world.settle();
+    assert_eq!(world.waiting(), 0);
     world.check_blocks();
 }
 

@@ -220,3 +220,7 @@ fn elsewhere(cluster: &Cluster, catalogue: &Catalogue, ip: &IpAddr, pod: &Pod) -
 fn named(block: &IpBlock) -> String {
     format!("block {}", block.name)
 }
+
+#[cfg(test)]
+#[path = "sweep_tests.rs"]
+mod tests;

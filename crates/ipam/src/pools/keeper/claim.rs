@@ -29,7 +29,7 @@ impl Keeper {
             let mut have = work.room.free(&pools, &work.taken) + self.coming(&pools);
             while have < waiting + ready(&work.catalogue, &pools) && left > 0 {
                 let Some(got) = pools.iter().find_map(|name| self.claim_of(work, name)) else {
-                    exhausted.push((pools, (waiting + 1).saturating_sub(have)));
+                    exhausted.push((pools, waiting.saturating_sub(have)));
                     break;
                 };
                 have += got;
@@ -56,7 +56,12 @@ impl Keeper {
                 continue;
             }
             match work.input.cluster.blocks.get(block_name(&net).as_str()).cloned() {
-                None => _ = self.try_claim(work, &pool, net),
+                None if work.foreign(&self.node).range(net.network()..=net.broadcast()).next().is_none() => {
+                    self.try_claim(work, &pool, net);
+                }
+                None => work.problems.push(format!(
+                    "pod {pod} has or wants {ip}, whose block {net} is nobody's while pods of other nodes have addresses of it"
+                )),
                 Some(block) if block.node.is_none() => self.adopt(work, &block),
                 Some(block) if self.owns(&block) && !block.borrowed.contains_key(&ip) => {}
                 Some(block) if block.borrowed.contains_key(&ip) => {
@@ -82,11 +87,13 @@ impl Keeper {
     fn claim_of(&mut self, work: &mut Work<'_>, name: &str) -> Option<usize> {
         let pool = work.catalogue.get(name)?.clone();
         let odd = odd_blocks(work, &pool);
+        let foreign = work.foreign(&self.node);
         // One that is not taken comes no later than after all that are.
         let most = work.input.cluster.blocks.len() + self.claims.len() + odd.len() * 4096 + 1;
         let node = self.node.clone();
         for net in walk::blocks(&pool, &node).take(most) {
-            if odd.iter().any(|odd| overlaps(odd, &net)) {
+            let used = foreign.range(net.network()..=net.broadcast()).next().is_some();
+            if used || odd.iter().any(|odd| overlaps(odd, &net)) {
                 continue;
             }
             match work.input.cluster.blocks.get(block_name(&net).as_str()).cloned() {

@@ -94,6 +94,7 @@ pub(super) fn ready(catalogue: &Catalogue, pools: &[Arc<str>]) -> usize {
     (sizes.max().unwrap_or_default() / 8).clamp(1, READY)
 }
 
-fn needs_address(pod: &Pod) -> bool {
+/// Whether the pod lives and has an address of its own.
+pub(super) fn needs_address(pod: &Pod) -> bool {
     !pod.host_network && !matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }

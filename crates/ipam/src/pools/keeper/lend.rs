@@ -59,8 +59,11 @@ impl Keeper {
     ) -> Option<IpAddr> {
         let piece = work.room.pieces.get(&block.name).filter(|piece| piece.serves)?;
         let taken = &work.taken;
-        let mut free =
-            piece.free(taken).filter(|ip| !lent.contains_key(ip) && !work.demands.wished.contains_key(ip));
+        let foreign = work.foreign(&self.node);
+        let kept = |ip: &IpAddr| {
+            lent.contains_key(ip) || work.demands.wished.contains_key(ip) || foreign.contains(ip)
+        };
+        let mut free = piece.free(taken).filter(|ip| !kept(ip));
         match ask {
             Ask::This(ip) => free.find(|free| **free == ip).copied(),
             Ask::Any => {

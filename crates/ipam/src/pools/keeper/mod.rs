@@ -135,6 +135,16 @@ struct Work<'a> {
     problems: Vec<String>,
 }
 
+impl Work<'_> {
+    /// The addresses that pods of other nodes have by the API: where somebody deleted their block, they
+    /// are still theirs.
+    fn foreign(&self, node: &str) -> BTreeSet<IpAddr> {
+        let others = self.input.cluster.pods.values();
+        let others = others.filter(|pod| pod.node.as_deref() != Some(node) && demand::needs_address(pod));
+        others.flat_map(|pod| pod.ips.iter().copied()).collect()
+    }
+}
+
 impl Keeper {
     /// A node's keeper that knows nothing; what is unused for `grace` is given back.
     pub fn new(node: &str, grace: Duration) -> Keeper {
