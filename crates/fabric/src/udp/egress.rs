@@ -115,7 +115,12 @@ impl Egress {
             self.counters.sent_packets += plan.count() as u64;
         } else {
             if let Some((from, offset)) = header.checksum {
-                complete(packet, from.into(), offset.into())?;
+                let from = usize::from(from);
+                // The sum of a transport header, and not one that would change the IP header.
+                if from < inner.header {
+                    return Err(Reason::Malformed);
+                }
+                complete(packet, from, offset.into())?;
             }
             if inner.len > limit as usize {
                 if inner.whole {

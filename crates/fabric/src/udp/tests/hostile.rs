@@ -145,7 +145,11 @@ fn a_host_that_errs_breaks_nothing() {
     let mut outside = frame(packet("10.1.0.2", "10.2.0.2", UDP, &udp(b"x")), None);
     outside[6..8].copy_from_slice(&60_000u16.to_ne_bytes());
     assert!(send(&mut egress, &a, &[outside]).is_empty());
-    assert_eq!(egress.counters.dropped(Reason::Malformed), 4);
+    // And one in the IP header.
+    let mut within = frame(packet("10.1.0.2", "10.2.0.2", UDP, &udp(b"x")), None);
+    within[6..10].fill(0);
+    assert!(send(&mut egress, &a, &[within]).is_empty());
+    assert_eq!(egress.counters.dropped(Reason::Malformed), 5);
     assert_eq!(send(&mut egress, &a, &[frame(stream, Some(1_000))]).len(), 1, "and then it works as before");
 }
 
