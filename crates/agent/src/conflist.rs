@@ -25,12 +25,14 @@ pub(crate) fn render(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Strin
         "backend": "nftables",
         "capabilities": { "portMappings": true },
     });
+    // The annotations kubernetes.io/ingress-bandwidth and egress-bandwidth, as runtimes hand them on.
+    let bandwidth = json!({ "type": "bandwidth", "capabilities": { "bandwidth": true } });
     // A runtime that knows no cniVersions may know no 1.1.0 either, as podman 4.
     let list = json!({
         "cniVersion": "1.0.0",
         "cniVersions": ["1.0.0", "1.1.0"],
         "name": mark::CNI_NETWORK,
-        "plugins": [interface, portmap],
+        "plugins": [interface, portmap, bandwidth],
     });
     format!("{list:#}\n")
 }

@@ -6,6 +6,7 @@
 
 mod attach;
 mod call;
+mod capabilities;
 mod life;
 mod object;
 mod status;

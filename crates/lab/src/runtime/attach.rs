@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use weft_kernel::Netns;
 
 use super::call::{Target, call};
+use super::capabilities::runtime_config;
 use super::object::PodObject;
 use super::{Host, Shared};
 use crate::conflist::Conflist;
@@ -21,8 +22,6 @@ use crate::state::write_atomically;
 
 /// The network of every sandbox's own loopback, as containerd has it built in.
 const LOOPBACK_VERSION: &str = "1.1.0";
-/// The capability by which containerd and CRI-O tell a plugin the pod's annotations.
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// What a sandbox was made with, as needed to take it away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,10 +115,11 @@ impl<'a> Sandbox<'a> {
         if !before.is_null() {
             config.insert("prevResult".into(), before.clone());
         }
-        let capability =
-            |config: &Map<String, Value>| config.get("capabilities")?.get(ANNOTATIONS)?.as_bool();
-        if capability(&config) == Some(true) {
-            config.insert("runtimeConfig".into(), json!({ ANNOTATIONS: self.pod.metadata.annotations }));
+        // A pod that is to go goes, whatever its annotations say.
+        match runtime_config(plugin, self.pod) {
+            Ok(told) => config.extend(told.map(|told| ("runtimeConfig".to_owned(), told))),
+            Err(error) if verb == "ADD" => return Err(error),
+            Err(_) => {}
         }
         let bin = self.shared.state.bin_dir();
         let target = Target {

@@ -47,6 +47,9 @@ pub(crate) struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Port {
     pub(crate) container_port: u16,
+    pub(crate) host_port: u16,
+    #[serde(rename = "hostIP")]
+    pub(crate) host_ip: Option<String>,
     pub(crate) protocol: Option<String>,
 }
 
@@ -137,7 +140,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    fn of(text: Option<&str>) -> Protocol {
+    pub(crate) fn of(text: Option<&str>) -> Protocol {
         match text {
             Some("UDP") => Protocol::Udp,
             Some("SCTP") => Protocol::Sctp,
