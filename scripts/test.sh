@@ -128,6 +128,12 @@ kubernetes() {
     cargo_tests kubernetes cargo test --locked -p weft-apiserver --test judge
     cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
     cargo_tests joined cargo test --locked -p weft-cli --test kubernetes -- --ignored
+    if WEFT_FLANNEL="$(scripts/flannel.sh 2>"$logs/flannel-build")"; then
+        export WEFT_FLANNEL
+        cargo_tests flannel cargo test --locked -p weft-cli --test flannel -- --ignored --test-threads=1
+    else
+        skip flannel "$WEFT_FLANNEL"
+    fi
 }
 
 vm() {

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use weft_fabric::flannel::subnet_env;
 use weft_fabric::{Fabric, FabricConfig, LocalPlan, Planner, Underlay, Waiting, internal_ip, masquerade};
 use weft_kernel::nft::{Nft, NftEvent};
 use weft_kernel::{Event, Netlink};
@@ -10,9 +11,10 @@ use weft_model::network::Network;
 use weft_model::{Cluster, mark};
 use weft_store::{Freshness, Update};
 
+use crate::flannel::Leftovers;
 use crate::offload::Offload;
 use crate::status::{self, Repairs, Status};
-use crate::{AgentConfig, conflist, containers, files, forwarding, underlay};
+use crate::{AgentConfig, conflist, containers, files, flannel, forwarding, underlay};
 
 /// What it means that nf_tables fails.
 const NOT_MASQUERADED: &str =
@@ -34,6 +36,8 @@ pub struct Agent {
     planner: Planner,
     fabric: Fabric,
     offload: Offload,
+    /// What flannel left on this host: while there is any, nothing is changed.
+    leftovers: Leftovers,
     /// What to look at in the next apply.
     due: Due,
     /// Whether the next apply follows a change of the plan; else what it writes is a repair.
@@ -75,6 +79,7 @@ impl Agent {
             planner: Planner::new(&cfg.node_name, fabric),
             fabric: Fabric::new(cfg.cluster_cidrs.clone()),
             offload: Offload::default(),
+            leftovers: Leftovers::default(),
             due: Due::ALL,
             replanned: true,
             waiting: None,
@@ -103,6 +108,7 @@ impl Agent {
     /// Takes in what the kernel says of links, addresses, routes, neighbours and sysctls.
     pub fn handle_kernel_event(&mut self, event: &Event) {
         self.due.underlay |= underlay::concerns(event, self.internal_ip(), self.underlay.as_ref());
+        self.due.underlay |= self.leftovers.concerns(event);
         self.due.forwarding |= forwarding::concerns(event);
         self.fabric.handle_event(event);
     }
@@ -121,6 +127,7 @@ impl Agent {
     /// Something changed in the runtime's configuration folder.
     pub fn handle_conf_dir_event(&mut self) {
         self.due.conflist = true;
+        self.due.underlay |= !self.leftovers.is_empty();
     }
 
     /// Trusts nothing that is known of the kernel: the next apply looks at all of it.
@@ -147,7 +154,10 @@ impl Agent {
         }
         self.tell_waiting();
         let mut written = 0;
-        if let Ok(local) = self.planner.plan().local.clone() {
+        errors.extend(self.leftovers.error());
+        if let Ok(local) = self.planner.plan().local.clone()
+            && self.leftovers.is_empty()
+        {
             let applied = self.fabric.apply(&mut self.netlink, self.planner.plan());
             written += applied.writes;
             errors.extend(applied.errors.iter().map(ToString::to_string));
@@ -183,7 +193,8 @@ impl Agent {
         errors.extend(self.offload.told());
         // What leaves the cluster is no matter of pods among themselves.
         let due = Due { masquerade: false, ..self.due };
-        let ready = plan.local.is_ok() && self.fabric.bridge().is_some() && !due.any();
+        let ready =
+            plan.local.is_ok() && self.leftovers.is_empty() && self.fabric.bridge().is_some() && !due.any();
         let settled = ready && self.errors.is_empty() && !self.fabric.pending();
         Status {
             network: status::participation(plan, &self.fabric, self.planner.network(), settled),
@@ -192,6 +203,7 @@ impl Agent {
             stale_since: self.stale.as_ref().map(|(since, _)| status::timestamp(*since)),
             peers: status::peers(plan, &self.fabric),
             repairs: self.repairs.clone(),
+            flannel: self.flannel_changes(),
             errors,
         }
     }
@@ -204,6 +216,17 @@ impl Agent {
     /// How the agent was configured.
     pub fn config(&self) -> &AgentConfig {
         &self.cfg
+    }
+
+    /// What of this node's annotations flannel on other nodes has to be told by: empty while the
+    /// kernel is not as planned.
+    fn flannel_changes(&self) -> serde_json::Map<String, serde_json::Value> {
+        let node = self.cluster.as_ref().and_then(|cluster| cluster.nodes.get(self.cfg.node_name.as_str()));
+        let done = self.stale.is_none() && self.leftovers.is_empty() && !self.pending();
+        match (&self.planner.plan().local, node.filter(|_| done)) {
+            (Ok(local), Some(node)) => flannel::changes(&local.flannel, &node.flannel),
+            _ => serde_json::Map::new(),
+        }
     }
 
     fn internal_ip(&self) -> Option<IpAddr> {
@@ -245,11 +268,21 @@ impl Agent {
         };
         match found {
             Ok(found) => {
+                self.find_leftovers(errors);
                 self.due.underlay = false;
                 self.underlay = found;
                 self.replan(&BTreeSet::new());
             }
             Err(error) => errors.push(format!("find the underlay link: {error}")),
+        }
+    }
+
+    fn find_leftovers(&mut self, errors: &mut Vec<String>) {
+        let me = self.cluster.as_ref().and_then(|cluster| cluster.nodes.get(self.cfg.node_name.as_str()));
+        let pod_cidrs = me.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+        match Leftovers::find(&mut self.netlink, &self.cfg.cni_conf_dir, &pod_cidrs) {
+            Ok(found) => self.leftovers = found,
+            Err(error) => errors.push(format!("look for what flannel left: {error}")),
         }
     }
 
@@ -279,7 +312,15 @@ impl Agent {
             let text =
                 conflist::render(local, &self.cfg.cni_data_dir, &containers::records(&self.cfg.state_dir));
             let path = conflist::path(&self.cfg.cni_conf_dir);
-            step(&mut self.due.conflist, &mut || Ok(files::ensure(&path, text.as_bytes())?.into()));
+            let next_door = !local.flannel.is_empty();
+            let subnet_env = next_door.then(|| subnet_env(local, &self.cfg.cluster_cidrs));
+            step(&mut self.due.conflist, &mut || {
+                let mut done = usize::from(files::ensure(&path, text.as_bytes())?);
+                if let Some(text) = &subnet_env {
+                    done += usize::from(files::ensure(&self.cfg.subnet_file, text.as_bytes())?);
+                }
+                Ok(done)
+            });
         }
         written
     }

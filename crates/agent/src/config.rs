@@ -26,6 +26,8 @@ pub struct AgentConfig {
     pub cri_sockets: Vec<PathBuf>,
     /// Where podman's service listens, which is asked for the labels of its containers.
     pub podman_socket: PathBuf,
+    /// The file `subnet.env` of flannel's CNI plugin, written while other nodes run flannel.
+    pub subnet_file: PathBuf,
     /// Where `status.json` and the last snapshot of the cluster are kept.
     pub state_dir: PathBuf,
 }

@@ -13,6 +13,7 @@ mod config;
 mod conflist;
 mod containers;
 mod files;
+mod flannel;
 mod forwarding;
 mod heart;
 mod neighbours;
@@ -25,6 +26,7 @@ mod underlay;
 
 pub use agent::Agent;
 pub use config::AgentConfig;
+pub use flannel::{Adoption, adopt};
 pub use pools::{Views, keep as keep_pools};
 pub use run::{drive, run};
 pub use status::{PeerStatus, Repairs, Status};

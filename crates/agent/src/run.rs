@@ -9,7 +9,7 @@ use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::conditions::Report;
 use crate::sources::Sources;
-use crate::{Agent, AgentConfig, Status, conditions, containers, files, heart, neighbours, pools};
+use crate::{Agent, AgentConfig, Status, conditions, containers, files, flannel, heart, neighbours, pools};
 
 /// How often everything is looked at, in case a notification was missed.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -31,11 +31,13 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
     let mut store = Store::start(api.clone(), StoreConfig { cache, ..StoreConfig::default() });
     let (wanted, conditions) = watch::channel(Report::default());
+    let (annotations, to_write) = watch::channel(serde_json::Map::new());
     let node = cfg.node_name.clone();
     let heart = tokio::spawn(heart::keep(api.clone(), node.clone()));
     let keeper = tokio::spawn(containers::keep(api.clone(), cfg.clone()));
     let views = std::sync::Arc::new(pools::Views::default());
     let pools = tokio::spawn(pools::keep(api.clone(), cfg.clone(), views.clone()));
+    let announcer = tokio::spawn(flannel::keep(api.clone(), node.clone(), to_write));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
     let status_file = cfg.state_dir.join("status.json");
     let mut agent = Agent::new(cfg)?;
@@ -46,6 +48,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         if let Err(error) = files::ensure(&status_file, &text) {
             tracing::warn!("{error:#}");
         }
+        announce(&annotations, status);
         if served {
             let new = Report::of(status);
             wanted.send_if_modified(|old| {
@@ -67,11 +70,20 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     )
     .await;
     reporter.abort();
+    announcer.abort();
     keeper.abort();
     pools.abort();
     heart.abort();
     tracing::info!("weft agent ends; what it programmed stays");
     ended
+}
+
+fn announce(annotations: &watch::Sender<serde_json::Map<String, serde_json::Value>>, status: &Status) {
+    annotations.send_if_modified(|old| {
+        let differs = *old != status.flannel;
+        old.clone_from(&status.flannel);
+        differs
+    });
 }
 
 fn terminated() -> Result<impl Future<Output = ()>> {

@@ -25,6 +25,9 @@ pub struct Status {
     pub network: Participation,
     /// What was brought back after something else removed or changed it.
     pub repairs: Repairs,
+    /// What of the node's annotations is to be written for flannel on other nodes.
+    #[serde(skip)]
+    pub flannel: serde_json::Map<String, serde_json::Value>,
     /// What is wrong now, each in one sentence.
     pub errors: Vec<String>,
 }

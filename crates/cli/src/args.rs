@@ -294,6 +294,9 @@ pub(crate) struct AgentArgs {
     /// The socket of podman's service, which is asked for the labels of its containers
     #[arg(long, value_name = "SOCKET", default_value = "/run/podman/podman.sock")]
     pub(crate) podman_socket: PathBuf,
+    /// What flannel's CNI plugin reads: written while other nodes run flannel
+    #[arg(long, default_value = "/run/flannel/subnet.env")]
+    pub(crate) subnet_file: PathBuf,
     /// Where the agent keeps its status and its last view of the cluster
     #[arg(long, default_value = "/var/lib/weft/agent")]
     pub(crate) state_dir: PathBuf,

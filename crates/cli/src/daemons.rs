@@ -28,6 +28,7 @@ pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
         cni_data_dir: options.cni_data_dir,
         cri_sockets: options.cri_socket,
         podman_socket: options.podman_socket,
+        subnet_file: options.subnet_file,
         state_dir: options.state_dir,
     };
     runtime()?.block_on(weft_agent::run(config))?;

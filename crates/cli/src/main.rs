@@ -9,6 +9,7 @@ mod daemons;
 mod docs;
 mod etcd_args;
 mod exit;
+mod flannel;
 mod ipam;
 mod ipam_args;
 mod lab;

@@ -14,8 +14,9 @@ use weft_model::network::{Backend, NETWORK_ANNOTATION, Network, Participation};
 use weft_store::{Api, NETWORK_PATH, decode_network};
 
 use crate::args::{StatusOutput, duration};
+use crate::flannel::AdoptFlannelArgs;
 use crate::output::Progress;
-use crate::{daemons, exit, output};
+use crate::{daemons, exit, flannel, output};
 
 /// Between two looks at what the nodes have done.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -30,6 +31,11 @@ pub(crate) enum NetworkCommand {
         after_help = "Both backends are in force until all nodes have moved. Interrupt it at any time: the same command goes on, the old backend's name takes it back.\n\nExamples:\n  weft network migrate --to vxlan\n  weft network migrate --to host-gw --timeout 10m"
     )]
     Migrate(MigrateArgs),
+    /// Take this host over from flannel, whose daemon has ended
+    #[command(
+        after_help = "Removes flannel's links, routes, rules and CNI configuration; its pods keep their links and addresses. The node's agent does nothing before.\n\nExamples:\n  weft network adopt-flannel --dry-run\n  weft network adopt-flannel"
+    )]
+    AdoptFlannel(AdoptFlannelArgs),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +66,7 @@ pub(crate) fn run(command: NetworkCommand) -> anyhow::Result<u8> {
         match command {
             NetworkCommand::Show(options) => show(options).await,
             NetworkCommand::Migrate(options) => migrate(options).await,
+            NetworkCommand::AdoptFlannel(options) => flannel::adopt(options),
         }
     })
 }

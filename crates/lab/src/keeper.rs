@@ -158,6 +158,7 @@ fn start_agent(
         }
         command.arg("--cni-conf-dir").arg(state.cni_conf_dir(&name));
         command.arg("--cni-data-dir").arg(state.cni_data_dir(&name));
+        command.arg("--subnet-file").arg(state.agent_dir(&name).join("subnet.env"));
         command.arg("--state-dir").arg(state.agent_dir(&name)).env_remove(crate::daemon::ROLE);
         quiet(&mut command, &state.log_dir().join(format!("agent-{name}.log")))?;
         Ok(command)

@@ -183,6 +183,7 @@ impl TestNode {
             cri_sockets: Vec::new(),
             podman_socket: PathBuf::new(),
             cni_data_dir: self.files.path().join("networks"),
+            subnet_file: self.files.path().join("subnet.env"),
             state_dir: self.files.path().join("agent"),
         }
     }

@@ -21,7 +21,7 @@ pub(crate) use announce::ours;
 pub use announce::{Ours, announcement};
 pub(crate) use peer::path;
 pub use problem::Problem;
-pub use subnet_env::subnet_env;
+pub use subnet_env::{BadSubnetEnv, networks_of, subnet_env};
 
 /// A backend of flannel that has its like here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
