@@ -122,16 +122,34 @@ fn moves(labs: &Labs, config: &str) {
     });
 }
 
+/// Flannel's configuration with rules in nftables, which it starts with where br_netfilter is not.
+fn config(backend: &str, ipv6: bool) -> String {
+    let six = if ipv6 { r#""EnableIPv6":true,"IPv6Network":"fd00:244::/48","# } else { "" };
+    format!(r#"{{"Network":"10.244.0.0/16",{six}"EnableNFTables":true,"Backend":{{"Type":"{backend}"}}}}"#)
+}
+
 #[test]
 #[ignore = "needs real flannel: scripts/test.sh kubernetes"]
 fn a_cluster_of_vxlan_moves_over_one_node_at_a_time() {
-    let config = r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
-    a_cluster_moves_over_one_node_at_a_time(&["--backend", "vxlan"], config);
+    a_cluster_moves_over_one_node_at_a_time(&["--backend", "vxlan"], &config("vxlan", false));
 }
 
 #[test]
 #[ignore = "needs real flannel: scripts/test.sh kubernetes"]
 fn a_cluster_of_host_gw_moves_over_one_node_at_a_time() {
-    let config = r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"host-gw"}}"#;
-    a_cluster_moves_over_one_node_at_a_time(&["--backend", "host-gw"], config);
+    a_cluster_moves_over_one_node_at_a_time(&["--backend", "host-gw"], &config("host-gw", false));
+}
+
+#[test]
+#[ignore = "needs real flannel: scripts/test.sh kubernetes"]
+fn a_dual_stack_cluster_of_vxlan_moves_over_one_node_at_a_time() {
+    let options = ["--backend", "auto", "--pod-cidr", "10.244.0.0/16", "--pod-cidr", "fd00:244::/48"];
+    a_cluster_moves_over_one_node_at_a_time(&options, &config("vxlan", true));
+}
+
+#[test]
+#[ignore = "needs real flannel: scripts/test.sh kubernetes"]
+fn a_dual_stack_cluster_of_host_gw_moves_over_one_node_at_a_time() {
+    let options = ["--backend", "host-gw", "--pod-cidr", "10.244.0.0/16", "--pod-cidr", "fd00:244::/48"];
+    a_cluster_moves_over_one_node_at_a_time(&options, &config("host-gw", true));
 }

@@ -57,7 +57,9 @@ impl<'a> FlannelNode<'a> {
         let clear = "for link in weft-vxlan weft-vxlan6 weft-udp0; do ip link del $link 2>/dev/null; done; \
                      ip route flush proto 87; ip -6 route flush proto 87; \
                      nft delete table ip weft; nft delete table ip6 weft 2>/dev/null; \
-                     ip link set weft0 down && ip link set weft0 name cni0 && ip link set cni0 up";
+                     six=$(ip -6 -o addr show dev weft0 scope global | awk '{print $4}'); \
+                     ip link set weft0 down && ip link set weft0 name cni0 && ip link set cni0 up; \
+                     for address in $six; do ip addr add $address dev cni0 nodad; done";
         self.labs.on_node(self.lab, self.name, clear);
         let flanneld =
             std::env::var("WEFT_FLANNEL").expect("WEFT_FLANNEL names what scripts/flannel.sh prints");
