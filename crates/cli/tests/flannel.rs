@@ -17,6 +17,7 @@ use std::time::Duration;
 use common::{Labs, eventually, machine_dump};
 use flannel_node::{FlannelNode, kubectl};
 use serde_json::Value;
+use weft_judge::{Kubernetes, Parts};
 
 const SOON: Duration = Duration::from_secs(60);
 const LAB: &str = "fl";
@@ -103,8 +104,12 @@ fn moves(labs: &Labs, config: &str) {
     let others = Stream::start(labs, "p1", "p3", "5201");
     let moved = Stream::start(labs, "p3", "p2", "5202");
     two.end();
-    two.adopt();
+    // Before it is told to, our agent changes nothing on a host that flannel still has.
     two.agent();
+    eventually(SOON, "the agent says what flannel left", || {
+        two.errors().contains("weft network adopt-flannel")
+    });
+    two.adopt();
     all_reach_all(labs, "two nodes of ours and one of flannel");
     assert_eq!(others.retransmissions(), 0, "between the nodes that did not move");
     println!("retransmissions to the node that moved: {}", moved.retransmissions());
@@ -132,6 +137,18 @@ fn config(backend: &str, ipv6: bool) -> String {
 #[ignore = "needs real flannel: scripts/test.sh kubernetes"]
 fn a_cluster_of_vxlan_moves_over_one_node_at_a_time() {
     a_cluster_moves_over_one_node_at_a_time(&["--backend", "vxlan"], &config("vxlan", false));
+}
+
+#[test]
+#[ignore = "needs real flannel and the real Kubernetes: scripts/test.sh kubernetes"]
+fn a_cluster_of_the_real_kubernetes_moves_over_one_node_at_a_time() {
+    let binaries =
+        Kubernetes::binaries().expect("WEFT_KUBERNETES names the folder that scripts/kubernetes.sh prints");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cluster = runtime.block_on(Kubernetes::start(&binaries, Parts::WHOLE)).unwrap();
+    let kubeconfig = cluster.kubeconfig();
+    let options = ["--backend", "vxlan", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    a_cluster_moves_over_one_node_at_a_time(&options, &config("vxlan", false));
 }
 
 #[test]

@@ -181,7 +181,9 @@ impl Tables {
             nexthops.pending_updates().map(|(id, n)| (Key::Nexthop(*id), Op::NexthopReplace(n.clone()))),
         );
         ops.extend(
-            self.routes.pending_updates().map(|(key, route)| (Key::Route(*key), self.route_op(key, route))),
+            self.routes
+                .pending_updates()
+                .flat_map(|(key, route)| self.route_ops(key, route).map(|op| (Key::Route(*key), op))),
         );
         ops.extend(
             self.routes.pending_deletions().map(|(key, r)| (Key::Route(*key), Op::RouteDel(r.clone()))),
@@ -206,12 +208,16 @@ impl Tables {
 
     /// A route that was ours is replaced; one that was not is only added, so that another
     /// program's route to the same destination is never overwritten.
-    fn route_op(&self, key: &RouteKey, route: &Route) -> Op {
-        if self.routes.actual().contains_key(key) {
-            Op::RouteReplace(route.clone())
-        } else {
-            Op::RouteAdd(route.clone())
-        }
+    fn route_ops(&self, key: &RouteKey, route: &Route) -> impl Iterator<Item = Op> + use<> {
+        let old = self.routes.actual().get(key);
+        // IPv6 takes no next hop on a link that another link's route leads to, be it this very route.
+        let moved = old.filter(|old| route.onlink && route.dst.addr().is_ipv6() && old.oif != route.oif);
+        let (first, then) = match (old, moved) {
+            (_, Some(moved)) => (Some(Op::RouteDel(moved.clone())), Op::RouteAdd(route.clone())),
+            (Some(_), None) => (None, Op::RouteReplace(route.clone())),
+            (None, None) => (None, Op::RouteAdd(route.clone())),
+        };
+        first.into_iter().chain([then])
     }
 
     /// Notes that the pending change of `key` was made.
@@ -308,5 +314,18 @@ mod tests {
                 "the route itself is the same"
             );
         }
+    }
+    #[test]
+    fn an_ipv6_route_leaves_one_link_before_it_takes_another() {
+        let cidr: IpNet = "fd00::/64".parse().unwrap();
+        let direct = Path { cidr, via: Via::Direct { gateway: "fd01::3".parse().unwrap(), link: 7 } };
+        let mut tables = Tables::default();
+        let mut plans: BTreeMap<Arc<str>, PeerPlan> =
+            [("b".into(), PeerPlan { paths: vec![direct], refused: vec![] })].into();
+        tables.desire(&plans, &["b".into()].into(), &devices());
+        assert_eq!(apply_all(&mut tables), ["+route"]);
+        plans = [("b".into(), tunnelled("fd00::/64", 1, "10.0.0.3"))].into();
+        tables.desire(&plans, &["b".into()].into(), &devices());
+        assert_eq!(apply_all(&mut tables), ["+neighbour", "+fdb", "-route", "+route"]);
     }
 }

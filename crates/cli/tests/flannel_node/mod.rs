@@ -61,6 +61,11 @@ impl<'a> FlannelNode<'a> {
                      ip link set weft0 down && ip link set weft0 name cni0 && ip link set cni0 up; \
                      for address in $six; do ip addr add $address dev cni0 nodad; done";
         self.labs.on_node(self.lab, self.name, clear);
+        // What flannel's plugin would have left: its configuration and its pods' reservations.
+        let cni = self.folder().join("cni");
+        std::fs::write(cni.join("net.d/10-flannel.conflist"), "{}").unwrap();
+        let _ = std::fs::remove_dir_all(cni.join("networks/cbr0"));
+        std::fs::rename(cni.join("networks/weft"), cni.join("networks/cbr0")).unwrap();
         let flanneld =
             std::env::var("WEFT_FLANNEL").expect("WEFT_FLANNEL names what scripts/flannel.sh prints");
         let kubeconfig = format!("--kubeconfig-file={}", self.folder().join("kubeconfig").display());
@@ -93,7 +98,7 @@ impl<'a> FlannelNode<'a> {
     }
 
     /// `weft network adopt-flannel` on the node.
-    pub fn adopt(&self) -> String {
+    pub fn adopt(&self) {
         let cni = self.folder().join("cni");
         let weft = crate::common::built("weft").display().to_string();
         let line = format!(
@@ -101,7 +106,35 @@ impl<'a> FlannelNode<'a> {
             cni.display(),
             self.subnet_file()
         );
-        self.labs.on_node(self.lab, self.name, &line)
+        let before = self.reservations("cbr0");
+        assert!(before.iter().any(|name| name.starts_with("10.244.")), "{before:?}");
+        // Not even looked at yet: the agent would do nothing, and says so.
+        let told = self.labs.on_node(self.lab, self.name, &format!("{line} --dry-run"));
+        assert!(told.contains("would rename the bridge cni0"), "{told}");
+        assert_eq!(self.reservations("cbr0"), before);
+        let told = self.labs.on_node(self.lab, self.name, &line);
+        assert!(told.contains("10-flannel.conflist"), "{told}");
+        assert!(
+            before.iter().all(|name| self.reservations("weft").contains(name)),
+            "pods keep their addresses"
+        );
+        let again = self.labs.on_node(self.lab, self.name, &line);
+        assert!(again.contains("nothing of flannel"), "{again}");
+    }
+
+    /// The addresses that the network `network` has given on the node.
+    fn reservations(&self, network: &str) -> Vec<String> {
+        let folder = std::fs::read_dir(self.folder().join("cni/networks").join(network));
+        let names =
+            folder.into_iter().flatten().flatten().map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect()
+    }
+
+    /// What the node's agent says is wrong.
+    pub fn errors(&self) -> String {
+        let status = std::fs::read_to_string(self.folder().join("agent/status.json")).unwrap_or_default();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+        status["errors"].to_string()
     }
 
     /// Starts the node's agent anew.
