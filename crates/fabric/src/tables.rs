@@ -321,7 +321,7 @@ mod tests {
         let direct = Path { cidr, via: Via::Direct { gateway: "fd01::3".parse().unwrap(), link: 7 } };
         let mut tables = Tables::default();
         let mut plans: BTreeMap<Arc<str>, PeerPlan> =
-            [("b".into(), PeerPlan { paths: vec![direct], refused: vec![] })].into();
+            [("b".into(), PeerPlan { paths: vec![direct], ..PeerPlan::default() })].into();
         tables.desire(&plans, &["b".into()].into(), &devices());
         assert_eq!(apply_all(&mut tables), ["+route"]);
         plans = [("b".into(), tunnelled("fd00::/64", 1, "10.0.0.3"))].into();
