@@ -127,7 +127,7 @@ impl Agent {
     /// Something changed in the runtime's configuration folder.
     pub fn handle_conf_dir_event(&mut self) {
         self.due.conflist = true;
-        self.due.underlay |= !self.leftovers.is_empty();
+        self.due.underlay = true;
     }
 
     /// Trusts nothing that is known of the kernel: the next apply looks at all of it.
@@ -203,6 +203,7 @@ impl Agent {
             stale_since: self.stale.as_ref().map(|(since, _)| status::timestamp(*since)),
             peers: status::peers(plan, &self.fabric),
             repairs: self.repairs.clone(),
+            flannel_here: !self.leftovers.is_empty(),
             flannel: self.flannel_changes(),
             errors,
         }

@@ -43,6 +43,9 @@ pub(crate) struct Condition {
 
 /// What a status says in conditions.
 fn conditions(status: &Status) -> Vec<Condition> {
+    if status.flannel_here {
+        return vec![peers_condition(status)];
+    }
     let network = if status.ready {
         let message = "Weft has programmed this node's pod network".into();
         Condition { kind: "NetworkUnavailable", status: false, reason: "WeftIsUp", message }

@@ -25,6 +25,9 @@ pub struct Status {
     pub network: Participation,
     /// What was brought back after something else removed or changed it.
     pub repairs: Repairs,
+    /// Whether flannel still has this host: then it is flannel's to tell whether pods have a network.
+    #[serde(skip)]
+    pub flannel_here: bool,
     /// What of the node's annotations is to be written for flannel on other nodes.
     #[serde(skip)]
     pub flannel: serde_json::Map<String, serde_json::Value>,
