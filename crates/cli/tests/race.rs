@@ -113,6 +113,7 @@ async fn agents(servers: &Servers, tasks: &mut JoinSet<()>) {
             cni_data_dir: files.join("networks"),
             cri_sockets: Vec::new(),
             podman_socket: PathBuf::new(),
+            subnet_file: PathBuf::new(),
             state_dir: files.join("state"),
         };
         let views = Arc::new(Views::default());
