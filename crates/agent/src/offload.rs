@@ -88,10 +88,10 @@ impl Offload {
 
 /// The address of a peer's VTEP.
 fn vtep(peer: &weft_fabric::PeerPlan) -> Option<IpAddr> {
-    peer.paths.iter().find_map(|path| match path.via {
-        Via::Vxlan { gateway, .. } => Some(gateway),
-        _ => None,
-    })
+    let by_vxlan = |path: &&weft_fabric::Path| matches!(path.via, Via::Vxlan { .. });
+    // A lent address is a pod's.
+    let whole = |cidr: &ipnet::IpNet| cidr.prefix_len() < cidr.max_prefix_len();
+    peer.paths.iter().filter(by_vxlan).map(|path| path.cidr).find(whole).map(|cidr| cidr.network())
 }
 
 fn attempt(device: u32, peers: &[IpAddr]) -> Verdict {

@@ -64,7 +64,8 @@ impl Cluster {
 
 #[test]
 fn a_cluster_changes_its_backend_and_back_under_traffic() {
-    let cluster = Cluster::up("host-gw", &[]);
+    let dual = ["--pod-cidr", "10.244.0.0/16", "--pod-cidr", "fd00:244::/56"];
+    let cluster = Cluster::up("host-gw", &dual);
     let pong = cluster.ip("pong");
     let mut server = cluster.start("default/pong", &["iperf3", "-s", "-1"]);
     eventually(SOON, "iperf3 listens", || {
@@ -74,7 +75,7 @@ fn a_cluster_changes_its_backend_and_back_under_traffic() {
     });
     let stream = cluster.start("default/ping", &["iperf3", "-c", &pong, "-n", "400M", "-b", "200M", "-J"]);
     let ping = cluster.start("default/ping", &["ping", "-i", "0.01", "-c", "1500", "-q", &pong]);
-    for to in ["vxlan", "auto", "host-gw", "auto", "vxlan", "host-gw"] {
+    for to in ["vxlan", "auto", "udp", "vxlan", "udp", "host-gw"] {
         cluster.migrate(to);
         let shown = cluster.show();
         assert_eq!(shown["network"]["backend"], to);

@@ -13,6 +13,7 @@ use crate::plan::{Facts, local_plan};
 use crate::prefixes::Prefixes;
 use crate::{
     FabricConfig, FabricPlan, Masquerade, Path, PeerPlan, Refusal, Underlay, Via, Waiting, checks, flannel,
+    vxlan,
 };
 
 /// The whole plan of `node` from a snapshot alone.
@@ -285,7 +286,8 @@ impl Planner {
         let endpoint = || address_like(peer, local.unwrap_or(cidr.addr()));
         Ok(match tunnel {
             Tunnel::Vxlan => {
-                Via::Vxlan { gateway: cidr.network(), mac: mark::vtep_mac(&peer.name), endpoint: endpoint()? }
+                let mac = mark::vtep_mac(&peer.name);
+                Via::Vxlan { gateway: vxlan::gateway(cidr, mac), mac, endpoint: endpoint()? }
             }
             Tunnel::Udp => Via::Udp { endpoint: endpoint()? },
             Tunnel::Ipip => Via::Ipip { endpoint: address_like(peer, cidr.addr())? },

@@ -1,7 +1,7 @@
 //! The backend vxlan: one device, and for each peer a neighbour, a forwarding entry and a route,
 //! all static, so that neither ARP nor a miss ever reaches the underlay.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use weft_kernel::{FdbEntry, Link, LinkKind, Neighbour, NewLink, Route};
@@ -21,6 +21,19 @@ pub(crate) fn usable(link: &Link, spec: &VxlanSpec) -> bool {
     let VxlanSpec { vni, port, local, underlay, .. } = *spec;
     let wanted = weft_kernel::Vxlan { vni, port, local: Some(local), dev: Some(underlay), learning: false };
     link.vxlan.as_ref() == Some(&wanted)
+}
+
+/// The next hop of a path: for IPv4 the network address of the CIDR, as Flannel has it; for IPv6
+/// the link-local address of the peer's device (RFC 4291, appendix A). The kernel refuses any other
+/// where a route leads to it by another device, as the udp tunnel's for the whole cluster does.
+pub(crate) fn gateway(cidr: &IpNet, mac: Mac) -> IpAddr {
+    let [a, b, c, d, e, f] = mac.0.map(u16::from);
+    match cidr {
+        IpNet::V4(net) => net.network().into(),
+        IpNet::V6(_) => {
+            Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f).into()
+        }
+    }
 }
 
 /// What one path needs on the device with index `device`.
@@ -43,6 +56,14 @@ pub(crate) fn entries(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_hop_of_ipv6_is_what_the_kernel_makes_of_the_mac() {
+        let mac = Mac([0x66, 0x0a, 0xff, 0x00, 0x12, 0x9c]);
+        let of = |cidr: &str| gateway(&cidr.parse().unwrap(), mac).to_string();
+        assert_eq!(of("fd00:244::/64"), "fe80::640a:ffff:fe00:129c");
+        assert_eq!(of("10.244.1.0/24"), "10.244.1.0");
+    }
 
     #[test]
     fn a_path_is_three_static_entries_on_our_device() {

@@ -67,7 +67,11 @@ fn a_vxlan_peer_is_reached_by_its_own_mac_and_address_each_family_by_its_own_dev
     for backend in [Backend::VXLAN, Backend::AUTO] {
         let plan = planned(backend, [peer.clone()]);
         let v4 = Via::Vxlan { gateway: ip("10.244.2.0"), mac: mac(MAC), endpoint: ip("10.169.0.9") };
-        let v6 = Via::Vxlan { gateway: ip("fd00:244:0:2::"), mac: mac(MAC6), endpoint: ip("fd00:168::2") };
+        let v6 = Via::Vxlan {
+            gateway: ip("fe80::380f:2eff:fe0c:9d52"),
+            mac: mac(MAC6),
+            endpoint: ip("fd00:168::2"),
+        };
         let path = |cidr, via| Path { cidr: net(cidr), via };
         assert_eq!(plan.peers["n2"].paths, [path("10.244.2.0/24", v4), path("fd00:244:0:2::/64", v6)]);
         let local = plan.local.unwrap();

@@ -35,6 +35,18 @@ fn config(backend: Backend) -> FabricConfig {
     FabricConfig { network, cluster_cidrs: vec![net("10.244.0.0/16"), net("fd00:244::/48")] }
 }
 
+/// The address that the kernel gives an interface of this MAC address.
+fn link_local(mac: weft_model::Mac) -> IpAddr {
+    let [a, b, c, d, e, f] = mac.0;
+    ip(&format!(
+        "fe80::{:x}:{:x}:{:x}:{:x}",
+        (u16::from(a) ^ 2) << 8 | u16::from(b),
+        u16::from(c) << 8 | 0xff,
+        0xfe00 | u16::from(d),
+        u16::from(e) << 8 | u16::from(f)
+    ))
+}
+
 fn underlay() -> Underlay {
     let addresses = vec![net("10.168.0.2/16"), net("fd00:168::2/64"), net("fe80::1/64")];
     Underlay { link: "eth0".into(), index: 7, mtu: 1500, addresses }
@@ -100,7 +112,8 @@ fn both_families_are_planned() {
     assert_eq!(routed.peers["node2"].paths[1], v6);
     assert_eq!(routed.local.unwrap().bridge.addresses[1], net("fd00:244::1/64"));
     let tunnelled = plan(&both, "node1", &config(Backend::VXLAN), Some(&underlay()));
-    let (cidr, gateway) = (net("fd00:244:0:1::/64"), ip("fd00:244:0:1::"));
+    let cidr = net("fd00:244:0:1::/64");
+    let gateway = link_local(mark::vtep_mac("node2"));
     let via = Via::Vxlan { gateway, mac: mark::vtep_mac("node2"), endpoint: ip("10.168.0.3") };
     let v6 = Path { cidr, via };
     assert_eq!(tunnelled.peers["node2"].paths[1], v6);

@@ -6,7 +6,7 @@ use weft_model::network::{Backend, Network, Tunnel};
 
 use super::{Announced, FlannelBackend, Problem};
 use crate::claims::Claims;
-use crate::{LocalPlan, Path, Refusal, Underlay, Via, checks};
+use crate::{LocalPlan, Path, Refusal, Underlay, Via, checks, vxlan};
 
 impl FlannelBackend {
     /// Flannel's name for a backend of ours; none where flannel has no like.
@@ -60,7 +60,7 @@ pub(crate) fn path(
             if !tunnels.into_iter().flatten().any(|spec| spec.local.is_ipv4() == endpoint.is_ipv4()) {
                 return Err(Problem::OtherFamily { node: node(), address: endpoint }.into());
             }
-            Via::Vxlan { gateway: cidr.network(), mac: vtep.mac, endpoint }
+            Via::Vxlan { gateway: vxlan::gateway(cidr, vtep.mac), mac: vtep.mac, endpoint }
         }
     };
     Ok(Path { cidr: *cidr, via })
