@@ -48,7 +48,7 @@ fn vxlan_never_asks_the_underlay() {
     sh(
         &world.nodes[0].ns,
         "nft add table ip t; nft add chain ip t c '{ type filter hook output priority 0; }'
-        nft add rule ip t c udp dport 8472 counter
+        nft add rule ip t c udp dport 8472 @th,312,8 1 counter
         nft add table arp t; nft add chain arp t c '{ type filter hook output priority 0; }'
         nft add rule arp t c arp daddr ip 10.244.0.0/16 oifname != weft0 counter",
     );

@@ -102,7 +102,7 @@ fn f40_what_somebody_deletes_is_back_within_a_second() {
     let pods = two_pods(&labs, "vxlan");
     // What is not ours must stay as it is, to the byte.
     labs.on_node("f", "node1", "ip route add 203.0.113.0/24 via 10.168.0.1 && nft add table inet theirs");
-    let state = "ip -4 route | sort; ip -4 -o addr | awk '{print $2, $4}' | sort; \
+    let state = "ip -4 route | sed 's/nhid [0-9]* //' | sort; ip -4 -o addr | awk '{print $2, $4}' | sort; \
                  bridge fdb show dev weft-vxlan | grep dst | sort; ip neigh show dev weft-vxlan | sort; \
                  nft list table inet theirs; nft list table ip weft; cat /proc/sys/net/ipv4/ip_forward; ip -br link | awk '{print $1}' | cut -d@ -f1 | sort; \
                  bridge link | awk '{print $2}' | cut -d@ -f1 | sort";
