@@ -160,10 +160,14 @@ async fn migrate(options: MigrateArgs) -> anyhow::Result<u8> {
     loop {
         let view = look(&api).await?;
         let network = match &view.network {
-            Some(network) => network.clone(),
-            None => Network { backend: common(&view.nodes)?, ..Network::default() },
+            Some(network) => Some(network.clone()),
+            None => common(&view.nodes)?.map(|backend| Network { backend, ..Network::default() }),
         };
-        let step = migration::next(&network, &view.nodes, options.to);
+        let network = network.unwrap_or_default();
+        let step = match silent(&view) {
+            Some(node) => Step::Wait { node, until: "tells what it sends by (does its agent run?)".into() },
+            None => migration::next(&network, &view.nodes, options.to),
+        };
         if last.as_ref() != Some(&step) {
             since = Instant::now();
         }
@@ -202,16 +206,24 @@ async fn migrate(options: MigrateArgs) -> anyhow::Result<u8> {
     }
 }
 
-/// What all nodes send by, where no object says it.
-fn common(nodes: &BTreeMap<Arc<str>, Participation>) -> anyhow::Result<Backend> {
-    let mut all = nodes.iter();
-    let Some((first, node)) = all.next() else { bail!("the cluster has no node") };
-    let backend =
-        node.backend.with_context(|| format!("node {first} tells no backend: does its agent run?"))?;
-    match all.find(|(_, node)| node.backend != Some(backend)) {
-        None => Ok(backend),
-        Some((name, _)) => bail!(
-            "{first} sends by {backend} and {name} does not: make a Network object named default that says which it is"
+/// A node that does not tell yet what it sends by, where no object says it.
+fn silent(view: &View) -> Option<Arc<str>> {
+    let mut nodes = view.nodes.iter().filter(|_| view.network.is_none());
+    nodes.find(|(_, node)| node.backend.is_none()).map(|(name, _)| name.clone())
+}
+
+/// What all nodes send by that tell it, where no object says it.
+fn common(nodes: &BTreeMap<Arc<str>, Participation>) -> anyhow::Result<Option<Backend>> {
+    if nodes.is_empty() {
+        bail!("the cluster has no node");
+    }
+    let mut told = nodes.iter().filter_map(|(name, node)| Some((name, node.backend?)));
+    let Some((first, backend)) = told.next() else { return Ok(None) };
+    match told.find(|(_, other)| *other != backend) {
+        None => Ok(Some(backend)),
+        Some((name, other)) => bail!(
+            "{first} sends by {backend} and {name} by {other}: \
+             make a Network object named default that says which it is"
         ),
     }
 }

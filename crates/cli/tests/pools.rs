@@ -75,7 +75,10 @@ impl Pools {
     }
 
     fn check(&self) {
-        self.labs.expect(0, &["lab", "check", "--name", self.name]);
+        // An agent that was just killed is not ready at once.
+        eventually(SOON, "everybody reaches everybody", || {
+            self.labs.run(&["lab", "check", "--name", self.name]).status.success()
+        });
         self.ipam(0, &["check"]);
     }
 }
