@@ -91,9 +91,7 @@ fn a_cluster_changes_its_backend_and_back_under_traffic() {
     server.wait().unwrap();
     let report = ping.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&report.stdout).into_owned();
-    // What is in the hands of the tunnel in user space when it is taken away goes with it.
-    let received = text.split(" received").next().and_then(|t| t.rsplit(' ').next()?.parse::<u32>().ok());
-    assert!(received.unwrap_or(0) >= 1495, "{text}");
+    assert!(text.contains("1500 received, 0% packet loss"), "{text}");
     cluster.labs.expect(0, &["lab", "check", "--name", "m"]);
 }
 
