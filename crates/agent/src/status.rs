@@ -80,6 +80,7 @@ pub(crate) fn participation(
     };
     Participation {
         backend: network.backends(&local.node).next().filter(|_| settled),
+        migrating: network.migration.as_ref().map(|migration| migration.to),
         receives: network.tunnels().into_iter().filter(|tunnel| fabric.receives(*tunnel)).collect(),
         fallback: plan.peers.iter().filter_map(of).take(NAMED_PEERS).collect(),
     }

@@ -50,7 +50,11 @@ pub fn next(network: &Network, nodes: &BTreeMap<Arc<str>, Participation>, to: Ba
     let migrating = |migration| Network { migration, ..network.clone() };
     let Some(migration) = &network.migration else {
         let start = Migration { to, nodes: Default::default() };
-        return if network.backend == to { Step::Done } else { write(migrating(Some(start)), None) };
+        if network.backend != to {
+            return write(migrating(Some(start)), None);
+        }
+        // A node that has not heard of the end tells what it could receive before.
+        return nodes.iter().find_map(|(name, node)| following(name, node, to)).unwrap_or(Step::Done);
     };
     let back = network.backend == to && migration.to != to;
     if !back && migration.to != to {
@@ -59,7 +63,8 @@ pub fn next(network: &Network, nodes: &BTreeMap<Arc<str>, Participation>, to: Ba
             "a migration from {from} to {other} is under way: finish it (--to {other}) or take it back (--to {from})"
         ));
     }
-    if let Some(wait) = nodes.iter().find_map(|(name, node)| preparing(name, node, to)) {
+    let known = Some(migration.to);
+    if let Some(wait) = nodes.iter().find_map(|(name, node)| preparing(name, node, known, to)) {
         return wait;
     }
     let sends = |name: &Arc<str>| if migration.nodes.contains(name) { migration.to } else { network.backend };
@@ -86,9 +91,22 @@ pub fn next(network: &Network, nodes: &BTreeMap<Arc<str>, Participation>, to: Ba
     }
 }
 
-fn preparing(name: &Arc<str>, node: &Participation, to: Backend) -> Option<Step> {
+/// What a node has to do that does not send by `to` with the migration over.
+fn following(name: &Arc<str>, node: &Participation, to: Backend) -> Option<Step> {
+    let wait = |until: String| Some(Step::Wait { node: name.clone(), until });
+    match node.migrating {
+        Some(_) => wait("has seen the end of the migration".into()),
+        None if node.backend != Some(to) => wait(format!("sends by {to}")),
+        None => None,
+    }
+}
+
+/// What a node has to do before anybody sends to it by `to`. What it told before it knew of this
+/// migration does not count: it may have taken a tunnel away since.
+fn preparing(name: &Arc<str>, node: &Participation, known: Option<Backend>, to: Backend) -> Option<Step> {
     let wait = |until: String| Some(Step::Wait { node: name.clone(), until });
     match to.tunnel {
+        _ if node.migrating != known => wait("has seen the migration".into()),
         Some(tunnel) if !node.receives.contains(&tunnel) => wait(format!("can receive by {to}")),
         _ if node.backend.is_none() => wait("has programmed its network (does its agent run?)".into()),
         _ => None,
@@ -113,7 +131,9 @@ mod tests {
     fn obedient(network: &Network, names: &[&str]) -> BTreeMap<Arc<str>, Participation> {
         let node = |name: &&str| {
             let backend = network.backends(name).next();
-            (Arc::from(*name), Participation { backend, receives: network.tunnels(), ..Default::default() })
+            let migrating = network.migration.as_ref().map(|migration| migration.to);
+            let receives = network.tunnels();
+            (Arc::from(*name), Participation { backend, migrating, receives, ..Default::default() })
         };
         names.iter().map(node).collect()
     }
@@ -174,6 +194,22 @@ mod tests {
         let mut nodes = obedient(&network, &["a", "b"]);
         nodes.get_mut("a").unwrap().backend = Some(Backend::HOST_GW);
         assert!(matches!(next(&network, &nodes, Backend::VXLAN), Step::Wait { node, .. } if &*node == "a"));
+    }
+
+    #[test]
+    fn what_a_node_told_before_it_knew_of_the_migration_does_not_count() {
+        let migration = Some(Migration { to: Backend::VXLAN, nodes: Default::default() });
+        let network = Network { migration, ..at(Backend::UDP) };
+        let mut nodes = obedient(&network, &["a", "b"]);
+        // It could receive by vxlan when it told this, and is taking the device away.
+        nodes.get_mut("b").unwrap().migrating = None;
+        assert!(matches!(next(&network, &nodes, Backend::VXLAN), Step::Wait { node, .. } if &*node == "b"));
+        let mut nodes = obedient(&at(Backend::VXLAN), &["a", "b"]);
+        assert_eq!(next(&at(Backend::VXLAN), &nodes, Backend::VXLAN), Step::Done);
+        nodes.get_mut("a").unwrap().migrating = Some(Backend::VXLAN);
+        assert!(
+            matches!(next(&at(Backend::VXLAN), &nodes, Backend::VXLAN), Step::Wait { node, .. } if &*node == "a")
+        );
     }
 
     #[test]

@@ -113,6 +113,9 @@ pub const NETWORK_ANNOTATION: &str = "weft.dev/network";
 pub struct Participation {
     /// What it sends by; none while it has not programmed that.
     pub backend: Option<Backend>,
+    /// Where the migration that it takes part in leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migrating: Option<Backend>,
     /// The tunnels that packets for its pods may come by.
     pub receives: BTreeSet<Tunnel>,
     /// Peers that it cannot send to by that backend, and why; they keep the migration's other one.
