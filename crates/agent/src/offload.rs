@@ -63,7 +63,11 @@ impl Offload {
         self.set(Verdict::Trying);
         let shared = Offload(self.0.clone());
         // A thread of the node's network namespace, as the one that calls. It ends by itself.
-        std::thread::spawn(move || shared.set(attempt(device, &peers)));
+        let trial = std::thread::Builder::new().name("weft-offload".into());
+        if let Err(error) = trial.spawn(move || shared.set(attempt(device, &peers))) {
+            tracing::debug!("start a thread to try checksums: {error}");
+            self.set(Verdict::Unclear { since: Instant::now() });
+        }
     }
 
     /// What an operator should know.
