@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 export WEFT_CACHE="${WEFT_CACHE:-$HOME/.cache/weft}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$WEFT_CACHE/target}"
 cargo build -q --release --locked -p weft-fabric --example scale
-for backend in vxlan host-gw; do
+for backend in vxlan host-gw udp; do
     for _ in 1 2 3; do unshare -n "$CARGO_TARGET_DIR/release/examples/scale" "${1:-5000}" "$backend"; done
 done

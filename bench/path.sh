@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # TCP pod to pod across nodes, Weft's against the same path set up by hand with ip, in turn.
-# usage: [MASQUERADE=1] bench/path.sh [ROUNDS] [SECONDS]
+# usage: [MASQUERADE=1] [BACKENDS="host-gw vxlan"] bench/path.sh [ROUNDS] [SECONDS]
+# (ipip, where the kernel has it)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds="${1:-7}" seconds="${2:-4}"
@@ -42,7 +43,7 @@ by_hand() { # backend
         ip -n "hn$n" link add cbr0 type bridge && ip -n "hn$n" addr add "10.244.$n.1/24" dev cbr0
         ip -n "hn$n" link set cbr0 up
         ip netns exec "hn$n" sysctl -qw net.ipv4.ip_forward=1
-        mtu=1500; [ "$1" = vxlan ] && mtu=1450
+        mtu=1500; [ "$1" != vxlan ] || mtu=1450; [ "$1" != ipip ] || mtu=1480
         ip -n "hn$n" link add p0 mtu "$mtu" type veth peer name eth0 mtu "$mtu" netns "hp$n"
         ip -n "hn$n" link set p0 master cbr0 up
         ip -n "hp$n" addr add "10.244.$n.2/24" dev eth0 && ip -n "hp$n" link set eth0 up
@@ -53,6 +54,9 @@ by_hand() { # backend
         o=$((3 - n))
         if [ "$1" = host-gw ]; then
             ip -n "hn$n" route add "10.244.$o.0/24" via "10.168.0.$((o + 1))"
+        elif [ "$1" = ipip ]; then
+            ip -n "hn$n" link add ipip0 mtu 1480 type ipip local "10.168.0.$((n + 1))" && ip -n "hn$n" link set ipip0 up
+            ip -n "hn$n" route add "10.244.$o.0/24" via "10.168.0.$((o + 1))" dev ipip0 onlink
         else
             ip -n "hn$n" link add vx type vxlan id 1 dstport 8472 local "10.168.0.$((n + 1))" dev eth0 nolearning
             ip -n "hn$n" link set vx address "66:00:00:00:00:0$n" mtu 1450 up
@@ -67,7 +71,7 @@ by_hand() { # backend
 gbits() { grep -oE '"bits_per_second":\s*[0-9.e+]+' | tail -n 1 | awk -F: '{ printf "%.3f\n", $2 / 1e9 }'; }
 median() { sort -n | awk '{ v[NR] = $1 } END { printf "%.2f (%.2f-%.2f)", v[int((NR+1)/2)], v[1], v[NR] }'; }
 
-for backend in host-gw vxlan; do
+for backend in ${BACKENDS:-host-gw vxlan}; do
     by_hand "$backend"
     ip netns exec hp2 iperf3 -s >/dev/null &
     server_by_hand=$!
@@ -79,9 +83,11 @@ print(pods[0]["name"], pods[-1]["name"], pods[-1]["ips"][0])')
     bin/weft lab exec --name path "$server" -- iperf3 -s >/dev/null 2>&1 &
     until bin/weft lab exec --name path "$client" -- iperf3 -c "$address" -t 1 >/dev/null 2>&1; do :; done
     ours="" theirs="" ratios=""
-    for _ in $(seq "$rounds"); do
-        a="$(bin/weft lab exec --name path "$client" -- iperf3 -J -c "$address" -t "$seconds" | gbits)"
-        b="$(ip netns exec hp1 iperf3 -J -c 10.244.2.2 -t "$seconds" | gbits)"
+    weft() { a="$(bin/weft lab exec --name path "$client" -- iperf3 -J -c "$address" -t "$seconds" | gbits)"; }
+    hand() { b="$(ip netns exec hp1 iperf3 -J -c 10.244.2.2 -t "$seconds" | gbits)"; }
+    # Who comes first gets the processors as the other's end left them: in turn.
+    for round in $(seq "$rounds"); do
+        if [ $((round % 2)) = 0 ]; then weft; hand; else hand; weft; fi
         ours+="$a"$'\n' theirs+="$b"$'\n'
         ratios+="$(awk "BEGIN { print $a / $b }")"$'\n'
     done

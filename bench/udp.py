@@ -9,18 +9,19 @@ named by TUNNEL); vxlan and host-gw are the kernel's, set up by hand. FLANNEL=PR
 flannel: its C proxy in a harness with the arguments
   TUN ADDRESS/LENGTH LOCAL PORT MTU REMOTE_NET LENGTH REMOTE
 Measured per path: Gbit/s of one TCP stream and of four (iperf3); 64-byte UDP packets received
-a second, in thousands; median microseconds of a TCP round trip with client and server on one
+a second, in thousands, sent by flood.c as fast as one processor can; median microseconds of a TCP round trip with client and server on one
 processor (rr), with the tunnels on that one too (rr1), and with all free to move (rr2).
 Needs root, iperf3 and gcc.
 """
-import argparse, json, os, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, shutil, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
 TUNNEL = os.environ.get("TUNNEL", os.path.join(TARGET, "release", "examples", "udp_tunnel"))
 FLANNEL = os.environ.get("FLANNEL")
-RR = os.path.join(tempfile.gettempdir(), f"weft-rr-{os.getpid()}")
-SERVER, PORT, PORT_RR = "10.244.2.2", "5201", "7777"
+TOOLS = tempfile.mkdtemp(prefix="weft-bench-")
+RR, FLOOD = os.path.join(TOOLS, "rr"), os.path.join(TOOLS, "flood")
+SERVER, PORT_RR, PORT_FLOOD = "10.244.2.2", "7777", "7778"
 running = []
 
 
@@ -116,12 +117,23 @@ def iperf(seconds, *extra):
     return answer["end"]
 
 
+def flood(seconds):
+    """The path carries: what one processor sends in `seconds`, and how much of it comes."""
+    receiver = subprocess.Popen(["ip", "netns", "exec", "p2", "taskset", "-c", "1", FLOOD, "receive", PORT_FLOOD],
+                                stdout=subprocess.PIPE, text=True)
+    running.append(receiver)
+    while PORT_FLOOD not in sh("ip netns exec p2 ss -Hlnu"):
+        time.sleep(0.01)
+    client(FLOOD, "send", SERVER, PORT_FLOOD, str(seconds), cpu="0")
+    return float(receiver.stdout.read())
+
+
 def measure(up, what, seconds):
     cpu = "0" if what in ("rr", "rr1") else None
     up(cpu if what == "rr1" else None)
     if what.startswith("rr"):
         start("p2", RR, SERVER, PORT_RR, cpu=cpu)
-    else:
+    elif what != "pps":
         start("p2", "iperf3", "-s", cpu="1")
     reach()
     time.sleep(0.2)
@@ -130,8 +142,7 @@ def measure(up, what, seconds):
     elif what == "tcp4":
         value = iperf(seconds, "-P", "4")["sum_received"]["bits_per_second"] / 1e9
     elif what == "pps":
-        total = iperf(seconds, "-u", "-b", "0", "-l", "64")["sum"]
-        value = (total["packets"] - total["lost_packets"]) / total["seconds"] / 1e3
+        value = flood(seconds) / 1e3
     else:
         value = float(client(RR, SERVER, PORT_RR, str(seconds), cpu=cpu))
     down()
@@ -147,7 +158,7 @@ def main():
     given = ask.parse_args()
     paths, kinds = given.paths.split(","), given.only.split(",")
     values = {(path, kind): [] for path in paths for kind in kinds}
-    sh(f"gcc -O2 -o {RR} {HERE}/rr.c")
+    sh(f"gcc -O2 -o {RR} {HERE}/rr.c && gcc -O2 -o {FLOOD} {HERE}/flood.c")
     try:
         for _ in range(given.rounds):
             for kind in kinds:
@@ -160,7 +171,7 @@ def main():
                         print(f"{path} {kind}: {error}", file=sys.stderr)
     finally:
         down()
-        os.unlink(RR)
+        shutil.rmtree(TOOLS)
     text = lambda v: f"{statistics.median(v):.2f} ({min(v):.2f}-{max(v):.2f})" if v else "-"
     print("| path | " + " | ".join(kinds) + " |")
     for path in paths:

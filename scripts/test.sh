@@ -36,7 +36,10 @@ check() {
 cargo_tests() {
     local lane="$1" ok=0 bad=0 ignored=0 status=0; shift
     printf '==> %s: %s\n' "$lane" "$*"
-    "$@" >"$logs/$lane" 2>&1 || status=$?
+    # What waits for ever is a failure of its own, with the tests after it untold. In the foreground, so
+    # that an interrupt reaches the tests.
+    timeout --foreground 2400 "$@" >"$logs/$lane" 2>&1 || status=$?
+    [ "$status" -ne 124 ] || echo "error: ended after 40 minutes" >>"$logs/$lane"
     while read -r p f i; do
         ok=$((ok + p)) bad=$((bad + f)) ignored=$((ignored + i))
     done < <(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored;.*/\1 \2 \3/p' "$logs/$lane")

@@ -8,12 +8,13 @@ use weft_fabric::{Fabric, FabricConfig, LocalPlan, Planner, Underlay, Waiting, i
 use weft_kernel::nft::{Nft, NftEvent};
 use weft_kernel::{Event, Netlink};
 use weft_model::network::Network;
-use weft_model::{Cluster, mark};
+use weft_model::{Cluster, Node, mark};
 use weft_store::{Freshness, Update};
 
 use crate::flannel::Leftovers;
+use crate::host::{self, Standing};
 use crate::offload::Offload;
-use crate::status::{self, Repairs, Status};
+use crate::status::{self, Repairs, Status, UdpTraffic};
 use crate::{AgentConfig, conflist, containers, files, flannel, forwarding, underlay};
 
 /// What it means that nf_tables fails.
@@ -33,6 +34,14 @@ pub struct Agent {
     cluster: Option<Cluster>,
     stale: Option<(std::time::SystemTime, String)>,
     underlay: Option<Underlay>,
+    /// This host's number, the underlay link that was last found, and the addresses that are to be the
+    /// node's.
+    host: Arc<str>,
+    link: Option<Arc<str>>,
+    moved: Vec<IpAddr>,
+    /// What the tunnel in user space had carried at the last audit: read at each look, it would make
+    /// every status a new one.
+    traffic: Option<UdpTraffic>,
     planner: Planner,
     fabric: Fabric,
     offload: Offload,
@@ -76,6 +85,10 @@ impl Agent {
             cluster: None,
             stale: None,
             underlay: None,
+            host: host::id(&cfg.state_dir),
+            link: None,
+            moved: Vec::new(),
+            traffic: None,
             planner: Planner::new(&cfg.node_name, fabric),
             fabric: Fabric::new(cfg.cluster_cidrs.clone()),
             offload: Offload::default(),
@@ -91,7 +104,7 @@ impl Agent {
 
     /// Takes in a new view of the cluster.
     pub fn handle_update(&mut self, update: Update) {
-        let before = self.internal_ip();
+        let before = self.addresses();
         self.stale = match update.freshness {
             Freshness::Fresh => None,
             Freshness::Stale { since, reason } => Some((since, reason)),
@@ -101,13 +114,14 @@ impl Agent {
             nodes.extend(cluster.nodes_of_blocks(&update.changes.blocks).cloned());
         }
         self.cluster = Some(update.cluster);
-        self.due.underlay |= self.internal_ip() != before;
+        self.due.underlay |= self.addresses() != before;
         self.replan(&nodes);
     }
 
     /// Takes in what the kernel says of links, addresses, routes, neighbours and sysctls.
     pub fn handle_kernel_event(&mut self, event: &Event) {
         self.due.underlay |= underlay::concerns(event, self.internal_ip(), self.underlay.as_ref());
+        self.due.underlay |= self.underlay.is_none() && host::concerns(event);
         self.due.underlay |= self.leftovers.concerns(event);
         self.due.forwarding |= forwarding::concerns(event);
         self.fabric.handle_event(event);
@@ -132,6 +146,7 @@ impl Agent {
 
     /// Trusts nothing that is known of the kernel: the next apply looks at all of it.
     pub fn audit(&mut self) {
+        self.traffic = self.fabric.udp_counters().as_ref().map(UdpTraffic::of);
         self.due = Due::ALL;
         self.fabric.distrust();
     }
@@ -180,11 +195,13 @@ impl Agent {
     pub fn status(&self) -> Status {
         let plan = self.planner.plan();
         let mut errors = self.errors.clone();
+        let standing = self.standing();
         match &plan.local {
             Ok(local) => errors.extend(local.problems.iter().map(ToString::to_string)),
             Err(_) if self.cluster.is_none() => {
                 errors.push("waiting for the first view of the cluster".into())
             }
+            Err(_) if standing.elsewhere => errors.push(self.elsewhere()),
             Err(waiting) => errors.push(waiting.to_string()),
         }
         if let Some((_, reason)) = &self.stale {
@@ -203,6 +220,8 @@ impl Agent {
             stale_since: self.stale.as_ref().map(|(since, _)| status::timestamp(*since)),
             peers: status::peers(plan, &self.fabric),
             repairs: self.repairs.clone(),
+            udp: self.traffic.clone(),
+            standing,
             flannel_here: !self.leftovers.is_empty(),
             flannel: self.flannel_changes(),
             errors,
@@ -214,6 +233,11 @@ impl Agent {
         self.cluster.is_some()
     }
 
+    /// This host's number, which tells it from another of the same node name.
+    pub fn host(&self) -> Arc<str> {
+        self.host.clone()
+    }
+
     /// How the agent was configured.
     pub fn config(&self) -> &AgentConfig {
         &self.cfg
@@ -222,12 +246,31 @@ impl Agent {
     /// What of this node's annotations flannel on other nodes has to be told by: empty while the
     /// kernel is not as planned.
     fn flannel_changes(&self) -> serde_json::Map<String, serde_json::Value> {
-        let node = self.cluster.as_ref().and_then(|cluster| cluster.nodes.get(self.cfg.node_name.as_str()));
+        let node = self.node();
         let done = self.stale.is_none() && self.leftovers.is_empty() && !self.pending();
         match (&self.planner.plan().local, node.filter(|_| done)) {
             (Ok(local), Some(node)) => flannel::changes(&local.flannel, &node.flannel),
             _ => serde_json::Map::new(),
         }
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.cluster.as_ref()?.nodes.get(self.cfg.node_name.as_str()).map(|node| &**node)
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.node().map(|node| node.addresses.clone()).unwrap_or_default()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::of(&self.host, self.node(), self.underlay.is_some(), self.moved.clone())
+    }
+
+    fn elsewhere(&self) -> String {
+        let node = &self.cfg.node_name;
+        format!(
+            "node {node} is another host's: give this one another name (--node-name), or where that host is gone delete the Node object and make it anew"
+        )
     }
 
     fn internal_ip(&self) -> Option<IpAddr> {
@@ -257,7 +300,10 @@ impl Agent {
         }
         let waiting = self.planner.plan().local.as_ref().err().cloned();
         if let Some(waiting) = waiting.as_ref().filter(|now| self.waiting.as_ref() != Some(*now)) {
-            tracing::warn!("{waiting}");
+            match self.standing().elsewhere {
+                true => tracing::warn!("{}", self.elsewhere()),
+                false => tracing::warn!("{waiting}"),
+            }
         }
         self.waiting = waiting;
     }
@@ -272,15 +318,26 @@ impl Agent {
                 self.find_leftovers(errors);
                 self.due.underlay = false;
                 self.underlay = found;
+                self.link = self.underlay.as_ref().map(|underlay| underlay.link.clone()).or(self.link.take());
+                self.find_moved(errors);
                 self.replan(&BTreeSet::new());
             }
             Err(error) => errors.push(format!("find the underlay link: {error}")),
         }
     }
 
+    fn find_moved(&mut self, errors: &mut Vec<String>) {
+        let pods = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+        let pods: Vec<_> = self.cfg.cluster_cidrs.iter().copied().chain(pods).collect();
+        let node = self.addresses();
+        match host::addresses(&mut self.netlink, &node, self.link.as_deref(), &pods) {
+            Ok(moved) => self.moved = moved,
+            Err(error) => errors.push(format!("look for this host's addresses: {error}")),
+        }
+    }
+
     fn find_leftovers(&mut self, errors: &mut Vec<String>) {
-        let me = self.cluster.as_ref().and_then(|cluster| cluster.nodes.get(self.cfg.node_name.as_str()));
-        let pod_cidrs = me.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+        let pod_cidrs = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
         match Leftovers::find(&mut self.netlink, &self.cfg.cni_conf_dir, &pod_cidrs) {
             Ok(found) => self.leftovers = found,
             Err(error) => errors.push(format!("look for what flannel left: {error}")),
@@ -298,7 +355,8 @@ impl Agent {
             }
         };
         if let Some(underlay) = &self.underlay {
-            step(&mut self.due.forwarding, &mut || Ok(forwarding::ensure(local, underlay)?));
+            let state_dir = &self.cfg.state_dir;
+            step(&mut self.due.forwarding, &mut || forwarding::ensure(local, underlay, state_dir));
         }
         let nft = &mut self.nft;
         step(&mut self.due.masquerade, &mut || {

@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use weft_model::network::NETWORK_ANNOTATION;
+use weft_model::network::{HOST_ANNOTATION, NETWORK_ANNOTATION};
 use weft_store::{Api, Error};
 
 use crate::Status;
+use crate::heart::{self, Reporter};
+use crate::host;
 use crate::status::NAMED_PEERS;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -22,13 +26,25 @@ pub(crate) struct Report {
     pub(crate) conditions: Vec<Condition>,
     /// Annotations by key.
     pub(crate) annotations: BTreeMap<&'static str, String>,
+    /// What its InternalIPs are to be, and the number of the host that says so; empty where they are so.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) host: Arc<str>,
 }
 
 impl Report {
-    /// What a status says.
+    /// What a status says; nothing of a Node that is another host's.
     pub(crate) fn of(status: &Status) -> Report {
+        let standing = &status.standing;
+        if standing.elsewhere {
+            return Report::default();
+        }
         let network = serde_json::to_string(&status.network).unwrap_or_default();
-        Report { conditions: conditions(status), annotations: [(NETWORK_ANNOTATION, network)].into() }
+        let mut annotations = BTreeMap::from([(NETWORK_ANNOTATION, network)]);
+        if standing.here {
+            annotations.insert(HOST_ANNOTATION, standing.host.to_string());
+        }
+        let (addresses, host) = (standing.addresses.clone(), standing.host.clone());
+        Report { conditions: conditions(status), annotations, addresses, host }
     }
 }
 
@@ -72,10 +88,18 @@ fn peers_condition(status: &Status) -> Condition {
 
 /// Writes what `wanted` holds, and again whenever it changes. Ends when its sender is gone.
 pub(crate) async fn keep(api: Api, node: String, mut wanted: watch::Receiver<Report>) {
+    let mut moved = Vec::new();
     while wanted.changed().await.is_ok() {
         let mut pause = Duration::from_millis(500);
         loop {
             let report = wanted.borrow_and_update().clone();
+            // What was asked from the old address is never answered.
+            if std::mem::replace(&mut moved, report.addresses.clone()) != report.addresses
+                && !moved.is_empty()
+                && let Err(error) = api.reconnect().await
+            {
+                tracing::warn!("{error}");
+            }
             match write(&api, &node, &report).await {
                 Ok(()) => break,
                 Err(error) => tracing::debug!("write the status of node {node}: {error}"),
@@ -110,20 +134,32 @@ pub(crate) async fn write_to(
     let found = object.pointer("/metadata/annotations");
     let said = |(key, value): &(&&str, &String)| found.and_then(|all| all.get(**key)) == Some(&json!(value));
     let annotations: BTreeMap<_, _> = wanted.annotations.iter().filter(|entry| !said(entry)).collect();
-    if conditions.is_none() && annotations.is_empty() {
+    let addresses = addresses(object, wanted);
+    if conditions.is_none() && annotations.is_empty() && addresses.is_none() {
         return Ok(());
     }
     // The version makes a concurrent writer of the list a conflict and not a loss.
     let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
     let mut patch = json!({ "metadata": { "resourceVersion": version } });
     if let Some(conditions) = conditions {
-        patch["status"] = json!({ "conditions": conditions });
+        patch["status"]["conditions"] = json!(conditions);
+    }
+    if let Some(addresses) = addresses {
+        tracing::info!("this host's address has changed: node {node} is told of {:?}", wanted.addresses);
+        patch["status"]["addresses"] = addresses;
     }
     if !annotations.is_empty() {
         patch["metadata"]["annotations"] = json!(annotations);
     }
     api.patch_status(&path, &patch).await?;
     Ok(())
+}
+
+/// The node's addresses with ours; none where they are not ours to say: a kubelet's, or another host's.
+fn addresses(object: &Value, wanted: &Report) -> Option<Value> {
+    let ours = heart::reporter(object) == Reporter::Agent && host::said(object) == Some(&*wanted.host);
+    let new = (ours && !wanted.addresses.is_empty()).then(|| host::merged(object, &wanted.addresses))?;
+    (object.pointer("/status/addresses") != Some(&new)).then_some(new)
 }
 
 /// The list with our conditions in it; none if it has them already.

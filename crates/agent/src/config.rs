@@ -9,7 +9,7 @@ use weft_model::network::{Backend, Ipam};
 pub struct AgentConfig {
     /// This node's name, as its Node object has it.
     pub node_name: String,
-    /// Where the API is and who we are to it.
+    /// Where the API is and who we are to it; empty in a pod: then its ServiceAccount says both.
     pub kubeconfig: PathBuf,
     /// How packets go from node to node, where the cluster has no `Network` object that says it.
     pub backend: Backend,

@@ -1,13 +1,23 @@
 //! The sysctls without which a node forwards nothing.
 
+use std::path::Path;
+
+use anyhow::Result;
 use weft_fabric::{LocalPlan, Underlay};
-use weft_kernel::{Event, Result, sysctl};
+use weft_kernel::{Event, sysctl};
 use weft_model::mark;
 
+use crate::loose;
+
 /// Turns forwarding on for each family that has pods, on the whole node and on the links of the
-/// path: one of them may have been turned off alone. Returns how many were changed.
-pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay) -> Result<usize> {
-    let mut changed = 0;
+/// path: one of them may have been turned off alone. What the check of sources was before a change of
+/// the backend is kept in `state_dir`. Returns how many were changed.
+pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay, state_dir: &Path) -> Result<usize> {
+    let file = state_dir.join("rp-filter.json");
+    let mut changed = match plan.migrating {
+        true => loose::loosen(links(plan, underlay), &file)?,
+        false => loose::restore(&file)?,
+    };
     let mut on = |name: String| sysctl::ensure(&name, "1").map(|done| changed += usize::from(done));
     on("net/ipv4/ip_forward".into())?;
     for link in links(plan, underlay) {
@@ -17,18 +27,6 @@ pub(crate) fn ensure(plan: &LocalPlan, underlay: &Underlay) -> Result<usize> {
         // A tunnel is told of a narrower path by ICMP, and pods only by a node that heeds what it
         // learnt when it forwards; with IPv6 nodes always do.
         on("net/ipv4/ip_forward_use_pmtu".into())?;
-    }
-    if plan.migrating {
-        // A peer may send by one backend what we would send by the other: a strict check of the
-        // source drops that.
-        let strict =
-            |link: &str| sysctl::get(&format!("net/ipv4/conf/{link}/rp_filter")).is_ok_and(|v| v == "1");
-        let (all, loose) = (strict("all"), |link: &str| format!("net/ipv4/conf/{link}/rp_filter"));
-        for link in links(plan, underlay).filter(|link| all || strict(link)) {
-            if sysctl::ensure(&loose(link), "2")? {
-                tracing::info!("set {} to 2 (loose), since the backend is being changed", loose(link));
-            }
-        }
     }
     if plan.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
         on("net/ipv6/conf/all/forwarding".into())?;

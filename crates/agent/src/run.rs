@@ -33,14 +33,15 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let (wanted, conditions) = watch::channel(Report::default());
     let (annotations, to_write) = watch::channel(serde_json::Map::new());
     let node = cfg.node_name.clone();
-    let heart = tokio::spawn(heart::keep(api.clone(), node.clone()));
-    let keeper = tokio::spawn(containers::keep(api.clone(), cfg.clone()));
+    let mut agent = Agent::new(cfg.clone())?;
+    let heart = tokio::spawn(heart::keep(api.clone(), node.clone(), agent.host()));
+    let (home, at_home) = watch::channel(false);
+    let keeper = tokio::spawn(once(at_home.clone(), containers::keep(api.clone(), cfg.clone())));
     let views = std::sync::Arc::new(pools::Views::default());
-    let pools = tokio::spawn(pools::keep(api.clone(), cfg.clone(), views.clone()));
+    let pools = tokio::spawn(once(at_home, pools::keep(api.clone(), cfg.clone(), views.clone())));
     let announcer = tokio::spawn(flannel::keep(api.clone(), node.clone(), to_write));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
     let status_file = cfg.state_dir.join("status.json");
-    let mut agent = Agent::new(cfg)?;
     neighbours::make_room();
     tracing::info!(node = agent.config().node_name, backend = %agent.config().backend, "weft agent starts");
     let report = |status: &Status, served: bool| {
@@ -50,6 +51,9 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         }
         announce(&annotations, status);
         if served {
+            if !status.standing.elsewhere {
+                home.send_replace(true);
+            }
             let new = Report::of(status);
             wanted.send_if_modified(|old| {
                 let differs = *old != new;
@@ -76,6 +80,13 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     heart.abort();
     tracing::info!("weft agent ends; what it programmed stays");
     ended
+}
+
+/// Begins `work` when the node is known to be no other host's: what it keeps would be that one's.
+async fn once(mut at_home: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    if at_home.wait_for(|home| *home).await.is_ok() {
+        work.await;
+    }
 }
 
 fn announce(annotations: &watch::Sender<serde_json::Map<String, serde_json::Value>>, status: &Status) {

@@ -1,10 +1,14 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use weft_fabric::udp::{Counters, Reason};
 use weft_fabric::{Fabric, FabricPlan, PeerPlan};
 use weft_model::network::{Network, Participation};
+
+use crate::host::Standing;
 
 /// More peers than this are not named.
 pub(crate) const NAMED_PEERS: usize = 8;
@@ -25,6 +29,12 @@ pub struct Status {
     pub network: Participation,
     /// What was brought back after something else removed or changed it.
     pub repairs: Repairs,
+    /// What the tunnel in user space carried, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpTraffic>,
+    /// How this host stands to its Node object.
+    #[serde(skip)]
+    pub standing: Standing,
     /// Whether flannel still has this host: then it is flannel's to tell whether pods have a network.
     #[serde(skip)]
     pub flannel_here: bool,
@@ -45,6 +55,38 @@ pub struct PeerStatus {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// What went through `weft-udp0` since the agent opened it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UdpTraffic {
+    /// Packets to peers.
+    pub sent_packets: u64,
+    /// Their bytes, without the outer headers.
+    pub sent_bytes: u64,
+    /// Packets from peers.
+    pub received_packets: u64,
+    /// Their bytes, without the outer headers.
+    pub received_bytes: u64,
+    /// ICMP errors sent to sources.
+    pub icmp_errors: u64,
+    /// Packets dropped, by reason; reasons without any are left out.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+impl UdpTraffic {
+    pub(crate) fn of(counters: &Counters) -> UdpTraffic {
+        let dropped = Reason::ALL.iter().map(|reason| (reason.name(), counters.dropped(*reason)));
+        UdpTraffic {
+            sent_packets: counters.sent_packets,
+            sent_bytes: counters.sent_bytes,
+            received_packets: counters.received_packets,
+            received_bytes: counters.received_bytes,
+            icmp_errors: counters.icmp_errors,
+            dropped: dropped.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
 }
 
 /// Repairs since the agent started.
@@ -92,10 +134,13 @@ pub(crate) fn peers(plan: &FabricPlan, fabric: &Fabric) -> Vec<PeerStatus> {
 }
 
 fn peer_status(name: &Arc<str>, plan: &PeerPlan, fabric: &Fabric) -> PeerStatus {
-    let programmed = plan.complete() && fabric.programmed(name);
+    let rival = fabric.rival(name);
+    let programmed = plan.complete() && fabric.programmed(name) && rival.is_none();
     let reason = match (&plan.refused[..], programmed) {
         (_, true) => None,
-        ([], false) => Some("the kernel does not have all of it yet".into()),
+        ([], false) => rival
+            .map(|rival| format!("node {name}: {rival}"))
+            .or(Some("the kernel does not have all of it yet".into())),
         (refused, false) => Some(join(refused)),
     };
     PeerStatus { node: name.clone(), programmed, reason }
@@ -107,4 +152,20 @@ fn join(items: &[impl ToString]) -> String {
 
 pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_json_names_what_the_tunnel_dropped_and_nothing_else() {
+        let traffic = UdpTraffic { sent_packets: 3, ..UdpTraffic::of(&Counters::default()) };
+        let mut status = Status::default();
+        assert!(serde_json::to_value(&status).unwrap().get("udp").is_none());
+        status.udp = Some(UdpTraffic { dropped: [(Reason::Stranger.name(), 2)].into(), ..traffic });
+        let told = serde_json::to_value(&status).unwrap();
+        assert_eq!(told.pointer("/udp/sentPackets"), Some(&3.into()));
+        assert_eq!(told.pointer("/udp/dropped"), Some(&serde_json::json!({"stranger": 2})));
+    }
 }

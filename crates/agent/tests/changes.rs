@@ -4,60 +4,16 @@
 
 mod world;
 
-use std::net::IpAddr;
-
 use std::time::{Duration, Instant};
 
 use weft_kernel::testing::eventually;
+use weft_model::Node;
 use weft_model::network::Backend;
-use weft_model::{Cluster, Node};
-use world::probes::{Probes, Report};
+use world::traffic::{loses_nothing, settle, tell_all, under_traffic};
 use world::{Families, Running, SOON, World, sh, sh_in};
 
 const ALL: &[(Backend, Families)] =
     &[(Backend::HOST_GW, Families::Both), (Backend::VXLAN, Families::Both), (Backend::VXLAN, Families::V6)];
-
-/// Traffic from the pod of the first node to that of the second, in each family.
-fn traffic(world: &World) -> Vec<(IpAddr, Probes)> {
-    let (near, far) = (&world.nodes[0].pod, &world.nodes[1].pod);
-    let start = |ip: IpAddr| {
-        eventually(SOON, "the pod is reached", || world.reaches(0, &ip.to_string()));
-        (ip, Probes::start(near, far, ip))
-    };
-    world.pod_ips(1).into_iter().map(start).collect()
-}
-
-fn ends(probes: Vec<(IpAddr, Probes)>) -> Vec<(IpAddr, Report)> {
-    probes.into_iter().map(|(ip, probes)| (ip, probes.end())).collect()
-}
-
-/// Makes `change` under traffic and reports what that met with; the change is over when it returns.
-fn under_traffic(world: &World, what: &str, change: impl FnOnce()) -> Vec<(IpAddr, Report)> {
-    let probes = traffic(world);
-    probes.iter().for_each(|(_, probes)| probes.carries());
-    change();
-    probes.iter().for_each(|(_, probes)| probes.carries());
-    let reports = ends(probes);
-    for (ip, report) in &reports {
-        println!("{}, to {ip}, {what}: {report:?}", world.backend);
-    }
-    reports
-}
-
-fn loses_nothing(world: &World, what: &str, change: impl FnOnce()) {
-    for (ip, report) in under_traffic(world, what, change) {
-        assert!(report.is_whole(), "{}, to {ip}, {what}: {report:?}", world.backend);
-    }
-}
-
-fn tell_all(agents: &[Running], cluster: &Cluster) {
-    agents.iter().for_each(|agent| agent.tell(cluster.clone()));
-}
-
-/// Waits until all agents see their kernels as planned.
-fn settle(agents: &[Running]) {
-    agents.iter().for_each(Running::settled);
-}
 
 #[test]
 fn agents_that_die_and_peers_that_come_and_go_cost_nothing() {
@@ -151,7 +107,10 @@ fn f33_pods_made_before_the_underlay_became_narrower_are_told_and_go_on() {
             list["plugins"][0]["mtu"].as_u64().unwrap()
         };
         let wide = mtu(0);
-        world.nodes.iter().for_each(|node| drop(sh(&node.pod, &format!("ip link set eth0 mtu {wide}"))));
+        for node in &world.nodes {
+            sh(&node.pod, &format!("ip link set eth0 mtu {wide}"));
+            sh(&node.ns, &format!("ip link set wf0123456789a mtu {wide}"));
+        }
         for (before, now) in [(9000, 1500), (1500, 1400)] {
             let what = format!("MTU {before} to {now}");
             for (ip, report) in under_traffic(&world, &what, || {
@@ -239,6 +198,15 @@ fn f44_another_program_that_adds_our_prefixes_neither_wins_nor_loses_its_own() {
         agents[0].tell(world.cluster());
     });
     assert_eq!(sh(&node.ns, others), foreign);
+    // Before ours, which with IPv6 it can be: said of the peer, and nothing is done to it.
+    sh(&node.ns, "ip -6 route add fd00:244:0:1::/64 via fd10:168::9 dev eth0 onlink proto bird metric 20");
+    let said = |words: &str| {
+        let peers = agents[0].status().peers;
+        peers.iter().any(|peer| !peer.programmed && peer.reason.as_ref().is_some_and(|r| r.contains(words)))
+    };
+    eventually(SOON, "the route that wins is told", || said("metric 20) goes before ours"));
+    sh(&node.ns, "ip -6 route del fd00:244:0:1::/64 proto bird metric 20");
+    agents[0].settled();
     // In the place of ours: it is ours again.
     under_traffic(&world, "ours is replaced by another's", || {
         let whole = node.state();

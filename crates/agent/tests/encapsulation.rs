@@ -36,6 +36,9 @@ const FIELDS: &[&str] = &[
     "vxlan.flags",
     "vxlan.vni",
     "ip.checksum.status",
+    "ip.len",
+    "udp.length",
+    "_ws.malformed",
 ];
 
 /// The packets of one echo from the first pod to the second as they leave the first node, decoded; in
@@ -76,7 +79,7 @@ fn decode(path: &Path, frames: &[Frame], ns: &Netns) -> Vec<String> {
     std::fs::write(path, file).unwrap();
     let mut command = Command::new("tshark");
     command.arg("-r").arg(path).args(["-n", "-T", "fields", "-E", "separator=|", "-E", "aggregator=,"]);
-    command.args(["-d", "udp.port==8472,vxlan", "-o", "ip.check_checksum:TRUE"]);
+    command.args(["-d", "udp.port==8472,vxlan", "-d", "udp.port==8285,ip", "-o", "ip.check_checksum:TRUE"]);
     command.args(FIELDS.iter().flat_map(|field| ["-e", field]));
     command.env("HOME", path.parent().unwrap());
     let output = ns.run(|| command.output()).unwrap().expect("tshark: scripts/install-deps.sh test");
@@ -111,7 +114,9 @@ fn vxlan_is_a_frame_between_vteps_in_udp_8472_and_network_1() {
             "8472",
         ];
         assert_eq!(found[..10], expected, "{df}");
-        assert_eq!(found[11..], ["0x0800", "1", "1,1"], "{df}: flags, network, good IPv4 checksums");
+        assert_eq!(found[11..14], ["0x0800", "1", "1,1"], "{df}: flags, network, good IPv4 checksums");
+        // An echo of 40 bytes is 68 long, in a frame 82, in VXLAN 90, in UDP 98.
+        assert_eq!(found[14..], ["118,68", "98", ""], "{df}: lengths, and nothing malformed");
     }
     let found = crossing(&world, "fd00:244:0:1::2", "do");
     assert_eq!(found[0], "eth:ethertype:ip:udp:vxlan:eth:ethertype:ipv6:icmpv6:data");
@@ -130,6 +135,45 @@ fn vxlan_is_a_frame_between_vteps_in_udp_8472_and_network_1() {
 }
 
 #[test]
+fn udp_is_the_packet_itself_in_udp_8285() {
+    let world = World::of(Backend::UDP, 2, Families::Both);
+    let _agents = world.up();
+    let (near, far) = (mac_of(&world.nodes[0].ns, "eth0"), mac_of(&world.nodes[1].ns, "eth0"));
+    for (df, bits) in [("do", "1,1"), ("dont", "1,0")] {
+        let found = crossing(&world, "10.244.1.2", df);
+        let expected = [
+            "eth:ethertype:ip:udp:ip:icmp:data",
+            &near,
+            &far,
+            "10.168.0.2,10.244.0.2",
+            "10.168.0.3,10.244.1.2",
+            // The tunnel cuts what is too large itself: outside nothing is.
+            bits,
+            // The node is a router, and the tunnel another.
+            "64,62",
+            "",
+            "",
+            "8285",
+        ];
+        assert_eq!(found[..10], expected, "{df}");
+        assert_eq!(found[13..], ["1,1", "96,68", "76", ""], "{df}: checksums, lengths, nothing malformed");
+    }
+    let found = crossing(&world, "fd00:244:0:1::2", "do");
+    assert_eq!(found[0], "eth:ethertype:ip:udp:ip:ipv6:icmpv6:data");
+    assert_eq!(found[3..6], ["10.168.0.2", "10.168.0.3", "1"]);
+    assert_eq!(found[7..10], ["fd00:244::2", "fd00:244:0:1::2", "8285"]);
+    assert_eq!(found[13..], ["1", "116", "96", ""]);
+
+    let world = World::of(Backend::UDP, 2, Families::V6);
+    let _agents = world.up();
+    let found = crossing(&world, "fd00:244:0:1::2", "do");
+    assert_eq!(found[0], "eth:ethertype:ipv6:udp:ip:ipv6:icmpv6:data");
+    assert_eq!(found[7..10], ["fd10:168::2,fd00:244::2", "fd10:168::3,fd00:244:0:1::2", "8285"]);
+    assert_ne!(found[10], "0x0000", "over IPv6 UDP has a checksum (RFC 8200)");
+    assert_eq!(found[15..], ["96", ""]);
+}
+
+#[test]
 fn a_plain_route_adds_nothing() {
     for backend in [Backend::HOST_GW, Backend::AUTO] {
         let world = World::of(backend, 2, Families::Both);
@@ -142,4 +186,23 @@ fn a_plain_route_adds_nothing() {
         assert_eq!(found[0], "eth:ethertype:ipv6:icmpv6:data");
         assert_eq!(found[7..9], ["fd00:244::2", "fd00:244:0:1::2"]);
     }
+}
+
+#[test]
+#[ignore = "needs ipip and ip6_tunnel in the kernel: scripts/vm-test.sh 9-encapsulation"]
+fn ipip_is_the_packet_itself_in_protocols_4_and_41() {
+    let world = World::of(Backend::IPIP, 2, Families::Both);
+    let _agents = world.up();
+    for (df, bits) in [("do", "1,1"), ("dont", "1,0")] {
+        let found = crossing(&world, "10.244.1.2", df);
+        assert_eq!(found[0], "eth:ethertype:ip:ip:icmp:data");
+        // The outer packet has what hops the inner one has left.
+        let expected = ["10.168.0.2,10.244.0.2", "10.168.0.3,10.244.1.2", bits, "63,63"];
+        assert_eq!(found[3..7], expected, "{df}");
+        assert_eq!(found[13..], ["1,1", "88,68", "", ""], "{df}: checksums, lengths, nothing malformed");
+    }
+    let found = crossing(&world, "fd00:244:0:1::2", "do");
+    assert_eq!(found[0], "eth:ethertype:ipv6:ipv6:icmpv6:data");
+    assert_eq!(found[7..9], ["fd10:168::2,fd00:244::2", "fd10:168::3,fd00:244:0:1::2"]);
+    assert_eq!(found[16], "", "nothing malformed");
 }

@@ -33,7 +33,12 @@ mod storage;
 mod strategy;
 
 pub use auth::{AuditConfig, AuthError, TokenError};
-pub use controllers::{Controllers, ControllersConfig, LeaseTimes, spawn as spawn_controllers};
+pub use controllers::{
+    Attributes as FlannelAttributes, Controllers, ControllersConfig, FlannelEtcd, LeaseTimes,
+    NoSubnet as NoFlannelSubnet, Settings as FlannelSettings, Subnet as FlannelSubnet,
+    read_attributes as read_flannel_attributes, read_settings as read_flannel_settings,
+    spawn as spawn_controllers,
+};
 pub use error::{ApiError, FieldError};
 pub use files::sync_folder;
 pub use http::Limits;

@@ -71,6 +71,9 @@ pub(crate) struct ServeArgs {
     /// Prefix length of a node's pod CIDR [default: 24, 64 for IPv6]
     #[arg(long, value_name = "BITS")]
     pub(crate) node_cidr_mask_size: Option<u8>,
+    /// Keep flannel's subnets in the same etcd, beside flannel: what its keys start with, as /coreos.com/network
+    #[arg(long, value_name = "KEY", requires = "etcd_servers")]
+    pub(crate) flannel_etcd_prefix: Option<String>,
     /// Run the controllers too
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) controllers: bool,

@@ -263,9 +263,9 @@ pub(crate) struct AgentArgs {
     /// This node's name in the cluster
     #[arg(long, env = "NODE_NAME")]
     pub(crate) node_name: String,
-    /// Where the API is and who we are to it
+    /// Where the API is and who we are to it [default: in a pod, its ServiceAccount]
     #[arg(long, env = "KUBECONFIG")]
-    pub(crate) kubeconfig: PathBuf,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// How packets go from node to node: auto (plain routes on one segment, vxlan beyond), host-gw,
     /// vxlan, udp, ipip; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
     #[arg(long, default_value = "auto")]
@@ -344,6 +344,7 @@ mod tests {
             "weft lab kubeconfig --name a",
             "weft lab down --all",
             "weft trace web shop/db-0 --proto tcp --port 80 -o json",
+            "weft agent --node-name n --cluster-cidr 10.244.0.0/16",
             "weft agent --node-name n --kubeconfig k --cluster-cidr 10.244.0.0/16 --state-dir s",
             "weft apiserver --data-dir d --listen 10.168.0.1:6443 --tls-san 127.0.0.1 --cluster-cidr 10.244.0.0/16 --node-cidr-mask-size 24",
             "weft apiserver --data-dir d --etcd-servers http://10.0.0.1:2379,http://10.0.0.2:2379 --etcd-prefix /lab",

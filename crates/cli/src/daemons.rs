@@ -20,7 +20,7 @@ pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
     log();
     let config = AgentConfig {
         node_name: options.node_name,
-        kubeconfig: options.kubeconfig,
+        kubeconfig: options.kubeconfig.unwrap_or_default(),
         backend: options.backend,
         ipam: options.ipam,
         cluster_cidrs: options.cluster_cidr,
@@ -83,6 +83,7 @@ fn serve(options: ServeArgs) -> anyhow::Result<u8> {
         client_ca_file: options.client_ca_file,
         audit: Some(audit),
         limits,
+        flannel_etcd_prefix: options.flannel_etcd_prefix,
     };
     runtime()?.block_on(weft_apiserver::run(config))?;
     Ok(exit::DONE)

@@ -12,10 +12,12 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weft_agent::{AgentConfig, Views, keep_pools};
@@ -82,6 +84,18 @@ impl Servers {
         self._processes.push(Process::start(Path::new(program), arguments, &log).unwrap());
     }
 
+    fn access(&self) -> Access {
+        Access { dir: self.dir.path().to_owned(), kubeconfigs: self.kubeconfigs.clone() }
+    }
+}
+
+/// Where the servers are.
+struct Access {
+    dir: PathBuf,
+    kubeconfigs: Vec<PathBuf>,
+}
+
+impl Access {
     async fn api(&self, i: usize) -> Api {
         Api::from_kubeconfig(&self.kubeconfigs[i % self.kubeconfigs.len()]).await.unwrap()
     }
@@ -95,14 +109,52 @@ async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// The rooms of a hundred agents, each with a store of its own.
-async fn agents(servers: &Servers, tasks: &mut JoinSet<()>) {
-    for i in 0..NODES {
+/// The rooms of a hundred agents, on as many threads as there are processors.
+struct Agents {
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Agents {
+    async fn start(servers: &Servers) -> Agents {
+        let (stop, stopped) = watch::channel(false);
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let (ready, mut all) = mpsc::channel(count);
+        let part = |thread: usize| {
+            let (servers, stopped, ready) = (servers.access(), stopped.clone(), ready.clone());
+            let nodes = (0..NODES).filter(move |i| i % count == thread);
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(run(servers, nodes, ready, stopped));
+            })
+        };
+        let threads = (0..count).map(part).collect();
+        for _ in 0..count {
+            all.recv().await.unwrap();
+        }
+        Agents { stop, threads }
+    }
+
+    fn end(self) {
+        self.stop.send(true).unwrap();
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// Runs agents, each with a store of its own.
+async fn run(
+    servers: Access,
+    nodes: impl Iterator<Item = usize>,
+    ready: mpsc::Sender<()>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    for i in nodes {
         let api = servers.api(i).await;
         let name = format!("node{i}");
         let node = json!({"metadata": {"name": name}, "kind": "Node", "apiVersion": "v1"});
         api.create("/api/v1/nodes", &node).await.unwrap();
-        let files = servers.dir.path().join(&name);
+        let files = servers.dir.join(&name);
         let cfg = AgentConfig {
             node_name: name,
             kubeconfig: PathBuf::new(),
@@ -127,6 +179,9 @@ async fn agents(servers: &Servers, tasks: &mut JoinSet<()>) {
         });
         tasks.spawn(keep_pools(api, cfg, views));
     }
+    ready.send(()).await.unwrap();
+    stopped.changed().await.unwrap();
+    tasks.shutdown().await;
 }
 
 async fn blocks(api: &Api) -> Vec<Value> {
@@ -139,9 +194,8 @@ fn owners(blocks: &[Value], prefix: &str) -> BTreeSet<String> {
 }
 
 async fn race(kind: &str, servers: Servers) {
-    let mut tasks = JoinSet::new();
-    agents(&servers, &mut tasks).await;
-    let api = servers.api(0).await;
+    let agents = Agents::start(&servers).await;
+    let api = servers.access().api(0).await;
     // One pool with room, then one with hardly a block more than there are nodes.
     for (name, spec, prefix) in [
         ("wide", json!({"cidr": "10.1.0.0/16"}), "10.1."),
@@ -179,7 +233,7 @@ async fn race(kind: &str, servers: Servers) {
         })
         .await;
     }
-    tasks.shutdown().await;
+    agents.end();
 }
 
 #[tokio::test]

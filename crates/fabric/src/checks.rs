@@ -1,5 +1,6 @@
 //! The conditions under which a node or a pod CIDR is refused. Where two nodes conflict, this
-//! node's own claims go first and then the lower name, whatever else is wrong with the holder:
+//! node's own claims go first and then the older Node object, of one age the lower name, whatever else
+//! is wrong with the holder: a newcomer disturbs nobody, and
 //! so the verdict on a node depends only on those it conflicts with.
 
 use std::net::IpAddr;
@@ -9,7 +10,7 @@ use ipnet::IpNet;
 use weft_model::Node;
 use weft_model::network::overlaps;
 
-use crate::claims::Claims;
+use crate::claims::{Claims, Holder};
 use crate::{Refusal, Underlay};
 
 /// The longest prefixes that hold a network address, a gateway and a pod.
@@ -67,8 +68,12 @@ pub(crate) fn peer(peer: &Node, me: &Arc<str>, claims: &Claims, routed: bool) ->
     }
     for one in &crate::claims::addresses(peer) {
         address(peer, *one)?;
-        if let Some(by) = first(claims.holders(one), &peer.name, me) {
-            return Err(Refusal::AddressTaken { node: peer.name.clone(), address: *one, by: by.clone() });
+        if let Some(by) = first(claims.holders(one), peer, me) {
+            return Err(Refusal::AddressTaken {
+                node: peer.name.clone(),
+                address: *one,
+                by: by.name.clone(),
+            });
         }
     }
     Ok(())
@@ -81,17 +86,18 @@ pub(crate) fn cidr_conflict(
     me: &Arc<str>,
     claims: &Claims,
 ) -> Result<(), Refusal> {
+    let this = Holder::of(peer);
     let first = claims
         .overlapping(cidr)
-        .filter(|(_, other)| goes_first(other, &peer.name, me))
+        .filter(|(_, other)| goes_first(other, &this, me))
         .min_by_key(|(net, other)| (*other, *net));
     if let Some((by_cidr, by)) = first {
-        let (node, by) = (peer.name.clone(), by.clone());
+        let (node, by) = (peer.name.clone(), by.name.clone());
         return Err(Refusal::CidrTaken { node, cidr: *cidr, by, by_cidr });
     }
     match claims.addresses_in(cidr).next() {
         Some((address, holder)) => {
-            let (node, holder) = (peer.name.clone(), holder.clone());
+            let (node, holder) = (peer.name.clone(), holder.name.clone());
             Err(Refusal::CidrHoldsNode { node, cidr: *cidr, address, holder })
         }
         None => Ok(()),
@@ -126,31 +132,32 @@ pub(crate) fn own_conflicts(node: &Node, claims: &Claims) -> Vec<Refusal> {
     let me = &node.name;
     let mut found = Vec::new();
     for address in &node.addresses {
-        for by in claims.holders(address).filter(|other| *other != me) {
-            found.push(Refusal::AddressTaken { node: me.clone(), address: *address, by: by.clone() });
+        for by in claims.holders(address).filter(|other| other.name != *me) {
+            found.push(Refusal::AddressTaken { node: me.clone(), address: *address, by: by.name.clone() });
         }
     }
     for cidr in node.pod_cidrs.iter().map(IpNet::trunc) {
-        for (by_cidr, by) in claims.overlapping(&cidr).filter(|(_, other)| *other != me) {
-            found.push(Refusal::CidrTaken { node: me.clone(), cidr, by: by.clone(), by_cidr });
+        for (by_cidr, by) in claims.overlapping(&cidr).filter(|(_, other)| other.name != *me) {
+            found.push(Refusal::CidrTaken { node: me.clone(), cidr, by: by.name.clone(), by_cidr });
         }
         for (address, holder) in claims.addresses_in(&cidr) {
-            let (node, holder) = (me.clone(), holder.clone());
+            let (node, holder) = (me.clone(), holder.name.clone());
             found.push(Refusal::CidrHoldsNode { node, cidr, address, holder });
         }
     }
     found
 }
 
-/// Of those that claim the same as the node `name`, one whose claim goes before.
+/// Of those that claim the same as `node`, one whose claim goes before.
 pub(crate) fn first<'a>(
-    mut holders: impl Iterator<Item = &'a Arc<str>>,
-    name: &Arc<str>,
+    mut holders: impl Iterator<Item = &'a Holder>,
+    node: &Node,
     me: &Arc<str>,
-) -> Option<&'a Arc<str>> {
-    holders.find(|other| goes_first(other, name, me))
+) -> Option<&'a Holder> {
+    let this = Holder::of(node);
+    holders.find(|other| goes_first(other, &this, me))
 }
 
-fn goes_first(other: &Arc<str>, name: &Arc<str>, me: &Arc<str>) -> bool {
-    other != name && (other == me || other < name)
+fn goes_first(other: &Holder, this: &Holder, me: &Arc<str>) -> bool {
+    other.name != this.name && (other.name == *me || other < this)
 }

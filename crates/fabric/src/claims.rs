@@ -7,52 +7,67 @@ use weft_model::{Mac, Node, mark};
 
 use crate::flannel;
 
+/// A node that claims something; the one that is longer in the cluster goes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holder {
+    created: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+impl Holder {
+    pub(crate) fn of(node: &Node) -> Holder {
+        Holder { created: node.created.clone(), name: node.name.clone() }
+    }
+}
+
 /// Which node claims which address and which pod CIDR, indexed so that one node's conflicts
 /// are found without walking the others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
-    addresses: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
-    cidrs: BTreeMap<IpNet, BTreeSet<Arc<str>>>,
-    macs: BTreeMap<Mac, BTreeSet<Arc<str>>>,
+    addresses: BTreeMap<IpAddr, BTreeSet<Holder>>,
+    cidrs: BTreeMap<IpNet, BTreeSet<Holder>>,
+    macs: BTreeMap<Mac, BTreeSet<Holder>>,
 }
 
 impl Claims {
     pub(crate) fn insert(&mut self, node: &Node) {
+        let holder = Holder::of(node);
         for address in addresses(node) {
-            self.addresses.entry(address).or_default().insert(node.name.clone());
+            self.addresses.entry(address).or_default().insert(holder.clone());
         }
         for mac in macs(node) {
-            self.macs.entry(mac).or_default().insert(node.name.clone());
+            self.macs.entry(mac).or_default().insert(holder.clone());
         }
         for cidr in &node.pod_cidrs {
-            self.cidrs.entry(cidr.trunc()).or_default().insert(node.name.clone());
+            self.cidrs.entry(cidr.trunc()).or_default().insert(holder.clone());
         }
     }
 
     pub(crate) fn remove(&mut self, node: &Node) {
+        let holder = Holder::of(node);
         for address in addresses(node) {
-            withdraw(&mut self.addresses, &address, &node.name);
+            withdraw(&mut self.addresses, &address, &holder);
         }
         for mac in macs(node) {
-            withdraw(&mut self.macs, &mac, &node.name);
+            withdraw(&mut self.macs, &mac, &holder);
         }
         for cidr in &node.pod_cidrs {
-            withdraw(&mut self.cidrs, &cidr.trunc(), &node.name);
+            withdraw(&mut self.cidrs, &cidr.trunc(), &holder);
         }
     }
 
-    /// The nodes that claim `address`, by name.
-    pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Arc<str>> {
+    /// The nodes that claim `address`, the oldest first.
+    pub(crate) fn holders(&self, address: &IpAddr) -> impl Iterator<Item = &Holder> {
         self.addresses.get(address).into_iter().flatten()
     }
 
-    /// The nodes whose VXLAN device says that it has `mac`, by name.
-    pub(crate) fn mac_holders(&self, mac: &Mac) -> impl Iterator<Item = &Arc<str>> {
+    /// The nodes whose VXLAN device says that it has `mac`, the oldest first.
+    pub(crate) fn mac_holders(&self, mac: &Mac) -> impl Iterator<Item = &Holder> {
         self.macs.get(mac).into_iter().flatten()
     }
 
     /// Every claimed pod CIDR that shares an address with `cidr`, with its claimant.
-    pub(crate) fn overlapping(&self, cidr: &IpNet) -> impl Iterator<Item = (IpNet, &Arc<str>)> {
+    pub(crate) fn overlapping(&self, cidr: &IpNet) -> impl Iterator<Item = (IpNet, &Holder)> {
         let cidr = cidr.trunc();
         let wider = supernets(cidr).skip(1);
         let wider = wider.filter_map(|net| self.cidrs.get(&net).map(|names| (net, names)));
@@ -61,7 +76,7 @@ impl Claims {
     }
 
     /// Every claimed node address inside `cidr`, with its claimant.
-    pub(crate) fn addresses_in(&self, cidr: &IpNet) -> impl Iterator<Item = (IpAddr, &Arc<str>)> {
+    pub(crate) fn addresses_in(&self, cidr: &IpNet) -> impl Iterator<Item = (IpAddr, &Holder)> {
         let range = self.addresses.range(cidr.network()..=cidr.broadcast());
         range.flat_map(|(address, names)| names.iter().map(move |name| (*address, name)))
     }
@@ -70,14 +85,14 @@ impl Claims {
     pub(crate) fn touching(&self, node: &Node) -> BTreeSet<Arc<str>> {
         let mut names: BTreeSet<Arc<str>> = [node.name.clone()].into();
         for address in addresses(node) {
-            names.extend(self.holders(&address).cloned());
-            names.extend(self.overlapping(&IpNet::from(address)).map(|(_, name)| name.clone()));
+            names.extend(self.holders(&address).map(|holder| holder.name.clone()));
+            names.extend(self.overlapping(&IpNet::from(address)).map(|(_, holder)| holder.name.clone()));
         }
         for mac in macs(node) {
-            names.extend(self.mac_holders(&mac).cloned());
+            names.extend(self.mac_holders(&mac).map(|holder| holder.name.clone()));
         }
         for cidr in &node.pod_cidrs {
-            names.extend(self.overlapping(cidr).map(|(_, name)| name.clone()));
+            names.extend(self.overlapping(cidr).map(|(_, holder)| holder.name.clone()));
         }
         names
     }
@@ -104,9 +119,9 @@ fn macs(node: &Node) -> BTreeSet<Mac> {
     }
 }
 
-fn withdraw<K: Ord>(claims: &mut BTreeMap<K, BTreeSet<Arc<str>>>, key: &K, name: &Arc<str>) {
+fn withdraw<K: Ord>(claims: &mut BTreeMap<K, BTreeSet<Holder>>, key: &K, holder: &Holder) {
     let Some(names) = claims.get_mut(key) else { return };
-    names.remove(name);
+    names.remove(holder);
     if names.is_empty() {
         claims.remove(key);
     }
@@ -150,7 +165,7 @@ mod tests {
             for (i, net) in nets.iter().enumerate() {
                 claims.insert(&node(&format!("n{i:02}"), &[*net]));
             }
-            let mut found: Vec<_> = claims.overlapping(&asked).map(|(net, name)| (name.to_string(), net)).collect();
+            let mut found: Vec<_> = claims.overlapping(&asked).map(|(net, holder)| (holder.name.to_string(), net)).collect();
             found.sort();
             let plain: Vec<_> = nets.iter().enumerate().filter(|(_, net)| overlaps(net, &asked))
                 .map(|(i, net)| (format!("n{i:02}"), *net)).collect();

@@ -17,6 +17,20 @@ pub enum Error {
         /// The destination.
         route: ipnet::IpNet,
     },
+    /// Another program's route to the destination goes before ours.
+    #[error(
+        "route {route}: another program's (protocol {protocol}, metric {metric}) goes before ours (metric {ours}); remove that one (ip route show {route})"
+    )]
+    RivalRoute {
+        /// The destination.
+        route: ipnet::IpNet,
+        /// Its metric, which is lower.
+        metric: u32,
+        /// Who made it (`RTPROT_*`).
+        protocol: u8,
+        /// Our metric.
+        ours: u32,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] weft_kernel::Error),

@@ -7,16 +7,14 @@ use weft_model::mark;
 use weft_model::network::Tunnel;
 
 use crate::links::{self, Device, Devices};
+use crate::own::{blackhole, device_route};
+use crate::rivals::Rivals;
 use crate::tables::{Key, Tables, route_key};
 use crate::udp::{Counters, Engine};
 use crate::{Error, FabricPlan, LocalPlan};
 
 /// NUD_PERMANENT.
 const PERMANENT: u16 = 0x80;
-/// What the destination leads to is nowhere (linux/rtnetlink.h).
-const RTN_BLACKHOLE: u8 = 6;
-/// The destination is on the link itself (the same).
-const RT_SCOPE_LINK: u8 = 253;
 
 /// What one [`Fabric::apply`] did.
 #[derive(Debug, Default)]
@@ -45,6 +43,7 @@ pub struct Fabric {
     changed: BTreeSet<Arc<str>>,
     /// Whether what is known of the kernel may be wrong: read it before the next apply.
     suspect: bool,
+    rivals: Rivals,
     ports: BTreeSet<u32>,
     /// Pods' links that left the bridge.
     strays: Vec<u32>,
@@ -62,6 +61,7 @@ impl Fabric {
             udp: Engine::default(),
             changed: BTreeSet::new(),
             suspect: true,
+            rivals: Rivals::default(),
             ports: BTreeSet::new(),
             strays: Vec::new(),
         }
@@ -122,6 +122,11 @@ impl Fabric {
     /// Whether everything the named peer's paths need is in the kernel, as far as known.
     pub fn programmed(&self, peer: &str) -> bool {
         self.tables.programmed(peer)
+    }
+
+    /// The first route of another program that goes before one of the named peer's.
+    pub fn rival(&self, peer: &str) -> Option<Error> {
+        self.tables.routes_of(peer).find_map(|key| self.rivals.of(key))
     }
 
     /// What the tunnel in user space carried, where there is one.
@@ -222,7 +227,9 @@ impl Fabric {
         let fdb = fdb.into_iter().filter(|entry| self.our_fdb(entry));
         self.tables.fdb.replace_actual(fdb.map(|f| ((f.ifindex, f.mac), f)).collect::<Vec<_>>());
         self.tables.nexthops.read(netlink.nexthops()?);
-        let routes = netlink.routes()?.into_iter().filter(|r| self.our_route(r));
+        let routes = netlink.routes()?;
+        self.rivals.read(routes.iter(), &self.cluster_cidrs);
+        let routes = routes.into_iter().filter(|r| self.our_route(r));
         self.tables.routes.replace_actual(routes.map(|r| (route_key(&r), r)).collect::<Vec<_>>());
         tracing::debug!(routes = self.tables.routes.actual().len(), "read the kernel's state");
         Ok(())
@@ -317,6 +324,7 @@ impl Fabric {
     }
 
     fn handle_route(&mut self, new: bool, route: &Route) {
+        self.rivals.observe(new, route, &self.cluster_cidrs);
         let key = route_key(route);
         if new && self.our_route(route) {
             self.tables.routes.observe(key, route.clone());
@@ -370,24 +378,15 @@ impl Fabric {
     }
 }
 
-/// A route that leads nowhere, of a block of this node.
-fn blackhole(cidr: IpNet) -> Route {
-    let route = Route { kind: RTN_BLACKHOLE, protocol: mark::ROUTE_PROTOCOL, ..Route::new(cidr) };
-    route.as_reported()
-}
-
-/// A route to a device whose packets need no next hop.
-fn device_route(index: u32, cidr: IpNet) -> Route {
-    let mut route = Route::new(cidr);
-    route.oif = Some(index);
-    route.protocol = mark::ROUTE_PROTOCOL;
-    route.scope = RT_SCOPE_LINK;
-    route.as_reported()
-}
-
 /// Without what only the kernel sets, so that it compares equal to what was asked for.
 fn as_observed(address: Address) -> Address {
-    Address { no_dad: address.net.addr().is_ipv6(), tentative: false, duplicate: false, ..address }
+    Address {
+        no_dad: address.net.addr().is_ipv6(),
+        tentative: false,
+        duplicate: false,
+        temporary: false,
+        ..address
+    }
 }
 
 /// Whether a refusal means that the object is already as wanted.

@@ -19,19 +19,22 @@ mod links;
 pub mod masquerade;
 pub mod migration;
 mod nexthops;
+mod own;
 mod plan;
 mod planner;
 mod prefixes;
 mod refusal;
+mod rivals;
 mod tables;
 pub mod udp;
 mod vxlan;
 
 pub use error::Error;
 pub use fabric::{Applied, Fabric};
+pub use masquerade::Masquerade;
 pub use plan::{
-    BridgeSpec, FabricConfig, FabricPlan, IpipSpec, LocalPlan, Masquerade, Path, PeerPlan, Tunnels, UdpSpec,
-    Underlay, Via, VxlanSpec, Waiting,
+    BridgeSpec, FabricConfig, FabricPlan, IpipSpec, LocalPlan, Path, PeerPlan, Tunnels, UdpSpec, Underlay,
+    Via, VxlanSpec, Waiting,
 };
 pub use planner::{Planner, internal_ip, plan};
 pub use refusal::Refusal;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_model::network::{Network, Tunnel};
-use weft_model::pools::IpPool;
 use weft_model::{FlannelAnnotations, Mac, Node, mark};
 
-use crate::{Refusal, flannel};
+use crate::{Masquerade, Refusal, flannel};
 
 /// What the operator chose for the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,30 +175,6 @@ pub struct IpipSpec {
     pub addresses: Vec<IpNet>,
     /// In bytes: the underlay's less the encapsulation.
     pub mtu: u32,
-}
-
-/// Source among `sources`, destination not among `never` and not multicast: masquerade.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Masquerade {
-    /// The pods that leave under their node's address: all of the cluster's CIDRs, or where there
-    /// are pools those with natOutgoing. Merged and sorted.
-    pub sources: Vec<IpNet>,
-    /// Where pods' packets keep the pods' own addresses: the cluster's CIDRs, all pools and the
-    /// configured exceptions. Merged and sorted.
-    pub never: Vec<IpNet>,
-}
-
-impl Masquerade {
-    pub(crate) fn of(cluster_cidrs: &[IpNet], pools: &[&IpPool], exceptions: &[IpNet]) -> Masquerade {
-        let merged = |nets: Vec<IpNet>| IpNet::aggregate(&nets.iter().map(IpNet::trunc).collect());
-        let never = cluster_cidrs.iter().chain(exceptions).copied();
-        let never = merged(never.chain(pools.iter().map(|pool| pool.cidr)).collect());
-        let sources = match pools {
-            [] => cluster_cidrs.to_vec(),
-            _ => pools.iter().filter(|pool| pool.nat_outgoing).map(|pool| pool.cidr).collect(),
-        };
-        Masquerade { sources: merged(sources), never }
-    }
 }
 
 /// How one peer's pods are reached.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_model::network::{Backend, Ipam, Network, Tunnel};
-use weft_model::pools::IpPool;
 use weft_model::{Cluster, Node, mark};
 
 use crate::claims::Claims;
 use crate::flannel::{Announced, Problem};
+use crate::masquerade;
 use crate::plan::{Facts, local_plan};
 use crate::prefixes::Prefixes;
 use crate::{
@@ -61,7 +61,7 @@ impl Planner {
         let node: Arc<str> = node.into();
         let plan = FabricPlan { local: Err(Waiting::NodeMissing(node.clone())), peers: BTreeMap::new() };
         let network = cfg.network.clone();
-        let masquerade = Masquerade::of(&cfg.cluster_cidrs, &[], &network.no_masquerade);
+        let masquerade = Masquerade::of(&cfg.cluster_cidrs, None, &network.no_masquerade);
         Planner {
             node,
             cfg,
@@ -105,14 +105,12 @@ impl Planner {
             let with_blocks = prefixes.as_ref().zip(node).map(|(prefixes, node)| prefixes.on(node));
             self.exchange(name, with_blocks.as_ref().or(node), &mut touched);
         }
-        let cidrs: Vec<IpNet> =
-            cluster.pools.values().filter(|_| self.routed).map(|pool| pool.cidr).collect();
+        let pools = self.routed.then(|| masquerade::pools(cluster));
+        let cidrs: Vec<IpNet> = pools.iter().flat_map(|pools| pools.keys()).copied().collect();
         let moved = self.pools != cidrs;
         self.pools = cidrs;
         let network = cluster.network().unwrap_or(&self.cfg.network);
-        let pools: Vec<&IpPool> =
-            cluster.pools.values().filter(|_| self.routed).map(|pool| &**pool).collect();
-        let masquerade = Masquerade::of(&self.cfg.cluster_cidrs, &pools, &network.no_masquerade);
+        let masquerade = Masquerade::of(&self.cfg.cluster_cidrs, pools.as_ref(), &network.no_masquerade);
         let all = moved
             || self.underlay.as_ref() != underlay
             || *network != self.network

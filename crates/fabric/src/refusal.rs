@@ -28,7 +28,7 @@ pub enum Refusal {
         /// Its InternalIP.
         address: IpAddr,
     },
-    /// Two nodes say that they have one address; the first by name keeps it.
+    /// Two nodes say that they have one address; the older Node keeps it.
     #[error("node {node} has the address {address} of node {by}: correct the InternalIP of one of them")]
     AddressTaken {
         /// The node refused.
@@ -38,7 +38,7 @@ pub enum Refusal {
         /// The node that keeps it.
         by: Arc<str>,
     },
-    /// Two nodes' pod CIDRs share addresses; the first by name keeps them.
+    /// Two nodes' pod CIDRs share addresses; the older Node keeps them.
     #[error("pod CIDR {cidr} of node {node} overlaps {by_cidr} of node {by}: give one of them another CIDR")]
     CidrTaken {
         /// The node refused.

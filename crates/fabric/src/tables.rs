@@ -8,6 +8,7 @@ use weft_model::{Mac, mark};
 
 use crate::links::Devices;
 use crate::nexthops::Nexthops;
+use crate::own::device_route;
 use crate::{Path, PeerPlan, Via, host_gw, ipip, vxlan};
 
 /// What makes two routes the same route to the kernel: table, destination, metric.
@@ -102,6 +103,10 @@ impl Tables {
                 let name = if endpoint.is_ipv4() { mark::IPIP } else { mark::IP6TNL };
                 self.desire_route(ipip::route(device(name)?, cidr, endpoint))
             }
+            // What is lent lies in its owner's block, which goes another way, on the owner itself nowhere.
+            Via::Udp { .. } if cidr.prefix_len() == cidr.max_prefix_len() => {
+                self.desire_route(device_route(device(mark::UDP)?, cidr))
+            }
             // One route for the whole cluster leads to the device; the tunnel itself knows peers.
             Via::Udp { .. } => device(mark::UDP).map(|_| Vec::new())?,
         })
@@ -144,6 +149,13 @@ impl Tables {
         };
         let whole = |entries: &Entries| entries.placed && entries.keys.iter().chain(&self.own).all(is);
         self.peers.get(name).is_some_and(whole)
+    }
+
+    /// The keys of the routes that the named peer's paths need, and of those they share.
+    pub(crate) fn routes_of(&self, name: &str) -> impl Iterator<Item = RouteKey> {
+        let own = self.own.iter().filter(|_| self.peers.contains_key(name));
+        let keys = self.peers.get(name).into_iter().flat_map(|entries| &entries.keys).chain(own);
+        keys.filter_map(|key| if let Key::Route(key) = key { Some(*key) } else { None })
     }
 
     /// Every peer with an entry.
@@ -296,6 +308,21 @@ mod tests {
         tables.desire(&plans, &["b".into()].into(), &devices());
         tables.addresses.remove_desired(&(9, address.net));
         assert_eq!(apply_all(&mut tables), ["-route", "-nexthop", "-fdb", "-neighbour", "-address"]);
+    }
+
+    #[test]
+    fn only_what_is_lent_has_a_route_of_its_own_to_the_tunnel_in_user_space() {
+        let mut tables = Tables::default();
+        let path = |cidr: &str| {
+            let via = Via::Udp { endpoint: "10.0.0.3".parse().unwrap() };
+            Path { cidr: cidr.parse().unwrap(), via }
+        };
+        let paths = vec![path("10.9.0.16/28"), path("10.9.0.5/32"), path("fd00::5/128")];
+        let plans = [("b".into(), PeerPlan { paths, ..PeerPlan::default() })].into();
+        tables.desire(&plans, &["b".into()].into(), &[(mark::UDP, 9)].into());
+        assert_eq!(apply_all(&mut tables), ["+route", "+route"]);
+        tables.desire(&BTreeMap::new(), &["b".into()].into(), &[(mark::UDP, 9)].into());
+        assert_eq!(apply_all(&mut tables), ["-route", "-route"]);
     }
 
     #[test]

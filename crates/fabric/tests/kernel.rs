@@ -276,6 +276,7 @@ fn the_masquerade_table_is_whole_and_replaced_only_when_it_differs() {
         "ip saddr @masqueraded ip daddr != @cluster",
         "masquerade fully-random",
         "priority srcnat",
+        "tcp option maxseg size set rt mtu",
     ] {
         assert!(ruleset.contains(part), "{part} in {ruleset}");
     }
@@ -283,6 +284,7 @@ fn the_masquerade_table_is_whole_and_replaced_only_when_it_differs() {
     for breakage in [
         "nft delete table ip weft",
         "nft flush chain ip weft postrouting",
+        "nft flush chain ip weft forward",
         "nft add element ip weft cluster '{ 192.0.2.0/24 }'",
     ] {
         sh(breakage);

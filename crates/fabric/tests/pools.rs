@@ -33,6 +33,7 @@ fn block(place: u8, node: Option<usize>, lent: &[(u8, usize)]) -> IpBlock {
         cidr,
         pool: "p".into(),
         node: node.map(name),
+        nat_outgoing: true,
         borrowed: borrowed.collect(),
         asked: BTreeMap::new(),
         release: BTreeSet::new(),

@@ -23,6 +23,8 @@ pub struct Address {
     pub tentative: bool,
     /// IPv6, read only: another host has it, so it is never used.
     pub duplicate: bool,
+    /// IPv6, read only: random and soon replaced by another (RFC 8981).
+    pub temporary: bool,
 }
 
 impl Address {
@@ -36,6 +38,7 @@ impl Address {
             broadcast: false,
             tentative: false,
             duplicate: false,
+            temporary: false,
         }
     }
 }
@@ -84,5 +87,6 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Address> {
         broadcast: false,
         tentative: flags & libc::IFA_F_TENTATIVE != 0,
         duplicate: flags & libc::IFA_F_DADFAILED != 0,
+        temporary: own.is_ipv6() && flags & libc::IFA_F_TEMPORARY != 0,
     })
 }

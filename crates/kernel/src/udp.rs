@@ -11,8 +11,8 @@ use crate::{Error, Result};
 
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
-/// Room for one control message of an int.
-const CONTROL: usize = 32;
+/// Room for two control messages of an int each.
+const CONTROL: usize = 64;
 /// The most messages of one call.
 const MAX_MESSAGES: usize = 64;
 /// The most pieces of one call, over all its messages.
@@ -46,6 +46,8 @@ pub struct Train {
     pub count: u32,
     /// The size of one datagram where there are several.
     pub segment: Option<u16>,
+    /// The two ECN bits of its packets (RFC 3168).
+    pub ecn: u8,
 }
 
 /// What one message brought: a train of datagrams that the kernel joined, or one.
@@ -59,14 +61,21 @@ pub struct Arrived {
     pub segment: u32,
     /// Whether the end did not fit.
     pub truncated: bool,
+    /// The two ECN bits of its packets (RFC 3168).
+    pub ecn: u8,
 }
+
+/// Control messages of one message, aligned as cmsg(3) wants them.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
 
 /// A UDP socket with buffers for many messages a call.
 pub struct UdpSocket {
     fd: OwnedFd,
     headers: Vec<libc::mmsghdr>,
     names: Vec<libc::sockaddr_storage>,
-    controls: Vec<[u64; CONTROL / 8]>,
+    controls: Vec<Control>,
     vectors: Vec<libc::iovec>,
 }
 
@@ -93,7 +102,7 @@ impl UdpSocket {
             fd,
             headers: vec![header; MAX_MESSAGES],
             names: vec![name; MAX_MESSAGES],
-            controls: vec![[0; CONTROL / 8]; MAX_MESSAGES],
+            controls: vec![Control([0; CONTROL]); MAX_MESSAGES],
             vectors: vec![libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_PIECES],
         };
         let option = |level, name, value: libc::c_int| set(&socket.fd, level, name, &value).map_err(failed);
@@ -101,9 +110,11 @@ impl UdpSocket {
         option(libc::IPPROTO_UDP, UDP_GRO, 1)?;
         if local.is_ipv4() {
             option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
+            option(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
         } else {
             option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
             option(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
+            option(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
         }
         let size = libc::c_int::try_from(buffer).unwrap_or(libc::c_int::MAX);
         // Beyond the limits of the machine where we may; what it is otherwise is good enough.
@@ -148,11 +159,13 @@ impl UdpSocket {
             let at = used;
             used += own.len();
             self.address(ready, train.to);
-            let control = train.segment.map(|size| self.segment_control(ready, size));
+            let length = self.control(ready, train);
             let message = &mut self.headers[ready].msg_hdr;
             message.msg_iov = &raw mut self.vectors[at];
             message.msg_iovlen = own.len() as _;
-            (message.msg_control, message.msg_controllen) = control.unwrap_or((ptr::null_mut(), 0));
+            message.msg_control =
+                if length > 0 { (&raw mut self.controls[ready]).cast() } else { ptr::null_mut() };
+            message.msg_controllen = length as _;
             message.msg_flags = 0;
             ready += 1;
         }
@@ -209,9 +222,10 @@ impl UdpSocket {
         for (i, header) in self.headers.iter().take(got).enumerate() {
             let Some(from) = from_name(&self.names[i]) else { continue };
             let piece = Piece { start: (i * stride) as u32, len: header.msg_len };
-            let segment = joined_size(&header.msg_hdr).filter(|size| *size > 0).unwrap_or(piece.len);
+            let (joined, ecn) = told(&header.msg_hdr);
+            let segment = joined.filter(|size| *size > 0).unwrap_or(piece.len);
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            arrived.push(Arrived { from, piece, segment, truncated });
+            arrived.push(Arrived { from, piece, segment, truncated, ecn });
         }
         Ok(())
     }
@@ -224,19 +238,23 @@ impl UdpSocket {
         message.msg_namelen = length;
     }
 
-    /// The control message UDP_SEGMENT for message `i`, and its length.
-    fn segment_control(&mut self, i: usize, size: u16) -> (*mut libc::c_void, usize) {
-        let control: *mut [u64; CONTROL / 8] = &raw mut self.controls[i];
-        let header: *mut libc::cmsghdr = control.cast();
-        // SAFETY: `control` is ours, aligned for a cmsghdr, and CONTROL has room for one with
-        // two bytes of data, which CMSG_DATA finds behind it.
-        unsafe {
-            (*header).cmsg_level = libc::IPPROTO_UDP;
-            (*header).cmsg_type = UDP_SEGMENT;
-            (*header).cmsg_len = libc::CMSG_LEN(2) as _;
-            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
-            (control.cast(), libc::CMSG_SPACE(2) as usize)
+    /// Writes what message `i` says beside its bytes, UDP_SEGMENT and the ECN bits where there are
+    /// any; its length.
+    fn control(&mut self, i: usize, train: &Train) -> usize {
+        let bytes = &mut self.controls[i].0;
+        let mut at = 0;
+        if let Some(size) = train.segment {
+            at += control_message(bytes, at, libc::IPPROTO_UDP, UDP_SEGMENT, &size.to_ne_bytes());
         }
+        if train.ecn != 0 {
+            let (level, kind) = if train.to.is_ipv4() {
+                (libc::IPPROTO_IP, libc::IP_TOS)
+            } else {
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+            };
+            at += control_message(bytes, at, level, kind, &libc::c_int::from(train.ecn).to_ne_bytes());
+        }
+        at
     }
 }
 
@@ -345,19 +363,43 @@ fn set<T>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io:
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The size of the datagrams the kernel joined, from the control message UDP_GRO.
-fn joined_size(message: &libc::msghdr) -> Option<u32> {
+/// Where the data of a control message begins, and what all of it is aligned to (`CMSG_ALIGN`).
+const CONTROL_DATA: usize = size_of::<libc::cmsghdr>().next_multiple_of(size_of::<usize>());
+
+/// Writes a control message (cmsg(3)) at `at`; the room it takes. Nothing if it does not fit.
+fn control_message(bytes: &mut [u8], at: usize, level: libc::c_int, kind: libc::c_int, data: &[u8]) -> usize {
+    let len = CONTROL_DATA + data.len();
+    let room = len.next_multiple_of(size_of::<usize>());
+    let Some(bytes) = bytes.get_mut(at..at + room) else { return 0 };
+    let (length, rest) = bytes.split_at_mut(size_of::<usize>());
+    length.copy_from_slice(&len.to_ne_bytes());
+    rest[..4].copy_from_slice(&level.to_ne_bytes());
+    rest[4..8].copy_from_slice(&kind.to_ne_bytes());
+    bytes[CONTROL_DATA..len].copy_from_slice(data);
+    room
+}
+
+/// What the control messages of a message that came say: the size of the datagrams the kernel
+/// joined (UDP_GRO), and the ECN bits.
+fn told(message: &libc::msghdr) -> (Option<u32>, u8) {
+    let (mut size, mut ecn) = (None, 0);
     // SAFETY: `message` is as recvmmsg filled it in and its control buffer is still alive.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR only give headers that are whole within the
-        // buffer; the data of UDP_GRO is an int, which may be unaligned.
+        // buffer; the data of UDP_GRO and IPV6_TCLASS is an int, which may be unaligned, and that
+        // of IP_TOS a byte.
         unsafe {
-            if (*header).cmsg_level == libc::IPPROTO_UDP && (*header).cmsg_type == UDP_GRO {
-                return u32::try_from(libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned()).ok();
+            let data = libc::CMSG_DATA(header);
+            let number = || data.cast::<libc::c_int>().read_unaligned();
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::IPPROTO_UDP, UDP_GRO) => size = u32::try_from(number()).ok(),
+                (libc::IPPROTO_IP, libc::IP_TOS) => ecn = data.read() & 3,
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => ecn = (number() & 3) as u8,
+                _ => {}
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
-    None
+    (size, ecn)
 }

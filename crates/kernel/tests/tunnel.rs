@@ -45,14 +45,15 @@ fn a_train_arrives_as_a_train_with_its_sender() {
         let piece = |start, len| Piece { start, len };
         let pieces = [piece(0, 10), piece(10, 1_500), piece(1_510, 1_390), piece(3_000, 77)];
         let trains = [
-            Train { to: address(b), first: 0, count: 3, segment: Some(1_000) },
-            Train { to: address(b), first: 3, count: 1, segment: None },
+            Train { to: address(b), first: 0, count: 3, segment: Some(1_000), ecn: 2 },
+            Train { to: address(b), first: 3, count: 1, segment: None, ecn: 0 },
         ];
         assert_eq!(one.send(&arena, &pieces, &trains).unwrap(), 2);
         let (bytes, messages) = collect(&mut other, 2_977);
         assert_eq!(bytes, [&arena[..2_900], &arena[3_000..3_077]].concat());
         assert!(messages.iter().all(|message| message.from == address(a) && !message.truncated));
         assert_eq!((messages[0].piece.len, messages[0].segment), (2_900, 1_000), "one message: {messages:?}");
+        assert_eq!(messages.iter().map(|message| message.ecn).collect::<Vec<_>>(), [2, 0]);
         assert_eq!(
             other.receive(&mut [0; STRIDE], STRIDE, 1, &mut vec![]).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
@@ -62,7 +63,7 @@ fn a_train_arrives_as_a_train_with_its_sender() {
         assert!(one.send(&arena, &pieces, &[Train { first: 3, count: 2, ..trains[1] }]).is_err());
         // Larger than the path: never fragmented.
         let big = [0; 2_000];
-        let large = Train { to: address(b), first: 0, count: 1, segment: None };
+        let large = Train { to: address(b), first: 0, count: 1, segment: None, ecn: 0 };
         assert_eq!(one.send(&big, &[piece(0, 2_000)], &[large]).unwrap_err().raw_os_error(), Some(90));
         assert_eq!(path_mtu(a.parse().unwrap(), address(b)).unwrap(), 1_500);
     }
@@ -81,7 +82,7 @@ fn sockets_of_a_group_share_flows_and_each_keeps_its_own() {
         packet.extend([0xc0, port, 0, 53, 0, 8, 0, 0]);
         let mut got = Vec::new();
         for _ in 0..3 {
-            let train = Train { to: local, first: 0, count: 1, segment: None };
+            let train = Train { to: local, first: 0, count: 1, segment: None, ecn: 0 };
             assert_eq!(sender.send(&packet, &[Piece { start: 0, len: 28 }], &[train]).unwrap(), 1);
             let mut arrived = Vec::new();
             eventually(SOON, "the datagram at one of both", || {

@@ -90,6 +90,12 @@ pub struct Node {
     pub name: Arc<str>,
     /// `metadata.uid`; tells a recreated node from the one before.
     pub uid: Arc<str>,
+    /// `metadata.creationTimestamp`, whose order is that of time.
+    #[serde(default)]
+    pub created: Arc<str>,
+    /// Its annotation [`HOST_ANNOTATION`](crate::network::HOST_ANNOTATION).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Arc<str>>,
     /// `status.addresses` of type InternalIP, in their order, at most one a family.
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs` (or `spec.podCIDR`), at most one a family.

@@ -104,6 +104,10 @@ pub struct Vxlan {
     pub port: u16,
 }
 
+/// The annotation of a Node object that says which host it is of: a number that the host's agent has in
+/// its state folder. Of two hosts with one node name it is that of the one with the node's address.
+pub const HOST_ANNOTATION: &str = "weft.dev/host";
+
 /// The annotation of a Node object in which its agent tells how it takes part in the network.
 pub const NETWORK_ANNOTATION: &str = "weft.dev/network";
 

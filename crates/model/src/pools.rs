@@ -126,6 +126,9 @@ pub struct IpBlock {
     pub pool: Arc<str>,
     /// The node that gives its addresses to pods.
     pub node: Option<Arc<str>>,
+    /// [`IpPool::nat_outgoing`], as the owner last saw it: it holds for the block's pods when the pool is gone.
+    #[serde(default)]
+    pub nat_outgoing: bool,
     /// Addresses lent, and to which node.
     pub borrowed: BTreeMap<IpAddr, Arc<str>>,
     /// What other nodes ask for, by node.

@@ -51,10 +51,13 @@ struct Inner {
     kubeconfig: PathBuf,
     patience: Patience,
     client: RwLock<Client>,
+    /// Counts how often all connections were given up.
+    given_up: tokio::sync::watch::Sender<u64>,
 }
 
 impl Api {
-    /// A client for the current context of the kubeconfig at `path`. Nothing is sent yet.
+    /// A client for the current context of the kubeconfig at `path`, or where that is empty for the
+    /// ServiceAccount of the pod that this process is in. Nothing is sent yet.
     /// Must be called within a Tokio runtime.
     pub async fn from_kubeconfig(path: &Path) -> Result<Self, Error> {
         Self::with_patience(path, Patience::default()).await
@@ -63,7 +66,8 @@ impl Api {
     /// The same with waiting times of one's own.
     pub async fn with_patience(path: &Path, patience: Patience) -> Result<Self, Error> {
         let client = RwLock::new(connect(path, patience).await?);
-        Ok(Api { inner: Arc::new(Inner { kubeconfig: path.to_owned(), patience, client }) })
+        let given_up = tokio::sync::watch::Sender::new(0);
+        Ok(Api { inner: Arc::new(Inner { kubeconfig: path.to_owned(), patience, client, given_up }) })
     }
 
     /// Reads the kubeconfig again and drops every open connection: for a token that
@@ -71,6 +75,14 @@ impl Api {
     pub async fn reload(&self) -> Result<(), Error> {
         let fresh = connect(&self.inner.kubeconfig, self.inner.patience).await?;
         *self.inner.client.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = fresh;
+        Ok(())
+    }
+
+    /// Gives every connection up and ends all running watches: the address of this host from which they
+    /// were made is gone, and nothing would ever come by them.
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        self.reload().await?;
+        self.inner.given_up.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -150,6 +162,8 @@ impl Api {
     pub async fn watch(&self, path: &str, resource_version: &str) -> Result<Watch, Error> {
         let Patience { answer, watch, .. } = self.inner.patience;
         let seconds = watch.as_secs().max(1);
+        // From before the request: what is given up while it is on its way ends it too.
+        let given_up = self.inner.given_up.subscribe();
         let joint = if path.contains('?') { '&' } else { '?' };
         let path = format!(
             "{path}{joint}watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={}",
@@ -158,7 +172,7 @@ impl Api {
         let response = self.send(Method::GET, &path, None).await?;
         // A quarter of the answer's patience is what a slow server may be late by.
         let silence = watch + answer.min(Duration::from_secs(12)) / 4;
-        Ok(Watch::new(format!("GET {path}"), response.into_body(), silence))
+        Ok(Watch::new(format!("GET {path}"), response.into_body(), silence, given_up))
     }
 
     async fn exchange(
@@ -208,10 +222,18 @@ impl Api {
 }
 
 async fn connect(path: &Path, patience: Patience) -> Result<Client, Error> {
-    let refuse = |reason: String| Error::Kubeconfig { path: path.to_owned(), reason };
-    let file = Kubeconfig::read_from(path).map_err(|e| refuse(causes(&e)))?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(|e| refuse(causes(&e)))?;
+    let in_pod = path.as_os_str().is_empty();
+    let refuse = |reason: String| match in_pod {
+        true => Error::ServiceAccount { reason },
+        false => Error::Kubeconfig { path: path.to_owned(), reason },
+    };
+    let mut config = if in_pod {
+        Config::incluster().map_err(|e| refuse(causes(&e)))?
+    } else {
+        let file = Kubeconfig::read_from(path).map_err(|e| refuse(causes(&e)))?;
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        config.map_err(|e| refuse(causes(&e)))?
+    };
     config.connect_timeout = Some(patience.connect);
     config.write_timeout = Some(patience.answer);
     config.default_retry = false;

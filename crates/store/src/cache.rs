@@ -142,6 +142,26 @@ mod tests {
     }
 
     #[test]
+    fn what_an_older_or_a_newer_version_wrote_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cluster.json");
+        let node = r#""name":"node1","uid":"u","addresses":["10.168.0.2"],"pod_cidrs":["10.244.0.0/24"]"#;
+        // Before networks, pools and what a Node says of its host; and with more than is known here.
+        let older = format!(r#"{{"version":1,"at":9,"nodes":[{{{node}}}],"pods":[]}}"#);
+        let newer = format!(
+            r#"{{"version":1,"at":9,"nodes":[{{{node},"labels":{{}},"created":"","later":[1]}}],"pods":[],
+            "networks":{{}},"namespaces":[],"pools":[],"blocks":[],"services":[{{"name":"s"}}]}}"#
+        );
+        for text in [older, newer] {
+            fs::write(&path, &text).unwrap();
+            let (cluster, at) = read(&path).unwrap();
+            assert_eq!(at, UNIX_EPOCH + Duration::from_secs(9));
+            let node = &cluster.nodes["node1"];
+            assert_eq!(node.pod_cidrs, ["10.244.0.0/24".parse().unwrap()], "{text}");
+        }
+    }
+
+    #[test]
     fn a_failed_write_leaves_the_old_snapshot() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cluster.json");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use weft_model::pools::Labels;
+use weft_model::pools::{IpBlock, IpPool, Labels};
 use weft_model::{Node, Pod, PodKey, PodPhase};
 
 /// Where `Network` objects are.
@@ -61,6 +61,16 @@ pub fn decode_node(json: &str) -> Result<Node, String> {
 /// Reads a Pod object; the error says what makes no sense.
 pub fn decode_pod(json: &str) -> Result<Pod, String> {
     Pod::decode(&meta(json)?, json)
+}
+
+/// Reads an IPPool object; the error says what makes no sense.
+pub fn decode_pool(json: &str) -> Result<IpPool, String> {
+    IpPool::decode(&meta(json)?, json)
+}
+
+/// Reads an IPBlock object; the error says what makes no sense.
+pub fn decode_block(json: &str) -> Result<IpBlock, String> {
+    IpBlock::decode(&meta(json)?, json)
 }
 
 /// The metadata of an object whose other fields may make no sense.
@@ -124,6 +134,7 @@ impl Kind for Node {
 
     fn decode(meta: &Meta, json: &str) -> Result<Self, String> {
         let NodeWire { metadata, spec, status } = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        let annotations = metadata.annotations.unwrap_or_default();
         let internal = status.addresses.unwrap_or_default().into_iter();
         let addresses = internal.filter(|a| a.kind == "InternalIP").map(|a| address(&a.address));
         let cidrs = spec.pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
@@ -134,7 +145,9 @@ impl Kind for Node {
             uid: meta.uid.clone(),
             addresses: one_a_family(addresses.collect::<Result<Vec<_>, _>>()?, IpAddr::is_ipv4),
             pod_cidrs: one_a_family(cidrs.collect::<Result<Vec<_>, _>>()?, |net| matches!(net, IpNet::V4(_))),
-            flannel: metadata.annotations.unwrap_or_default().0,
+            created: meta.creation_timestamp.clone().unwrap_or_default(),
+            host: annotations.host,
+            flannel: annotations.flannel,
             loans: Vec::new(),
             labels: bounded(metadata.labels.unwrap_or_default())?,
         })

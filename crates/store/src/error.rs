@@ -26,6 +26,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is no ServiceAccount to be used.
+    #[error(
+        "no kubeconfig is given, and this pod has no usable ServiceAccount: {reason}; name a kubeconfig with --kubeconfig"
+    )]
+    ServiceAccount {
+        /// What is missing.
+        reason: String,
+    },
     /// The kubeconfig cannot be used.
     #[error("kubeconfig {}: {reason}", path.display())]
     Kubeconfig {

@@ -1,4 +1,4 @@
-//! Flannel's annotations among all of a node's.
+//! A node's annotations, as far as they matter: flannel's, and whose host it is.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,25 +6,30 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use weft_model::network::HOST_ANNOTATION;
 use weft_model::{FlannelAnnotation, FlannelAnnotations};
 
 /// The most that is kept of one text, in bytes. Flannel's own have 60; a longer one that was cut
 /// makes no sense to whoever reads it.
 const LIMIT: usize = 256;
 
-/// Those annotations of an object that are flannel's.
+/// Those annotations of a node that are read.
 #[derive(Default)]
-pub(crate) struct Annotations(pub(crate) FlannelAnnotations);
+pub(crate) struct Annotations {
+    pub(crate) flannel: FlannelAnnotations,
+    /// [`HOST_ANNOTATION`].
+    pub(crate) host: Option<Arc<str>>,
+}
 
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Flannels)
+        deserializer.deserialize_map(Known)
     }
 }
 
-struct Flannels;
+struct Known;
 
-impl<'de> Visitor<'de> for Flannels {
+impl<'de> Visitor<'de> for Known {
     type Value = Annotations;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,17 +37,21 @@ impl<'de> Visitor<'de> for Flannels {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
-        let mut found = FlannelAnnotations::new();
+        let mut found = Annotations::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match FlannelAnnotation::of_key(&key) {
                 Some(annotation) => {
                     let text: Cow<'de, str> = map.next_value()?;
-                    found.insert(annotation, bounded(&text));
+                    found.flannel.insert(annotation, bounded(&text));
+                }
+                None if key == HOST_ANNOTATION => {
+                    let text: Cow<'de, str> = map.next_value()?;
+                    found.host = Some(bounded(&text));
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Annotations(found))
+        Ok(found)
     }
 }
 
@@ -56,16 +65,18 @@ mod tests {
     use crate::decode_node;
 
     #[test]
-    fn flannel_s_annotations_are_kept_and_no_others() {
+    fn flannel_s_annotations_and_the_host_are_kept_and_no_others() {
         let long = "x".repeat(100_000);
         let json = serde_json::json!({"metadata": {"name": "n", "annotations": {
             "flannel.alpha.coreos.com/backend-data": "{\"VNI\":1,\"VtepMAC\":\"3a:0f:2e:0c:9d:51\"}",
             "flannel.alpha.coreos.com/backend-type": "vxlan",
             "flannel.alpha.coreos.com/public-ip": long,
             "flannel.alpha.coreos.com/unknown": "1",
-            "big": long,
+            "big": long, "weft.dev/host": "one",
         }}});
-        let found = decode_node(&json.to_string()).unwrap().flannel;
+        let node = decode_node(&json.to_string()).unwrap();
+        assert_eq!(node.host.as_deref(), Some("one"));
+        let found = node.flannel;
         assert_eq!(found.len(), 3);
         assert_eq!(&*found[&FlannelAnnotation::BackendData], "{\"VNI\":1,\"VtepMAC\":\"3a:0f:2e:0c:9d:51\"}");
         assert_eq!(found[&FlannelAnnotation::PublicIp].len(), LIMIT);

@@ -20,7 +20,7 @@ mod store;
 mod watch;
 
 pub use api::{Api, Download, Patience};
-pub use decode::{NETWORK_PATH, decode_network, decode_node, decode_pod};
+pub use decode::{NETWORK_PATH, decode_block, decode_network, decode_node, decode_pod, decode_pool};
 pub use error::{Error, Refusal};
 pub use heart::{HEARTBEAT, renew_node_lease};
 pub use page::Page;

@@ -52,17 +52,25 @@ pub struct Watch {
     request: String,
     body: Body,
     silence: Duration,
+    /// Changes when all connections are given up.
+    given_up: tokio::sync::watch::Receiver<u64>,
     buffer: BytesMut,
     /// Bytes at the start of `buffer` that hold no line end.
     searched: usize,
 }
 
 impl Watch {
-    pub(crate) fn new(request: String, body: Body, silence: Duration) -> Self {
-        Watch { request, body, silence, buffer: BytesMut::new(), searched: 0 }
+    pub(crate) fn new(
+        request: String,
+        body: Body,
+        silence: Duration,
+        given_up: tokio::sync::watch::Receiver<u64>,
+    ) -> Self {
+        Watch { request, body, silence, given_up, buffer: BytesMut::new(), searched: 0 }
     }
 
-    /// The next event; `None` when the server ended the stream between two events. A
+    /// The next event; `None` when the server ended the stream between two events, or
+    /// [`Api::reconnect`](crate::Api::reconnect) gave its connection up. A
     /// stream torn inside an event, or silent for longer than a watch runs, is an error.
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
@@ -70,7 +78,11 @@ impl Watch {
             if let Some(event) = self.buffered()? {
                 return Ok(Some(event));
             }
-            let frame = match timeout(self.silence, self.body.frame()).await {
+            let frame = tokio::select! {
+                frame = timeout(self.silence, self.body.frame()) => frame,
+                Ok(()) = self.given_up.changed() => return Ok(None),
+            };
+            let frame = match frame {
                 Err(_) => return Err(silent(&self.request, self.silence)),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(e))) => return Err(unreachable(&self.request, causes(&e))),

@@ -4,7 +4,6 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
@@ -12,6 +11,7 @@ use weft_kernel::nft::{Nft, Transaction};
 use weft_kernel::{Link, LinkSet, Netlink, Op};
 use weft_model::mark;
 
+use super::iptables;
 use super::leftovers::{BRIDGE, CONFLIST, in_the_way};
 
 /// Where flannel's things are on this host.
@@ -152,43 +152,7 @@ impl Adopter<'_> {
                 nft.apply(&transaction)?;
             }
         }
-        for program in ["iptables", "ip6tables"] {
-            for (table, chain, from) in
-                [("nat", "FLANNEL-POSTRTG", "POSTROUTING"), ("filter", "FLANNEL-FWD", "FORWARD")]
-            {
-                self.chain(program, table, chain, from)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn chain(&mut self, program: &str, table: &str, chain: &str, from: &str) -> Result<()> {
-        let run =
-            |arguments: &[&str]| Command::new(program).args(["-w", "-t", table]).args(arguments).output();
-        // Without the program there are no rules of it, without the chain none of flannel's.
-        let Ok(listed) = run(&["-S", from]) else { return Ok(()) };
-        if !run(&["-n", "-L", chain]).is_ok_and(|output| output.status.success()) {
-            return Ok(());
-        }
-        if !self.step(&format!("remove the {program} chain {chain} of table {table}")) {
-            return Ok(());
-        }
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let jump = format!("-j {chain}");
-        let mut commands: Vec<Vec<String>> = Vec::new();
-        for rule in listed.lines().filter(|rule| rule.ends_with(&jump)) {
-            commands.push(words(&rule.replacen("-A", "-D", 1)));
-        }
-        commands.extend([vec!["-F".into(), chain.into()], vec!["-X".into(), chain.into()]]);
-        for command in commands {
-            let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
-            let output = run(&arguments).with_context(|| format!("start {program}"))?;
-            if !output.status.success() {
-                let told = String::from_utf8_lossy(&output.stderr).into_owned();
-                bail!("{program} -t {table} {}: {}", arguments.join(" "), told.trim());
-            }
-        }
-        Ok(())
+        iptables::remove(&nft.tables()?, &mut |what| self.step(what))
     }
 }
 
@@ -198,16 +162,6 @@ fn gone(result: weft_kernel::Result<()>) -> weft_kernel::Result<()> {
         Err(error) if error.not_found() => Ok(()),
         other => other,
     }
-}
-
-/// The words of a rule as iptables lists it, with its comments in quotes.
-fn words(rule: &str) -> Vec<String> {
-    let parts = rule.split('"').enumerate();
-    let words = parts.flat_map(|(i, part)| match i % 2 {
-        0 => part.split_whitespace().map(str::to_owned).collect(),
-        _ => vec![part.to_owned()],
-    });
-    words.collect()
 }
 
 /// The networks of all nodes as `subnet.env` names them; none where there is no such file.
@@ -230,16 +184,4 @@ fn flanneld() -> Option<u32> {
         is(&format!("/proc/{pid}/comm"), "flanneld")
             && fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|there| there == here)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listed_rule_becomes_words() {
-        let rule = r#"-D POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG"#;
-        let words = words(rule);
-        assert_eq!(words[5..], ["flanneld masq", "-j", "FLANNEL-POSTRTG"]);
-    }
 }

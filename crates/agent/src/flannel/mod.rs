@@ -2,6 +2,7 @@
 //! flannel left on this host.
 
 mod adopt;
+mod iptables;
 mod leftovers;
 
 use std::time::Duration;

@@ -52,6 +52,10 @@ struct Room {
     node: Arc<str>,
     keeper: Option<Keeper>,
     pods: BTreeMap<PodKey, Arc<Pod>>,
+    /// The blocks that concern this node, as of the last view.
+    blocks: BTreeSet<Arc<str>>,
+    /// Whether it lacks something that the end of any block may bring.
+    waits: bool,
     sweeper: Sweeper,
     status: Status,
     file: PathBuf,
@@ -65,25 +69,29 @@ pub async fn keep(api: Api, cfg: AgentConfig, views: Arc<Views>) {
         file: cfg.state_dir.join("pools.json"),
         keeper: None,
         pods: BTreeMap::new(),
+        blocks: BTreeSet::new(),
+        waits: false,
         sweeper: Sweeper::default(),
         status: Status::default(),
         node,
         cfg,
     };
-    let mut wait = TICK;
+    let mut due = Instant::now() + TICK;
     loop {
-        let told = timeout(wait, views.changed()).await.is_ok();
-        wait = TICK;
-        let Some((cluster, changes)) = views.take() else { continue };
-        let concerned = room.follow(&cluster, &changes);
+        _ = timeout(due.saturating_duration_since(Instant::now()), views.changed()).await;
+        let (view, now) = (views.take(), Instant::now());
+        let concerned = view.as_ref().is_some_and(|(cluster, changes)| room.follow(cluster, changes));
+        if !concerned && now < due {
+            continue;
+        }
+        due = now + TICK;
+        let Some((cluster, _)) = view else { continue };
         // Without its Node object it is gone to the others, which may take what it has.
-        let here = cluster.nodes.contains_key(&room.node);
-        if !here || !room.cfg.uses_pools(&cluster) || (told && !concerned) {
+        if !cluster.nodes.contains_key(&room.node) || !room.cfg.uses_pools(&cluster) {
             continue;
         }
         match room.step(&cluster).await {
-            Ok(true) => {}
-            Ok(false) => wait = AGAIN,
+            Ok(again) => due = again.map_or(due, |after| Instant::now() + after),
             Err(error) => room.complain(vec![format!("{error:#}")]),
         }
         room.sweep(&cluster).await;
@@ -105,28 +113,29 @@ impl Room {
             concerned |= here.is_some() || before.is_some();
         }
         concerned |= changes.nodes.contains(&self.node);
+        for name in &changes.blocks {
+            let block = cluster.blocks.get(name);
+            let here = block.is_some_and(|block| {
+                block.node.as_ref() == Some(&self.node)
+                    || block.borrowed.values().any(|node| *node == self.node)
+                    || block.asked.contains_key(&self.node)
+                    || !block.release.is_empty()
+            });
+            let before = if here { !self.blocks.insert(name.clone()) } else { self.blocks.remove(name) };
+            concerned |= here || before || (self.waits && block.is_none());
+        }
         concerned
-            | changes.blocks.iter().any(|name| {
-                // Whatever was ours may be no more.
-                let block = cluster.blocks.get(name);
-                block.is_none_or(|block| {
-                    block.node.as_ref() == Some(&self.node)
-                        || block.borrowed.values().any(|node| *node == self.node)
-                        || block.asked.contains_key(&self.node)
-                        || !block.release.is_empty()
-                })
-            })
     }
 
-    /// Plans and does what follows; whether all of it was accepted.
-    async fn step(&mut self, cluster: &Cluster) -> Result<bool> {
+    /// Plans and does what follows; when to do so again, if somebody else was quicker.
+    async fn step(&mut self, cluster: &Cluster) -> Result<Option<Duration>> {
         let mut plan = self.plan(cluster)?;
         let store = Store::open(&self.cfg.cni_data_dir, mark::CNI_NETWORK)?;
         let (released, refused) = release::release(cluster, &self.node, &store)?;
         plan.writes.extend(released);
         plan.problems.extend(refused);
         let sent = join_all(plan.writes.iter().map(|write| send(&self.api, write))).await;
-        let mut accepted = true;
+        let mut again = None;
         for (write, sent) in plan.writes.iter().zip(sent) {
             let (refused, failed) = match sent {
                 Ok(done) => (!done, false),
@@ -140,13 +149,17 @@ impl Room {
                 (true, _) => tracing::debug!("somebody was quicker: {}", write.why),
                 _ => {}
             }
-            accepted &= !refused;
+            if refused {
+                // A claim that was lost is known to be; the rest waits for the view.
+                let after = if write.change == Change::Create { Duration::ZERO } else { AGAIN };
+                again = again.max(Some(after));
+            }
             if let Some(keeper) = &mut self.keeper {
                 keeper.handle_sent(write, refused, failed, Instant::now());
             }
         }
         self.complain(plan.problems);
-        Ok(accepted)
+        Ok(again)
     }
 
     /// The plan, and before anything else the file that follows from it.
@@ -165,6 +178,7 @@ impl Room {
             let plan = keeper.plan(Input { cluster, pods: &pods, allocated, now: Instant::now() });
             (plan.file.clone(), plan)
         })?;
+        self.waits = plan.waits;
         Ok(plan)
     }
 

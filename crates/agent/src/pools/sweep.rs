@@ -61,3 +61,79 @@ impl Sweeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use weft_ipam::pools::{Input, Keeper};
+    use weft_model::Node;
+    use weft_model::pools::{IpBlock, IpPool, LabelSelector, Namespace};
+
+    fn lending(lent: &str, to: &str) -> Cluster {
+        let pool = IpPool {
+            name: "p".into(),
+            uid: "p".into(),
+            created: "".into(),
+            cidr: "10.1.0.0/30".parse().unwrap(),
+            block_size: 30,
+            disabled: false,
+            nat_outgoing: false,
+            manual: false,
+            node_selector: LabelSelector::default(),
+            namespace_selector: LabelSelector::default(),
+        };
+        let block = IpBlock {
+            name: "10-1-0-0-30".into(),
+            uid: "u".into(),
+            version: "1".into(),
+            cidr: pool.cidr,
+            pool: "p".into(),
+            node: Some("a".into()),
+            nat_outgoing: false,
+            borrowed: [(lent.parse().unwrap(), to.into())].into(),
+            asked: BTreeMap::new(),
+            release: BTreeSet::new(),
+        };
+        let node = Node { name: "a".into(), ..Node::default() };
+        let namespace = Namespace { name: "default".into(), ..Namespace::default() };
+        Cluster {
+            nodes: [(node.name.clone(), Arc::new(node))].into_iter().collect(),
+            namespaces: [(namespace.name.clone(), Arc::new(namespace))].into_iter().collect(),
+            pools: [(pool.name.clone(), Arc::new(pool))].into_iter().collect(),
+            blocks: [(block.name.clone(), Arc::new(block))].into_iter().collect(),
+            ..Cluster::default()
+        }
+    }
+
+    #[test]
+    fn what_a_node_borrowed_that_is_gone_is_its_owner_s_again() {
+        let (mut cluster, start, none) = (lending("10.1.0.2", "gone"), Instant::now(), BTreeSet::new());
+        let mut sweeper = Sweeper::default();
+        let mut at = |cluster: &Cluster, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            (sweeper.look(cluster, "a", &none, now), now)
+        };
+        assert_eq!(at(&cluster, 0).0, []);
+        assert_eq!(at(&cluster, 299).0, []);
+        // It was there again: only from now on is it gone.
+        let back = Node { name: "gone".into(), ..Node::default() };
+        cluster.nodes.insert("gone".into(), Arc::new(back));
+        assert_eq!(at(&cluster, 300).0, []);
+        cluster.nodes.remove("gone");
+        assert_eq!(at(&cluster, 310).0, []);
+        let (found, now) = at(&cluster, 610);
+        assert_eq!((found.len(), found[0].object.as_str()), (1, "10.1.0.2"));
+        assert!(found[0].message.contains("lent to node gone, which is gone"), "{}", found[0].message);
+        let write = found[0].repair.clone().unwrap();
+        let gives = |cluster: &Cluster| {
+            let input = Input { cluster, pods: &[], allocated: &none, now };
+            let file = Keeper::new("a", GONE).plan(input).file;
+            file.spans.iter().any(|span| span.holds(&"10.1.0.2".parse().unwrap()))
+        };
+        assert!(!gives(&cluster));
+        cluster.blocks.insert(write.block.name.clone(), Arc::new(write.block));
+        assert!(gives(&cluster));
+        assert_eq!(at(&cluster, 640).0, []);
+    }
+}

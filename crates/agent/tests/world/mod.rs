@@ -7,6 +7,7 @@
 )]
 
 pub mod probes;
+pub mod traffic;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -278,6 +279,12 @@ impl Running {
 
     pub fn updates_with(&self, cluster: Cluster, changes: Changes) {
         self.updates.send(Update { cluster, changes, freshness: Freshness::Fresh }).unwrap();
+    }
+
+    /// A view in which the named nodes changed.
+    pub fn tell_of(&self, cluster: &Cluster, changed: &[&str]) {
+        let nodes = changed.iter().map(|name| (*name).into()).collect();
+        self.updates_with(cluster.clone(), Changes { nodes, ..Changes::default() });
     }
 
     pub fn tell_stale(&self, cluster: Cluster, freshness: Freshness) {

@@ -160,6 +160,7 @@ fn ask(socket: &UdpSocket, stop: &AtomicBool) -> (u32, u32) {
                     Ok(4) if u32::from_be_bytes(answer) == sent => break true,
                     // An answer that came after its time.
                     Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => break false,
                 }
             };
@@ -190,9 +191,12 @@ fn echo_back(mut stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(STALL)).unwrap();
     let mut bytes = [0; 64];
-    while let Ok(length @ 1..) = stream.read(&mut bytes) {
-        if stream.write_all(&bytes[..length]).is_err() {
-            return;
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(length @ 1..) if stream.write_all(&bytes[..length]).is_ok() => {}
+            // A signal to the process is no end of the connection.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
         }
     }
 }

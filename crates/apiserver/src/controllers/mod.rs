@@ -13,6 +13,7 @@ mod disruption;
 mod endpoints;
 mod events;
 mod feed;
+mod flannel;
 mod gc;
 mod guard;
 mod key;
@@ -38,6 +39,7 @@ use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::registry::Registry;
+pub use flannel::{Attributes, FlannelEtcd, NoSubnet, Settings, Subnet, read_attributes, read_settings};
 use leader::Candidate;
 pub use leader::LeaseTimes;
 use runner::Runner;
@@ -45,7 +47,8 @@ use runner::Runner;
 /// What the controllers are told once.
 #[derive(Debug, Clone)]
 pub struct ControllersConfig {
-    /// The cluster's pod CIDRs, at most one a family. Nodes get no CIDRs when empty.
+    /// The cluster's pod CIDRs, at most one a family. Nodes get no CIDRs when empty, nor where flannel's subnets
+    /// in etcd are kept: then they get those.
     pub cluster_cidrs: Vec<IpNet>,
     /// Prefix length of a node's IPv4 CIDR.
     pub node_cidr_mask: u8,
@@ -62,6 +65,8 @@ pub struct ControllersConfig {
     pub exclusive: bool,
     /// How the right to run is kept where there are several servers.
     pub lease: LeaseTimes,
+    /// Where flannel's subnets are, if they are to be kept.
+    pub flannel: Option<FlannelEtcd>,
 }
 
 impl Default for ControllersConfig {
@@ -76,6 +81,7 @@ impl Default for ControllersConfig {
             api_service_ip: None,
             exclusive: true,
             lease: LeaseTimes::default(),
+            flannel: None,
         }
     }
 }
@@ -146,8 +152,19 @@ pub fn spawn(registry: Registry, config: ControllersConfig) -> io::Result<Contro
 async fn lead(mut candidate: Candidate, registry: Registry, config: ControllersConfig) {
     loop {
         let term = candidate.win().await;
-        let runner = Runner::new(registry.clone(), config.clone(), term.clone());
-        tokio::select! { () = runner.run() => {}, () = candidate.keep(&term) => {} }
+        let mut all = config.clone();
+        let subnets = all.flannel.take().map(|flannel| {
+            let cluster_cidrs = std::mem::take(&mut all.cluster_cidrs);
+            flannel::keep(registry.clone(), flannel, cluster_cidrs)
+        });
+        let subnets = async {
+            match subnets {
+                Some(subnets) => subnets.await,
+                None => std::future::pending().await,
+            }
+        };
+        let runner = Runner::new(registry.clone(), all, term.clone());
+        tokio::select! { () = runner.run() => {}, () = candidate.keep(&term) => {}, () = subnets => {} }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::auth::{Audit, AuditConfig, Auth, AuthError};
-use crate::controllers::{self, ControllersConfig};
+use crate::controllers::{self, ControllersConfig, FlannelEtcd};
 use crate::http::{App, InFlight, Limits};
 use crate::own;
 use crate::registry::{Registry, RegistryConfig};
@@ -64,6 +64,8 @@ pub struct ServerConfig {
     pub audit: Option<AuditConfig>,
     /// Bounds on what clients may ask for.
     pub limits: Limits,
+    /// What flannel's keys in the same etcd start with, if its subnets are to be kept beside it.
+    pub flannel_etcd_prefix: Option<String>,
 }
 
 /// The server could not run.
@@ -181,6 +183,7 @@ impl Server {
             advertised: advertised(config.advertise_url.as_deref(), &listen),
             api_service_ip: first_ip,
             exclusive: config.etcd.is_none(),
+            flannel: config.etcd.clone().zip(config.flannel_etcd_prefix.clone()).map(flannel),
             ..ControllersConfig::new(config.cluster_cidrs.clone(), config.node_cidr_mask_size)
         }
     }
@@ -233,6 +236,10 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn flannel((etcd, prefix): (EtcdConfig, String)) -> FlannelEtcd {
+    FlannelEtcd { etcd, prefix }
 }
 
 /// Where pods reach the server: the address in the URL that it advertises, or those it listens on. Not one

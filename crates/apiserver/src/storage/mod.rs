@@ -19,6 +19,7 @@ mod watch;
 pub(crate) use claim::Claim;
 pub use error::StorageError;
 pub use etcd::EtcdConfig;
+pub(crate) use etcd::{Leased, Pair};
 pub use log::{Event, EventKind};
 pub use object::Object;
 pub(crate) use state::{Keyed, Slice};

@@ -5,6 +5,7 @@ mod alike;
 #[path = "../common/mod.rs"]
 mod common;
 mod etcd;
+mod flannel;
 mod leader;
 mod mirror;
 mod operators;

@@ -38,6 +38,7 @@ pub fn config(dir: PathBuf) -> ServerConfig {
         client_ca_file: None,
         audit: None,
         limits: Limits::default(),
+        flannel_etcd_prefix: None,
     }
 }
 

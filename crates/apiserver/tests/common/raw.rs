@@ -99,7 +99,7 @@ pub async fn watch(server: &Running, path: &str) -> tokio::sync::mpsc::Unbounded
     watch_as(server, path, "application/json").await
 }
 
-/// As [`watch`], of a media type.
+/// As [`watch`], of a media type. It has begun when this returns.
 pub async fn watch_as(
     server: &Running,
     path: &str,
@@ -107,9 +107,11 @@ pub async fn watch_as(
 ) -> tokio::sync::mpsc::UnboundedReceiver<Value> {
     let mut stream = connect(server).await;
     stream.write_all(accepting(server, path, accept).as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    // Only with the answer's head has it begun: what is written from now on, it tells.
+    while !lines.next_line().await.unwrap().unwrap_or_default().is_empty() {}
     let (send, receive) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             if let Ok(event @ Value::Object(_)) = serde_json::from_str(&line)
                 && send.send(event).is_err()

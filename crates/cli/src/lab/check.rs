@@ -45,6 +45,9 @@ pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
 }
 
 fn text(report: &CheckReport, seed: u64, colour: bool) -> String {
+    if report.pairs == 0 && report.skipped.is_empty() {
+        return "Nothing to check: the lab has no pods. weft lab apply -f examples/shop\n".into();
+    }
     let mut text = report.matrix(colour);
     for skipped in &report.skipped {
         text += &format!("not checked: {}: {}\n", skipped.name, skipped.why);
@@ -169,6 +172,7 @@ mod tests {
             last(&report).as_deref(),
             Some("11 of 12 pairs as they should be; 36 probes, 1 tried twice, 0.0 s")
         );
+        assert!(last(&CheckReport::default()).unwrap().starts_with("Nothing to check"));
         (report.sampled, report.all_pairs) = (true, 99);
         assert!(last(&report).unwrap().starts_with("11 of 12 pairs (a sample of 99, seed 7)"));
     }

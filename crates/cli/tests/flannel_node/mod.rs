@@ -1,10 +1,14 @@
-//! A lab's node that runs flannel: its agent is stopped meanwhile.
+//! A lab's node that runs flannel: its agent changes nothing meanwhile.
+
+mod store;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::common::{Labs, eventually, signal};
+
+pub use store::Store;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -13,7 +17,10 @@ pub struct FlannelNode<'a> {
     labs: &'a Labs,
     lab: &'a str,
     name: &'a str,
-    net_conf: String,
+    /// By which flannel finds its configuration and the other hosts.
+    mode: Vec<String>,
+    /// By which it finds its address.
+    link: String,
     flanneld: Option<Child>,
 }
 
@@ -34,7 +41,27 @@ impl<'a> FlannelNode<'a> {
         // Flannel 0.28 panics on a node without any annotation; every kubelet writes this one.
         let kubelet = "volumes.kubernetes.io/controller-managed-attach-detach=true";
         kubectl(labs, lab, &["annotate", "node", name, kubelet]);
-        FlannelNode { labs, lab, name, net_conf, flanneld: None }
+        let kubeconfig = labs.state(lab).join("node").join(name).join("kubeconfig");
+        let mode = vec![
+            "--kube-subnet-mgr".to_owned(),
+            format!("--kubeconfig-file={}", kubeconfig.display()),
+            format!("--net-config-path={net_conf}"),
+        ];
+        FlannelNode { labs, lab, name, mode, link: "--iface=eth0".into(), flanneld: None }
+    }
+
+    /// The node, for flannel without Kubernetes.
+    pub fn with_store(labs: &'a Labs, lab: &'a str, name: &'a str, store: &Store) -> FlannelNode<'a> {
+        let mode =
+            vec![format!("--etcd-endpoints={}", store.socket()), format!("--etcd-prefix={}", Store::PREFIX)];
+        FlannelNode { labs, lab, name, mode, link: "--iface=eth0".into(), flanneld: None }
+    }
+
+    /// The node as another host: flannel there is reached at an address that no Node object has.
+    pub fn with_address(mut self, address: &str) -> Self {
+        self.labs.on_node(self.lab, self.name, &format!("ip addr add {address}/32 dev eth0"));
+        self.link = format!("--iface={address}");
+        self
     }
 
     fn folder(&self) -> PathBuf {
@@ -51,30 +78,34 @@ impl<'a> FlannelNode<'a> {
         found.first().copied()
     }
 
-    /// Ends what is ours on the node but the pods and their bridge, and starts flannel.
+    /// Ends what is ours on the node but the pods and their bridge, and starts flannel. The node's
+    /// agent is started anew, and leaves a host alone that has flannel's configuration.
     pub fn start(&mut self) {
-        signal(self.agent_process().expect("the node has an agent"), "STOP");
+        let cni = self.folder().join("cni");
+        std::fs::write(cni.join("net.d/10-flannel.conflist"), "{}").unwrap();
+        let agent = self.agent_process().expect("the node has an agent");
+        signal(agent, "KILL");
+        eventually(SOON, "the agent leaves the host alone", || {
+            let started_anew = self.agent_process().is_some_and(|now| now != agent);
+            started_anew && self.errors().contains("10-flannel.conflist")
+        });
         let clear = "for link in weft-vxlan weft-vxlan6 weft-udp0; do ip link del $link 2>/dev/null; done; \
-                     ip route flush proto 87; ip -6 route flush proto 87; \
+                     ip route flush proto 87; ip -6 route flush proto 87; ip nexthop flush protocol 87; \
                      nft delete table ip weft; nft delete table ip6 weft 2>/dev/null; \
                      six=$(ip -6 -o addr show dev weft0 scope global | awk '{print $4}'); \
                      ip link set weft0 down && ip link set weft0 name cni0 && ip link set cni0 up; \
                      for address in $six; do ip addr add $address dev cni0 nodad; done";
         self.labs.on_node(self.lab, self.name, clear);
-        // What flannel's plugin would have left: its configuration and its pods' reservations.
-        let cni = self.folder().join("cni");
-        std::fs::write(cni.join("net.d/10-flannel.conflist"), "{}").unwrap();
+        // What flannel's plugin would have left of its pods.
         let _ = std::fs::remove_dir_all(cni.join("networks/cbr0"));
         std::fs::rename(cni.join("networks/weft"), cni.join("networks/cbr0")).unwrap();
         let flanneld =
             std::env::var("WEFT_FLANNEL").expect("WEFT_FLANNEL names what scripts/flannel.sh prints");
-        let kubeconfig = format!("--kubeconfig-file={}", self.folder().join("kubeconfig").display());
-        let net_conf = format!("--net-config-path={}", self.net_conf);
         let subnet_file = format!("--subnet-file={}", self.subnet_file());
         let target = format!("node/{}", self.name);
-        let args =
-            ["lab", "exec", "--name", self.lab, &target, "--", &flanneld, "--kube-subnet-mgr", "--ip-masq"];
-        let args = [&args[..], &["--iface=eth0", &kubeconfig, &net_conf, &subnet_file]].concat();
+        let args = ["lab", "exec", "--name", self.lab, &target, "--", &flanneld, &self.link, "--ip-masq"];
+        let mode: Vec<&str> = self.mode.iter().map(String::as_str).collect();
+        let args = [&args[..], &mode, &[&subnet_file]].concat();
         let log = std::fs::File::create(self.folder().join("flanneld.log")).unwrap();
         let mut command = self.labs.weft(&args);
         command.env("NODE_NAME", self.name).stdout(Stdio::null()).stderr(log);
@@ -89,12 +120,22 @@ impl<'a> FlannelNode<'a> {
 
     /// Ends flannel.
     pub fn end(&mut self) {
+        self.end_by("TERM");
+    }
+
+    /// Ends flannel by this signal.
+    pub fn end_by(&mut self, name: &str) {
         let Some(mut flanneld) = self.flanneld.take() else { return };
         let subnet_file = self.subnet_file();
         for pid in self.labs.processes(&["flanneld", &subnet_file]) {
-            signal(pid, "TERM");
+            signal(pid, name);
         }
         flanneld.wait().unwrap();
+        // That was the command that entered the node; flannel takes its time, most of all with udp.
+        let gone = || self.labs.processes(&["flanneld", &subnet_file]).is_empty();
+        if !std::thread::panicking() {
+            eventually(SOON, "flannel has ended", gone);
+        }
     }
 
     /// `weft network adopt-flannel` on the node.
@@ -135,15 +176,6 @@ impl<'a> FlannelNode<'a> {
         let status = std::fs::read_to_string(self.folder().join("agent/status.json")).unwrap_or_default();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
         status["errors"].to_string()
-    }
-
-    /// Starts the node's agent anew.
-    pub fn agent(&self) {
-        let before = self.agent_process().expect("the node has an agent");
-        signal(before, "KILL");
-        eventually(SOON, "the agent is started again", || {
-            self.agent_process().is_some_and(|now| now != before)
-        });
     }
 }
 

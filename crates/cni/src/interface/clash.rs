@@ -4,7 +4,7 @@
 use weft_ipam::host_local::{Attachment, elsewhere};
 use weft_kernel::{Link, Netlink, Op};
 
-use crate::ipam::{HOST_LOCAL, host_local::HostLocal};
+use crate::ipam::{self, HOST_LOCAL};
 use crate::protocol::config::invalid;
 use crate::protocol::error::CniError;
 use crate::protocol::plugin::Call;
@@ -22,7 +22,7 @@ pub(crate) fn refuse_on_bridge(
     if call.conf.ipam_type() != HOST_LOCAL || result.ips.is_empty() {
         return Ok(());
     }
-    let (data_dir, network) = (HostLocal::data_dir(call), call.conf.network()?);
+    let (data_dir, network) = (ipam::account_dir(call), call.conf.network()?);
     for ip in result.ips.iter().map(|ip| ip.address.addr()) {
         for (other, container_id, ifname) in elsewhere(&data_dir, network, ip) {
             let key = Attachment { container_id: &container_id, ifname: &ifname }.key();

@@ -7,15 +7,14 @@ use std::{fs, io};
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use weft_ipam::host_local::{DEFAULT_DATA_DIR, Store};
+use weft_ipam::host_local::Store;
 use weft_ipam::range::{Assignment, Pool, RangeSpec};
 use weft_model::network::parse_cidr;
 
-use crate::ipam::{self, Evidence, Ipam};
-use crate::protocol::args::Command;
+use crate::ipam;
 use crate::protocol::config::{Dns, invalid};
 use crate::protocol::error::{CniError, code};
-use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::plugin::Call;
 use crate::protocol::result::{CniResult, Ip, Route};
 
 /// Far more than any resolver reads.
@@ -34,7 +33,6 @@ pub(crate) struct HostLocal {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Keys {
-    data_dir: Option<PathBuf>,
     subnet: Option<String>,
     range_start: Option<String>,
     range_end: Option<String>,
@@ -71,21 +69,12 @@ impl HostLocal {
         let pool = Pool::new(&sets).map_err(|error| invalid(&format!("ipam.{error}")))?;
         let routes = keys.routes.unwrap_or_default().into_iter().enumerate().map(route);
         Ok(HostLocal {
-            data_dir: keys.data_dir.filter(given).unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            data_dir: ipam::data_dir(call)?,
             requested: requested(call)?,
             routes: routes.collect::<Result<_, _>>()?,
             dns: keys.resolv_conf.filter(given).map(resolv_conf).transpose()?.unwrap_or_default(),
             pool,
         })
-    }
-
-    /// Where a DEL looks, however wrong the rest of the configuration is.
-    pub(crate) fn data_dir(call: &Call) -> PathBuf {
-        call.ipam_keys::<Keys>()
-            .ok()
-            .and_then(|keys| keys.data_dir)
-            .filter(given)
-            .unwrap_or_else(|| DEFAULT_DATA_DIR.into())
     }
 
     /// The answer for these addresses.
@@ -138,7 +127,7 @@ pub(crate) fn route((index, keys): (usize, RouteKeys)) -> Result<Route, CniError
 
 /// An empty path is as good as none.
 #[allow(clippy::ptr_arg, reason = "an option's filter gives a reference to what it holds")]
-fn given(path: &PathBuf) -> bool {
+pub(super) fn given(path: &PathBuf) -> bool {
     !path.as_os_str().is_empty()
 }
 
@@ -167,21 +156,4 @@ fn resolv_conf(path: PathBuf) -> Result<Dns, CniError> {
         }
     }
     Ok(dns)
-}
-
-/// `host-local` called by its own name.
-pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
-    if call.conf.ipam_type() != ipam::HOST_LOCAL {
-        return Err(invalid("ipam.type is not host-local"));
-    }
-    if call.command == Command::Del {
-        return ipam::del(call);
-    }
-    let ipam = Ipam::of(call)?;
-    match call.command {
-        Command::Add => ipam::add(call, &ipam, Evidence::Nowhere, Ok, || {}, answer),
-        Command::Check => ipam::check(call, &ipam),
-        Command::Gc => ipam::gc(call, &ipam),
-        _ => ipam::status(call, &ipam),
-    }
 }

@@ -8,7 +8,8 @@ pub(crate) mod static_;
 
 use std::path::PathBuf;
 
-use weft_ipam::host_local::{Reservation, Store};
+use serde::Deserialize;
+use weft_ipam::host_local::{DEFAULT_DATA_DIR, Reservation, Store};
 use weft_ipam::range::Assignment;
 use weft_kernel::{Netlink, Op, conntrack};
 
@@ -16,6 +17,7 @@ use crate::ipam::dhcp::Dhcp;
 use crate::ipam::host_local::HostLocal;
 use crate::ipam::pools::Pools;
 use crate::ipam::static_::Static;
+use crate::protocol::args::Command;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
 use crate::protocol::exec;
@@ -234,22 +236,18 @@ fn has_link(name: &str) -> bool {
 /// DEL: frees the addresses. What cannot be found is freed already.
 pub(crate) fn del(call: &Call) -> Result<(), CniError> {
     match call.conf.ipam_type() {
-        HOST_LOCAL => {
-            let Some(store) = Store::open_existing(&HostLocal::data_dir(call), call.conf.network()?)? else {
+        name @ (HOST_LOCAL | POOLS) => {
+            let Some(store) = Store::open_existing(&account_dir(call), call.conf.network()?)? else {
                 return Ok(());
             };
-            let pool = HostLocal::of(call).ok().map(|host_local| host_local.pool);
-            let freed = store.release(call.args.attachment(), pool.as_ref())?;
+            let freed = if name == POOLS {
+                store.release_of_pools(call.args.attachment())?
+            } else {
+                let pool = HostLocal::of(call).ok().map(|host_local| host_local.pool);
+                store.release(call.args.attachment(), pool.as_ref())?
+            };
             // A peer of this container that goes on sending must not reach the next owner. Best
             // effort: a kernel may track no connections at all.
-            conntrack::forget_addresses(&freed).ok();
-            Ok(())
-        }
-        POOLS => {
-            let Some(store) = Store::open_existing(&Pools::data_dir(call), call.conf.network()?)? else {
-                return Ok(());
-            };
-            let freed = store.release_of_pools(call.args.attachment())?;
             conntrack::forget_addresses(&freed).ok();
             Ok(())
         }
@@ -269,10 +267,39 @@ pub(crate) fn has_address(call: &Call) -> bool {
 
 /// The folder of the account, where we keep one.
 fn account(call: &Call) -> Option<PathBuf> {
-    match call.conf.ipam_type() {
-        HOST_LOCAL => Some(HostLocal::data_dir(call)),
-        POOLS => Some(Pools::data_dir(call)),
-        _ => None,
+    matches!(call.conf.ipam_type(), HOST_LOCAL | POOLS).then(|| account_dir(call))
+}
+
+/// The same for a DEL, which looks somewhere however wrong the configuration is.
+pub(crate) fn account_dir(call: &Call) -> PathBuf {
+    data_dir(call).unwrap_or_else(|_| DEFAULT_DATA_DIR.into())
+}
+
+/// The folder that the configuration names, or the usual one.
+fn data_dir(call: &Call) -> Result<PathBuf, CniError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Keys {
+        data_dir: Option<PathBuf>,
+    }
+    let keys: Keys = call.ipam_keys()?;
+    Ok(keys.data_dir.filter(host_local::given).unwrap_or_else(|| DEFAULT_DATA_DIR.into()))
+}
+
+/// `host-local` or `pools`, called by its own name.
+pub(crate) fn plugin(name: &str, call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
+    if call.conf.ipam_type() != name {
+        return Err(invalid(&format!("ipam.type is not {name}")));
+    }
+    if call.command == Command::Del {
+        return del(call);
+    }
+    let ipam = Ipam::of(call)?;
+    match call.command {
+        Command::Add => add(call, &ipam, Evidence::Nowhere, Ok, || {}, answer),
+        Command::Check => check(call, &ipam),
+        Command::Gc => gc(call, &ipam),
+        _ => status(call, &ipam),
     }
 }
 

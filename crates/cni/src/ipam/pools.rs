@@ -6,17 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use weft_ipam::host_local::{DEFAULT_DATA_DIR, Store};
+use weft_ipam::host_local::Store;
 use weft_ipam::pools::choose::Request;
 use weft_model::pools::{ADDRESS_ANNOTATIONS, Wish};
 
 use crate::ipam;
-use crate::ipam::{Evidence, Ipam};
-use crate::protocol::args::Command;
 use crate::protocol::config::invalid;
 use crate::protocol::error::{CniError, code};
-use crate::protocol::plugin::{Answer, Call};
+use crate::protocol::plugin::Call;
 
 /// What `ipam` holds, and what the pod asks for.
 #[derive(Debug)]
@@ -25,16 +22,9 @@ pub(crate) struct Pools {
     pub(crate) request: Request,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Keys {
-    data_dir: Option<PathBuf>,
-}
-
 impl Pools {
     /// Checks the configuration of a call.
     pub(crate) fn of(call: &Call) -> Result<Pools, CniError> {
-        let keys: Keys = call.ipam_keys()?;
         let runtime = call.conf.runtime_config.as_ref();
         let none = BTreeMap::new();
         let annotations = runtime.and_then(|config| config.pod_annotations.as_ref()).unwrap_or(&none);
@@ -55,12 +45,7 @@ impl Pools {
         }
         let pod = call.args.extra.pod.as_deref().and_then(|pod| pod.split_once('/'));
         let namespace = pod.map(|(namespace, _)| namespace.to_owned()).unwrap_or_default();
-        Ok(Pools { data_dir: data_dir(keys), request: Request { namespace, wish } })
-    }
-
-    /// Where a DEL looks, however wrong the rest of the configuration is.
-    pub(crate) fn data_dir(call: &Call) -> PathBuf {
-        data_dir(call.ipam_keys::<Keys>().unwrap_or_default())
+        Ok(Pools { data_dir: ipam::data_dir(call)?, request: Request { namespace, wish } })
     }
 
     /// STATUS: whether the agent has told what the node may give.
@@ -74,26 +59,5 @@ impl Pools {
                 Err(CniError::new(code::NOT_AVAILABLE, message))
             }
         }
-    }
-}
-
-fn data_dir(keys: Keys) -> PathBuf {
-    keys.data_dir.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| DEFAULT_DATA_DIR.into())
-}
-
-/// `pools` called by its own name.
-pub(crate) fn plugin(call: &Call, answer: Answer<'_>) -> Result<(), CniError> {
-    if call.conf.ipam_type() != ipam::POOLS {
-        return Err(invalid("ipam.type is not pools"));
-    }
-    if call.command == Command::Del {
-        return ipam::del(call);
-    }
-    let ipam = Ipam::of(call)?;
-    match call.command {
-        Command::Add => ipam::add(call, &ipam, Evidence::Nowhere, Ok, || {}, answer),
-        Command::Check => ipam::check(call, &ipam),
-        Command::Gc => ipam::gc(call, &ipam),
-        _ => ipam::status(call, &ipam),
     }
 }

@@ -53,8 +53,8 @@ pub(crate) fn path(
                 return Err(Problem::OtherVni { node: node(), theirs: vtep.vni, ours }.into());
             }
             let holders = claims.mac_holders(&vtep.mac);
-            if let Some(by) = checks::first(holders, &peer.name, &local.node) {
-                return Err(Problem::MacTaken { node: node(), mac: vtep.mac, by: by.clone() }.into());
+            if let Some(by) = checks::first(holders, peer, &local.node) {
+                return Err(Problem::MacTaken { node: node(), mac: vtep.mac, by: by.name.clone() }.into());
             }
             let tunnels = [&local.tunnels.vxlan, &local.tunnels.vxlan6];
             if !tunnels.into_iter().flatten().any(|spec| spec.local.is_ipv4() == endpoint.is_ipv4()) {

@@ -1,4 +1,4 @@
-//! Packets on their way out, laid into trains: those to one peer of one size, back to back.
+//! Packets on their way out, laid into trains: those to one peer of one size and with the same ECN bits, back to back.
 
 use weft_kernel::{Piece, Train};
 
@@ -21,6 +21,7 @@ struct Packet {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     peer: u32,
+    ecn: u8,
     /// Size of all packets but the last.
     size: u32,
     packets: u32,
@@ -64,10 +65,10 @@ impl Batch {
         self.packets.is_empty()
     }
 
-    /// Adds a packet for a peer. There must be [`room`](Self::room).
-    pub(crate) fn push(&mut self, peer: u32, parts: [Piece; 2]) {
+    /// Adds a packet with these ECN bits for a peer. There must be [`room`](Self::room).
+    pub(crate) fn push(&mut self, peer: u32, ecn: u8, parts: [Piece; 2]) {
         let size = parts[0].len + parts[1].len;
-        let last = self.open.iter().rposition(|train| train.peer == peer);
+        let last = self.open.iter().rposition(|train| train.peer == peer && train.ecn == ecn);
         let fits = |train: &Open| {
             let room = train.packets < TRAIN_PACKETS && train.bytes + size <= TRAIN_BYTES;
             !train.ended && room && size <= train.size
@@ -75,7 +76,7 @@ impl Batch {
         let at = match last.filter(|at| fits(&self.open[*at])) {
             Some(at) => at,
             None => {
-                self.open.push(Open { peer, size, packets: 0, bytes: 0, pieces: 0, ended: false });
+                self.open.push(Open { peer, ecn, size, packets: 0, bytes: 0, pieces: 0, ended: false });
                 self.open.len() - 1
             }
         };
@@ -99,7 +100,7 @@ impl Batch {
             let to = table.peer(open.peer).map(|peer| peer.to);
             let segment = (open.packets > 1).then_some(open.size as u16);
             if let Some(to) = to {
-                self.trains.push(Train { to, first, count: open.pieces, segment });
+                self.trains.push(Train { to, first, count: open.pieces, segment, ecn: open.ecn });
             }
             first += open.pieces;
         }

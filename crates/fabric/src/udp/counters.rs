@@ -41,6 +41,8 @@ reasons! {
     Fragment => "fragment",
     /// In: a wrong IPv4 header checksum.
     Checksum => "checksum",
+    /// In: the underlay marked it as congested, which the inner packet cannot say (RFC 6040).
+    Congestion => "congestion",
     /// Out: no peer has the destination.
     NoRoute => "no-route",
     /// Out: to a group, such as the host's own neighbour discovery; no tunnel carries them.

@@ -12,7 +12,7 @@ use super::frame::{self, FrameHeader};
 use super::icmp::{self, Problem, Replies};
 use super::packet::{Inner, decrement_hops};
 use super::table::{Owner, Table};
-use super::{cut, fragment};
+use super::{cut, ecn, fragment};
 
 /// The largest frame of the device.
 const FRAME: usize = frame::HEADER + 65_535;
@@ -73,6 +73,11 @@ impl Egress {
         }
     }
 
+    /// From now on our addresses on the device are these.
+    pub(crate) fn set_addresses(&mut self, addresses: &[IpAddr]) {
+        addresses.clone_into(&mut self.addresses);
+    }
+
     /// Where to read the next frame to, if the batch takes one more.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
         let fits = self.cursor + FRAME <= FRAMES && self.batch.room() >= cut::MOST;
@@ -105,13 +110,16 @@ impl Egress {
         let limit = self.limit(table, peer);
         let packet = &mut self.arena[at..at + inner.len];
         decrement_hops(packet, inner.is_v4());
+        let ecn = ecn::of(packet, inner.is_v4());
         let end = at + inner.len;
         if let Some((kind, _, segment)) = header.train {
             let plan = cut::Plan::new(packet, &inner, kind, segment)?;
             if plan.largest() > limit as usize {
                 return self.refuse(at, &inner, Problem::TooBig(limit), Reason::TooBig);
             }
-            cut::cut(&mut self.arena, at, &plan, &mut self.scratch, |parts| self.batch.push(peer, parts))?;
+            cut::cut(&mut self.arena, at, &plan, &mut self.scratch, |parts| {
+                self.batch.push(peer, ecn, parts);
+            })?;
             self.counters.sent_packets += plan.count() as u64;
         } else {
             if let Some((from, offset)) = header.checksum {
@@ -128,12 +136,12 @@ impl Egress {
                 }
                 let parts =
                     fragment::split(&mut self.arena, at, &inner, limit, &mut self.scratch, |parts| {
-                        self.batch.push(peer, parts);
+                        self.batch.push(peer, ecn, parts);
                     })?;
                 self.counters.sent_packets += parts;
             } else {
                 let whole = Piece { start: at as u32, len: inner.len as u32 };
-                self.batch.push(peer, [Piece::default(), whole]);
+                self.batch.push(peer, ecn, [Piece::default(), whole]);
                 self.counters.sent_packets += 1;
             }
         }

@@ -1,6 +1,5 @@
 //! The tunnel as a plan wants it: started, replaced and stopped.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -42,8 +41,8 @@ impl Engine {
         };
         let found = netlink.link(mark::UDP)?;
         let index = found.as_ref().map(|link| link.index);
-        let whole = |t: &Tunnel| t.alive() && t.serves(spec) && Some(t.device()) == index;
-        if self.tunnel.as_ref().is_some_and(whole) {
+        let whole = |t: &mut Tunnel| t.alive() && Some(t.device()) == index && t.follow(spec);
+        if self.tunnel.as_mut().is_some_and(whole) {
             return Ok(());
         }
         // Its sockets first: the new ones want their port.
@@ -68,18 +67,22 @@ impl Engine {
     /// migration they may send to us through the tunnel.
     pub(crate) fn set_peers(&self, plan: &FabricPlan) {
         let Some(tunnel) = &self.tunnel else { return };
-        let mut peers: BTreeMap<SocketAddr, Vec<IpNet>> = BTreeMap::new();
+        let mut prefixes: Vec<(SocketAddr, IpNet)> = Vec::with_capacity(plan.peers.len());
         for path in plan.peers.values().flat_map(|peer| &peer.paths) {
             let (Via::Direct { gateway: end, .. }
             | Via::Vxlan { endpoint: end, .. }
             | Via::Udp { endpoint: end }
             | Via::Ipip { endpoint: end }) = path.via;
             if end.is_ipv4() == tunnel.spec().local.is_ipv4() {
-                peers.entry(SocketAddr::new(end, tunnel.spec().port)).or_default().push(path.cidr);
+                prefixes.push((SocketAddr::new(end, tunnel.spec().port), path.cidr));
             }
         }
-        let peers: Vec<UdpPeer> =
-            peers.into_iter().map(|(address, prefixes)| UdpPeer { address, prefixes }).collect();
+        prefixes.sort_by_key(|(address, _)| *address);
+        let of = |group: &[(SocketAddr, IpNet)]| UdpPeer {
+            address: group[0].0,
+            prefixes: group.iter().map(|(_, prefix)| *prefix).collect(),
+        };
+        let peers: Vec<UdpPeer> = prefixes.chunk_by(|one, other| one.0 == other.0).map(of).collect();
         tunnel.set_peers(&peers);
     }
 }

@@ -64,7 +64,7 @@ pub fn messages(data: &[u8]) {
         let start = messages.len() * STRIDE;
         ingress.buffer()[start..start + len].copy_from_slice(&after[..len]);
         let piece = Piece { start: start as u32, len: len as u32 };
-        messages.push(Arrived { from, piece, segment: (*segment).into(), truncated: false });
+        messages.push(Arrived { from, piece, segment: (*segment).into(), truncated: false, ecn: a >> 6 });
         rest = &after[len..];
     }
     for message in &messages {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use weft_kernel::{Arrived, Piece};
 
 use super::counters::{Counters, Reason};
+use super::ecn;
 use super::frame;
 use super::join::Joint;
 use super::packet::Inner;
@@ -83,7 +84,7 @@ impl Ingress {
                 None => Err(Reason::Stranger),
                 Some(_) if cut => Err(Reason::Truncated),
                 Some(_) if self.frames.len() + 1 >= FRAMES => Err(Reason::Device),
-                Some(peer) => self.handle_datagram(table, peer, datagram),
+                Some(peer) => self.handle_datagram(table, peer, datagram, message.ecn),
             };
             if let Err(reason) = taken {
                 self.counters.drop(reason);
@@ -104,7 +105,13 @@ impl Ingress {
         Some(peer)
     }
 
-    fn handle_datagram(&mut self, table: &Table, peer: u32, datagram: Piece) -> Result<(), Reason> {
+    fn handle_datagram(
+        &mut self,
+        table: &Table,
+        peer: u32,
+        datagram: Piece,
+        outer: u8,
+    ) -> Result<(), Reason> {
         let packet = datagram.of(&self.arena).ok_or(Reason::Truncated)?;
         let inner = Inner::parse(packet)?;
         let flow = Some((peer, inner.source, inner.destination));
@@ -112,6 +119,10 @@ impl Ingress {
             admit(table, peer, &inner)?;
             self.admitted = flow;
         }
+        if outer != 0 {
+            self.carry_congestion(datagram, &inner, outer)?;
+        }
+        let packet = datagram.of(&self.arena).ok_or(Reason::Truncated)?;
         self.counters.received_packets += 1;
         self.counters.received_bytes += u64::from(datagram.len);
         if let Some(joint) = &mut self.joint {
@@ -122,6 +133,18 @@ impl Ingress {
             self.close();
         }
         self.open(datagram, &inner);
+        Ok(())
+    }
+
+    /// Has the inner packet say what the underlay's routers said of the outer one.
+    fn carry_congestion(&mut self, datagram: Piece, inner: &Inner, outer: u8) -> Result<(), Reason> {
+        let start = datagram.start as usize;
+        let packet = self.arena.get_mut(start..start + inner.len).ok_or(Reason::Truncated)?;
+        let before = ecn::of(packet, inner.is_v4());
+        let after = ecn::decapsulated(outer, before)?;
+        if after != before {
+            ecn::set(packet, inner.is_v4(), after);
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod batch;
 mod checksum;
 mod counters;
 mod cut;
+mod ecn;
 mod egress;
 mod engine;
 mod fragment;

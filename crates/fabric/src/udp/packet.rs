@@ -142,8 +142,7 @@ fn parse_v6(bytes: &[u8]) -> Result<Inner, Reason> {
     Ok(inner)
 }
 
-/// Takes one off TTL or hop limit, which is above 0, and corrects IPv4's header checksum
-/// (RFC 1624, equation 3).
+/// Takes one off TTL or hop limit, which is above 0.
 pub(crate) fn decrement_hops(packet: &mut [u8], v4: bool) {
     if !v4 {
         packet[7] -= 1;
@@ -151,7 +150,12 @@ pub(crate) fn decrement_hops(packet: &mut [u8], v4: bool) {
     }
     let old = u16::from_be_bytes([packet[8], packet[9]]);
     packet[8] -= 1;
-    let new = old - 0x100;
+    correct(packet, old, old - 0x100);
+}
+
+/// Corrects an IPv4 header's checksum for a word of it that was `old` and is `new` (RFC 1624,
+/// equation 3).
+pub(crate) fn correct(packet: &mut [u8], old: u16, new: u16) {
     let check = u16::from_be_bytes([packet[10], packet[11]]);
     let total = u32::from(!check) + u32::from(!old) + u32::from(new);
     let total = (total & 0xffff) + (total >> 16);

@@ -1,9 +1,6 @@
 //! Which peer has which addresses, and how big a packet its path takes.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
@@ -30,7 +27,7 @@ pub(crate) enum Owner {
 pub(crate) struct Peer {
     pub to: SocketAddr,
     /// What was learnt of its path: bytes of an outer packet, 0 when nothing was.
-    path_mtu: Arc<AtomicU32>,
+    path_mtu: AtomicU32,
 }
 
 impl Peer {
@@ -43,13 +40,17 @@ impl Peer {
     }
 }
 
-/// All peers. It is not changed but replaced, except for what is learnt of paths.
+/// All peers, in sorted lists: quick to make anew for each change of thousands of peers. It is not
+/// changed but replaced, except for what is learnt of paths.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     peers: Vec<Peer>,
-    senders: HashMap<SocketAddr, u32>,
+    /// Each address and port once.
+    senders: Vec<(SocketAddr, u32)>,
     v4: Prefixes<u32>,
     v6: Prefixes<u128>,
+    /// Our own addresses on the device.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Table {
@@ -60,14 +61,21 @@ impl Table {
         for net in ours {
             table.insert(net, Owner::Us);
         }
-        for peer in peers {
-            let index = table.peers.len() as u32;
-            let learnt = before.and_then(|old| Some(&old.peers[*old.senders.get(&peer.address)? as usize]));
-            let path_mtu = learnt.map(|old| old.path_mtu.clone()).unwrap_or_default();
-            table.peers.push(Peer { to: peer.address, path_mtu });
-            table.senders.entry(peer.address).or_insert(index);
+        for (peer, index) in peers.iter().zip(0..) {
+            table.peers.push(Peer { to: peer.address, path_mtu: AtomicU32::new(0) });
+            table.senders.push((peer.address, index));
             for net in &peer.prefixes {
                 table.insert(net, Owner::Peer(index));
+            }
+        }
+        table.senders.sort_by_key(|(address, _)| *address);
+        table.senders.dedup_by_key(|(address, _)| *address);
+        table.v4.finish();
+        table.v6.finish();
+        let learnt = before.into_iter().flat_map(|old| &old.peers);
+        for (old, mtu) in learnt.filter_map(|old| Some((old, old.path_mtu()?))) {
+            if let Some(peer) = table.sender(old.to).and_then(|index| table.peer(index)) {
+                peer.learn(Some(mtu));
             }
         }
         table
@@ -94,7 +102,8 @@ impl Table {
 
     /// The peer that sends from this address and port.
     pub(crate) fn sender(&self, from: SocketAddr) -> Option<u32> {
-        self.senders.get(&from).copied()
+        let at = self.senders.binary_search_by_key(&from, |(address, _)| *address).ok()?;
+        Some(self.senders[at].1)
     }
 
     pub(crate) fn peer(&self, index: u32) -> Option<&Peer> {
@@ -106,10 +115,10 @@ impl Table {
     }
 }
 
-/// Prefixes of one family: a map for each length, the longest first.
+/// Prefixes of one family: a list for each length, the longest first.
 #[derive(Debug)]
 struct Prefixes<K> {
-    lengths: Vec<(u8, HashMap<K, Owner>)>,
+    lengths: Vec<(u8, Vec<(K, Owner)>)>,
 }
 
 impl<K> Default for Prefixes<K> {
@@ -118,16 +127,28 @@ impl<K> Default for Prefixes<K> {
     }
 }
 
-impl<K: Hash + Eq + Copy> Prefixes<K> {
+impl<K: Ord + Copy> Prefixes<K> {
     fn insert(&mut self, length: u8, network: K, owner: Owner) {
         let at = self.lengths.partition_point(|(other, _)| *other > length);
         if self.lengths.get(at).is_none_or(|(other, _)| *other != length) {
-            self.lengths.insert(at, (length, HashMap::new()));
+            self.lengths.insert(at, (length, Vec::new()));
         }
-        self.lengths[at].1.entry(network).or_insert(owner);
+        self.lengths[at].1.push((network, owner));
+    }
+
+    /// Sorts what was put in; of equal ones the first stays.
+    fn finish(&mut self) {
+        for (_, list) in &mut self.lengths {
+            list.sort_by_key(|(network, _)| *network);
+            list.dedup_by_key(|(network, _)| *network);
+        }
     }
 
     fn find(&self, address: K, network: impl Fn(K, u8) -> K) -> Option<Owner> {
-        self.lengths.iter().find_map(|(length, map)| map.get(&network(address, *length)).copied())
+        self.lengths.iter().find_map(|(length, list)| {
+            let wanted = network(address, *length);
+            let at = list.binary_search_by_key(&wanted, |(network, _)| *network).ok()?;
+            Some(list[at].1)
+        })
     }
 }

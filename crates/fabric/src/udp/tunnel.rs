@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use ipnet::IpNet;
 use weft_kernel::{Error, TunQueue, UdpSocket, open_tun};
 use weft_model::mark;
 
@@ -86,11 +87,15 @@ impl Tunnel {
         &self.spec
     }
 
-    /// Whether it is what `spec` wants: the device's MTU and address are netlink's to set, but
-    /// the threads count on them.
-    pub fn serves(&self, spec: &UdpSpec) -> bool {
-        let routes = self.spec.routes.clone();
-        self.spec == UdpSpec { routes, underlay: self.spec.underlay, ..spec.clone() }
+    /// Takes `spec` as what is wanted from now on, if that is so without a new start: what this node
+    /// has of pools may change, with [`set_peers`](Self::set_peers) the threads know it.
+    pub fn follow(&mut self, spec: &UdpSpec) -> bool {
+        let UdpSpec { port, local, mtu, .. } = &self.spec;
+        let serves = (*port, *local, *mtu) == (spec.port, spec.local, spec.mtu);
+        if serves {
+            self.spec = spec.clone();
+        }
+        serves
     }
 
     /// Whether all threads are at work; they end when their device is removed.
@@ -106,7 +111,9 @@ impl Tunnel {
     /// Replaces all peers. Packets in hand go on; what was learnt of paths stays.
     pub fn set_peers(&self, peers: &[UdpPeer]) {
         let mut table = self.shared.table.lock().unwrap_or_else(PoisonError::into_inner);
-        *table = Arc::new(Table::new(&self.spec.pod_cidrs, peers, Some(&table)));
+        let mut new = Table::new(&self.spec.pod_cidrs, peers, Some(&table));
+        new.addresses = self.spec.addresses.iter().map(IpNet::addr).collect();
+        *table = Arc::new(new);
         self.shared.version.fetch_add(1, Ordering::Release);
     }
 

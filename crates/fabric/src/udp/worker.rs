@@ -129,6 +129,7 @@ impl Worker {
             (self.version, self.table) = (version, self.shared.table());
             self.ingress.forget_peers();
             self.egress.forget_peers();
+            self.egress.set_addresses(&self.table.addresses);
         }
     }
 

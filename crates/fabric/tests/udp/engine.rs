@@ -152,6 +152,24 @@ fn what_others_break_is_made_again() {
 }
 
 #[test]
+fn what_a_node_has_of_pools_changes_without_a_new_tunnel() {
+    let world = World::without_tunnels(Outer::V4, 1_500);
+    let mut agents = agents(&world, &by("udp"), true);
+    eventually(SOON, "packets go through", || ping(&world));
+    let sent = |agent: &Agent| agent.fabric.udp_counters().unwrap().sent_packets;
+    let before = sent(&agents[0]);
+    assert!(before > 0);
+    let local = agents[0].plan.local.as_mut().unwrap();
+    let udp = local.tunnels.udp.as_mut().unwrap();
+    // A block more, and an address that is borrowed.
+    udp.addresses.push("10.244.7.0/32".parse().unwrap());
+    udp.pod_cidrs.extend(["10.244.7.0/26", "10.244.9.9/32"].map(|net| net.parse::<ipnet::IpNet>().unwrap()));
+    assert_eq!(agents[0].apply(&world, 1), 1, "the address");
+    eventually(SOON, "packets go on", || ping(&world));
+    assert!(sent(&agents[0]) > before, "a new tunnel counts from nothing");
+}
+
+#[test]
 fn a_tunnel_that_cannot_start_is_an_error_and_is_tried_again() {
     let world = World::without_tunnels(Outer::V4, 1_500);
     let taken =

@@ -1,6 +1,7 @@
 //! The tunnel in user space with real packets: two nodes, a router between them, pods.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod congestion;
 mod engine;
 mod flannel;
 mod hostile;

@@ -45,6 +45,9 @@ pub fn object(block: &IpBlock) -> Value {
     if let Some(node) = &block.node {
         spec["node"] = json!(&**node);
     }
+    if block.nat_outgoing {
+        spec["natOutgoing"] = json!(true);
+    }
     if !block.borrowed.is_empty() {
         spec["borrowed"] = json!(block.borrowed);
     }

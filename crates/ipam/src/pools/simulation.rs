@@ -265,6 +265,25 @@ fn a_pool_that_is_used_up_is_shared_and_comes_back() {
 }
 
 #[test]
+fn an_owner_that_lent_everything_has_it_back_when_it_is_unused() {
+    let mut world = World::new(2, vec![pool("p", "10.1.0.0/29", 30)]);
+    world.settle();
+    for _ in 0..6 {
+        world.add_pod(0, None);
+    }
+    world.settle();
+    assert_eq!((world.waiting(), world.agents[0].allocated.len()), (0, 6), "three of them lent");
+    world.add_pod(1, None);
+    world.settle();
+    assert_eq!(world.waiting(), 1, "nothing is free in its own block");
+    world.check_blocks();
+    world.del_pod(0, 5);
+    world.settle();
+    assert_eq!(world.waiting(), 0);
+    world.check_blocks();
+}
+
+#[test]
 fn a_pod_gets_the_address_that_it_asks_for_wherever_its_block_is() {
     let mut world = World::new(3, vec![pool("p", "10.1.0.0/25", 28)]);
     world.settle();
@@ -289,6 +308,23 @@ fn a_pod_gets_the_address_that_it_asks_for_wherever_its_block_is() {
         assert_eq!(pod.ips, [ip]);
     }
     world.check_blocks();
+}
+
+#[test]
+fn who_was_denied_an_address_does_not_ask_again_at_once() {
+    let mut world = World::new(2, vec![pool("p", "10.1.0.0/25", 28)]);
+    world.add_pod(1, None);
+    world.settle();
+    world.add_pod(0, Some(world.agents[1].pods[0].ips[0]));
+    let before = world.api.history.len();
+    for i in (0..2).cycle().take(40) {
+        world.see(i, usize::MAX / 2);
+        world.plan(i);
+        while !world.agents[i].flight.is_empty() {
+            world.deliver(i, 0, false);
+        }
+    }
+    assert_eq!(world.api.history.len() - before, 2, "a question and its answer");
 }
 
 #[test]

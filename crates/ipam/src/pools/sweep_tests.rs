@@ -11,6 +11,7 @@ fn block(cidr: &str, pool: &str, node: Option<&str>, lent: &[(&str, &str)]) -> I
         cidr,
         pool: pool.into(),
         node: node.map(Into::into),
+        nat_outgoing: false,
         borrowed: lent.iter().map(|(ip, node)| (ip.parse().unwrap(), (*node).into())).collect(),
         asked: BTreeMap::new(),
         release: BTreeSet::new(),

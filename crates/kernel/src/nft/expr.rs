@@ -81,6 +81,8 @@ pub enum Expr {
         /// Its number.
         port: u16,
     },
+    /// A SYN of TCP, answered or not (`tcp flags syn / syn,rst`); follows a [`Expr::Protocol`].
+    TcpSyn,
     /// The identifier of an ICMP or ICMPv6 echo; follows a [`Expr::Protocol`].
     EchoId(u16),
     /// The source hardware address; in tables of the bridge family.
@@ -96,6 +98,9 @@ pub enum Expr {
     },
     /// Destination NAT to an address and port.
     Dnat(SocketAddr),
+    /// Lower the segment size that a SYN offers to what the route there and back takes
+    /// (`tcp option maxseg size set rt mtu`).
+    ClampSegments,
     /// Go on in another chain and come back.
     Jump(String),
     /// Go on in another chain.
@@ -189,6 +194,8 @@ impl fmt::Display for Expr {
             Expr::Mark { value, mask } => write!(f, "meta mark & {mask:#x} == {value:#x}"),
             Expr::Port { side: Side::Source, port } => write!(f, "th sport {port}"),
             Expr::Port { side: Side::Destination, port } => write!(f, "th dport {port}"),
+            Expr::TcpSyn => f.write_str("tcp flags syn / syn,rst"),
+            Expr::ClampSegments => f.write_str("tcp option maxseg size set rt mtu"),
             Expr::EchoId(id) => write!(f, "icmp id {id}"),
             Expr::EtherSource(mac) => write!(f, "ether saddr {mac}"),
             Expr::LocalDestination => f.write_str("fib daddr type local"),

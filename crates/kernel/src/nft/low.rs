@@ -14,6 +14,17 @@ const FIB_DESTINATION: u32 = 2;
 const NAT_DESTINATION: u32 = 1;
 const NAT_FLAGS: u32 = 3;
 
+/// `NFT_RT_TCPMSS`.
+const ROUTE_SEGMENT: u32 = 3;
+/// `NFT_BYTEORDER_HTON`, and the bytes it turns.
+const TO_NETWORK: u32 = 1;
+const TURNED: u32 = 2;
+/// `NFT_EXTHDR_OP_TCPOPT`, and where the segment size is in its option (RFC 9293, section 3.2).
+const TCP_OPTION: u32 = 1;
+const SEGMENT_OPTION: u8 = 2;
+const SEGMENT_OFFSET: u32 = 2;
+const SEGMENT_LENGTH: u32 = 2;
+
 /// `NF_*` and `NFT_*` verdict codes.
 pub(crate) mod verdict {
     pub(crate) const DROP: i32 = 0;
@@ -62,6 +73,12 @@ pub(crate) enum Low {
     Dnat {
         family: u32,
     },
+    /// Loads the segment size that the packet's route takes, in the machine's byte order.
+    RouteSegment,
+    /// Turns two bytes into the network's order.
+    ToNetwork,
+    /// Lowers the segment size that a TCP header offers to that in the register.
+    SetSegment,
     Range {
         negate: bool,
         first: Vec<u8>,
@@ -155,6 +172,19 @@ impl Low {
                 b.be32(1, NAT_DESTINATION).be32(2, *family).be32(3, REGISTER).be32(5, SECOND);
                 "nat"
             }
+            Low::RouteSegment => {
+                b.be32(1, REGISTER).be32(2, ROUTE_SEGMENT);
+                "rt"
+            }
+            Low::ToNetwork => {
+                b.be32(1, REGISTER).be32(2, REGISTER).be32(3, TO_NETWORK).be32(4, TURNED).be32(5, TURNED);
+                "byteorder"
+            }
+            Low::SetSegment => {
+                b.bytes(2, &[SEGMENT_OPTION]).be32(3, SEGMENT_OFFSET).be32(4, SEGMENT_LENGTH);
+                b.be32(6, TCP_OPTION).be32(7, REGISTER);
+                "exthdr"
+            }
             Low::Range { negate, first, last } => {
                 b.be32(1, REGISTER).be32(2, u32::from(*negate));
                 b.nest(3, value(first)).nest(4, value(last));
@@ -227,6 +257,21 @@ impl Low {
                     && data.be32(6).is_none_or(|r| r == SECOND)
                     && data.be32(7).unwrap_or(NAT_FLAGS) == NAT_FLAGS;
                 plain.then_some(Low::Dnat { family: data.be32(2)? })
+            }
+            "rt" => {
+                ours(1)?;
+                (data.be32(2)? == ROUTE_SEGMENT).then_some(Low::RouteSegment)
+            }
+            "byteorder" => {
+                ours(1).and(ours(2))?;
+                let plain = data.be32(3)? == TO_NETWORK && (data.be32(4)?, data.be32(5)?) == (TURNED, TURNED);
+                plain.then_some(Low::ToNetwork)
+            }
+            "exthdr" => {
+                ours(7)?;
+                let place = (data.be32(3)?, data.be32(4)?) == (SEGMENT_OFFSET, SEGMENT_LENGTH);
+                let plain = place && data.get(2)? == [SEGMENT_OPTION] && data.be32(6)? == TCP_OPTION;
+                plain.then_some(Low::SetSegment)
             }
             "range" => {
                 ours(1)?;

@@ -23,6 +23,10 @@ const NAME_SIZE: usize = 16;
 const ETHER_SOURCE: u32 = 6;
 /// `RTN_LOCAL`.
 const TYPE_LOCAL: u32 = 2;
+/// Where TCP has its flags, and those of them that are looked at (RFC 9293, section 3.1).
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 0x02;
+const SYN_OR_RST: u8 = 0x06;
 const RANDOM_FULLY: u32 = 1 << 4;
 
 /// The kernel expressions of one of ours, in a table of `family`.
@@ -66,6 +70,11 @@ pub(super) fn lower(family: Family, expr: &Expr) -> Vec<Low> {
         Expr::EchoId(id) => {
             vec![Low::Payload { base: TRANSPORT, offset: 4, len: 2 }, eq(&id.to_be_bytes())]
         }
+        Expr::TcpSyn => {
+            let flags = Low::Payload { base: TRANSPORT, offset: TCP_FLAGS, len: 1 };
+            vec![flags, Low::Mask(vec![SYN_OR_RST]), eq(&[SYN])]
+        }
+        Expr::ClampSegments => vec![Low::RouteSegment, Low::ToNetwork, Low::SetSegment],
         Expr::Counter => vec![Low::Counter],
         Expr::Masquerade { random_fully } => {
             vec![Low::Masquerade { flags: if *random_fully { RANDOM_FULLY } else { 0 } }]
@@ -204,6 +213,13 @@ fn simple(lows: &[Low]) -> (Expr, usize) {
             };
             (expr, 2)
         }
+        [
+            Low::Payload { base: TRANSPORT, offset: TCP_FLAGS, len: 1 },
+            Low::Mask(mask),
+            Low::Compare { negate: false, data },
+            ..,
+        ] if mask[..] == [SYN_OR_RST] && data[..] == [SYN] => (Expr::TcpSyn, 3),
+        [Low::RouteSegment, Low::ToNetwork, Low::SetSegment, ..] => (Expr::ClampSegments, 3),
         [Low::Value { register: 1, data }, Low::SetMeta(META_NFTRACE), ..] if data[..] == [1] => {
             (Expr::Trace, 2)
         }
@@ -285,6 +301,9 @@ fn single(low: &Low) -> Expr {
         Low::Value { .. } | Low::Verdict { .. } => "immediate",
         Low::Masquerade { .. } => "masq",
         Low::DestinationType => "fib",
+        Low::RouteSegment => "rt",
+        Low::ToNetwork => "byteorder",
+        Low::SetSegment => "exthdr",
         Low::Dnat { .. } => "nat",
         Low::Range { .. } => "range",
         Low::Match { name, .. } | Low::Target { name, .. } => name,

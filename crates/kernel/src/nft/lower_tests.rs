@@ -26,6 +26,7 @@ fn expr() -> impl Strategy<Value = Expr> {
         (any::<u32>(), any::<u32>()).prop_map(|(value, mask)| Expr::Mark { value, mask }),
         (side(), any::<u16>()).prop_map(|(side, port)| Expr::Port { side, port }),
         any::<u16>().prop_map(Expr::EchoId),
+        prop_oneof![Just(Expr::TcpSyn), Just(Expr::ClampSegments)],
         any::<std::net::SocketAddrV4>().prop_map(|to| Expr::Dnat(to.into())),
         any::<[u8; 6]>().prop_map(|mac| Expr::EtherSource(Mac(mac))),
         ("[a-z]{1,9}", any::<bool>()).prop_map(|(chain, jump)| if jump {

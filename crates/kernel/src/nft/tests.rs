@@ -53,6 +53,7 @@ fn wanted() -> Ruleset {
         Rule::new("", [Expr::Mark { value: 0x4000, mask: 0x4000 }, Expr::iifname("eth0"), Expr::Return]);
     let echo =
         Rule::new("", [Expr::l4proto(1), Expr::EchoId(7), Expr::saddr(net("10.0.0.9/32")), Expr::Trace]);
+    let narrow = Rule::new("", [Expr::l4proto(6), Expr::TcpSyn, Expr::ClampSegments]);
     Ruleset::new(Family::Ip, "weft")
         .with_set(
             "pods",
@@ -60,7 +61,7 @@ fn wanted() -> Ruleset {
         )
         .with_set("hosts", Set::addresses(SetKey::Ipv4, [net("10.168.0.3/32"), net("10.168.0.2/32")]))
         .with_base_chain("postrouting", ChainKind::Nat, Hook::Postrouting, 100, vec![masquerade])
-        .with_base_chain("forward", ChainKind::Filter, Hook::Forward, 0, vec![dns, marked, echo])
+        .with_base_chain("forward", ChainKind::Filter, Hook::Forward, 0, vec![dns, marked, echo, narrow])
 }
 
 fn apply(nft: &mut Nft, wanted: &Ruleset) {
@@ -85,6 +86,7 @@ const LISTED: &str = r#"table ip weft {
 		udp dport 53 drop
 		meta mark & 0x00004000 == 0x00004000 iifname "eth0" return
 		icmp id 7 ip saddr 10.0.0.9 meta nftrace set 1
+		tcp flags syn / syn,rst tcp option maxseg size set rt mtu
 	}
 
 	chain postrouting {
@@ -214,7 +216,8 @@ fn a_batch_that_fails_leaves_nothing_and_names_the_object() {
 #[test]
 fn a_large_set_is_one_transaction() {
     private();
-    let nets = (0..20_000u32)
+    // 40 bytes each: more than a megabyte.
+    let nets = (0..40_000u32)
         .map(|i| IpNet::new(std::net::Ipv4Addr::from(0x0a00_0000 + i * 512).into(), 24).unwrap());
     let wanted = Ruleset::new(Family::Ip, "weft").with_set("pods", Set::nets(SetKey::Ipv4, nets));
     let mut nft = Nft::open().unwrap();

@@ -143,6 +143,8 @@ struct BlockSpec {
     cidr: String,
     pool: Arc<str>,
     node: Option<Arc<str>>,
+    #[serde(rename = "natOutgoing")]
+    nat_outgoing: Option<bool>,
     #[serde(default)]
     borrowed: BTreeMap<String, Arc<str>>,
     #[serde(default)]
@@ -174,6 +176,7 @@ impl Kind for IpBlock {
             version: meta.resource_version.clone(),
             pool: spec.pool,
             node: spec.node.filter(|node| !node.is_empty()),
+            nat_outgoing: spec.nat_outgoing.unwrap_or_default(),
             borrowed: borrowed.collect::<Result<_, String>>()?,
             asked: spec.asked.into_iter().map(|(node, asks)| (node, read_asks(&cidr, asks))).collect(),
             release: spec.release.iter().map(|text| inside(text)).collect::<Result<BTreeSet<_>, _>>()?,
@@ -219,11 +222,11 @@ mod tests {
         assert!(pool.node_selector.is_all() && !pool.namespace_selector.is_all());
         let block: IpBlock = decode(
             r#"{"metadata":{"name":"10-9-0-0-26","uid":"u","resourceVersion":"7"},
-                "spec":{"cidr":"10.9.0.0/26","pool":"gold","node":"a","borrowed":{"10.9.0.5":"b"},
+                "spec":{"cidr":"10.9.0.0/26","pool":"gold","node":"a","natOutgoing":true,"borrowed":{"10.9.0.5":"b"},
                 "asked":{"c":["any","10.9.0.9","10.8.0.1","x"]},"release":["10.9.0.5"]}}"#,
         )
         .unwrap();
-        assert_eq!((&*block.version, block.node.as_deref()), ("7", Some("a")));
+        assert_eq!((&*block.version, block.node.as_deref(), block.nat_outgoing), ("7", Some("a"), true));
         assert_eq!(block.borrowed.len(), 1);
         assert_eq!(block.asked["c"], [Ask::Any, Ask::This("10.9.0.9".parse().unwrap())].into());
     }

@@ -16,8 +16,9 @@ use tonic::{Code, ConnectError, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::messages::{
-    CompactionRequest, CompactionResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchCreate,
-    WatchRequest, WatchResponse,
+    CompactionRequest, CompactionResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, RangeRequest, RangeResponse,
+    TxnRequest, TxnResponse, WatchCreate, WatchRequest, WatchResponse,
 };
 use crate::storage::error::StorageError;
 
@@ -137,9 +138,38 @@ impl Client {
 
     /// Keys and values, from any server that answers.
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
+        self.any("/etcdserverpb.KV/Range", request).await
+    }
+
+    /// A new lease of so many seconds. One that was granted and not answered ends by itself.
+    pub(super) async fn grant(&self, ttl: i64) -> Result<i64, Status> {
+        let granted: LeaseGrantResponse =
+            self.any("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl }).await?;
+        Ok(granted.id)
+    }
+
+    /// Ends a lease, and the keys that it holds.
+    pub(super) async fn revoke(&self, id: i64) -> Result<(), Status> {
+        let path = "/etcdserverpb.Lease/LeaseRevoke";
+        self.any::<_, LeaseRevokeResponse>(path, LeaseRevokeRequest { id }).await.map(drop)
+    }
+
+    /// Seconds that a lease has left; below 0 where it has ended.
+    pub(super) async fn time_to_live(&self, id: i64) -> Result<i64, Status> {
+        let request = LeaseTimeToLiveRequest { id };
+        let left: LeaseTimeToLiveResponse = self.any("/etcdserverpb.Lease/LeaseTimeToLive", request).await?;
+        Ok(left.ttl)
+    }
+
+    /// A call that may be made twice, of any server that answers.
+    async fn any<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
         let mut last = Status::unavailable("no server");
         for index in self.order() {
-            match self.call(index, "/etcdserverpb.KV/Range", request.clone()).await {
+            match self.call(index, path, request.clone()).await {
                 Err(status) if status.code() == Code::Unavailable => last = status,
                 other => {
                     self.prefer(index);

@@ -41,15 +41,15 @@ pub(crate) async fn fill(config: &EtcdConfig, objects: &Objects, rv: u64) -> Res
     }
     let now = revision(found.header.unwrap_or_default().revision);
     let base = rv.saturating_sub(now).to_string().into_bytes();
-    let mut puts = vec![PutRequest { key: keys.base(), value: base }];
+    let mut puts = vec![PutRequest { key: keys.base(), value: base, lease: 0 }];
     for (key, object) in objects {
         let mut value = object.to_value();
         if let Some(meta) = value["metadata"].as_object_mut() {
             meta.remove("resourceVersion");
         }
-        puts.push(PutRequest { key: keys.object(key), value: value.to_string().into_bytes() });
+        puts.push(PutRequest { key: keys.object(key), value: value.to_string().into_bytes(), lease: 0 });
     }
-    puts.push(PutRequest { key: keys.tip(), value: Vec::new() });
+    puts.push(PutRequest { key: keys.tip(), value: Vec::new(), lease: 0 });
     for success in transactions(puts) {
         let what = alone(&keys, &success);
         let answer = client.txn(TxnRequest { compare: Vec::new(), success }).await;
@@ -103,6 +103,7 @@ mod tests {
         PutRequest {
             key: Keys::new("weft").object(&format!("core/configmaps/a/m{name}")),
             value: vec![0; bytes],
+            lease: 0,
         }
     }
 

@@ -122,8 +122,11 @@ mod tests {
 
     #[test]
     fn an_object_has_its_revision() {
-        let kv =
-            KeyValue { value: br#"{"metadata":{"name":"a"}}"#.to_vec(), mod_revision: 5, key: Vec::new() };
+        let kv = KeyValue {
+            value: br#"{"metadata":{"name":"a"}}"#.to_vec(),
+            mod_revision: 5,
+            ..KeyValue::default()
+        };
         assert_eq!(object("k", &kv, 10).unwrap().rv(), 15);
         for bad in ["", "{}", "[]", "{\"metadata\":1}"] {
             let kv = KeyValue { value: bad.into(), ..kv.clone() };

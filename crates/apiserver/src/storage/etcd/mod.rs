@@ -9,6 +9,7 @@ mod client;
 mod feed;
 mod fill;
 mod keys;
+mod leased;
 mod load;
 mod messages;
 mod reader;
@@ -32,6 +33,7 @@ pub use client::EtcdConfig;
 use feed::{Feed, Position};
 pub(super) use fill::{fill, read};
 use keys::Keys;
+pub(crate) use leased::{Leased, Pair};
 use load::LoadError;
 use reader::Reader;
 

@@ -106,9 +106,9 @@ impl Etcd {
             if let Some(meta) = value["metadata"].as_object_mut() {
                 meta.remove("resourceVersion");
             }
-            Op::Put(PutRequest { key: place, value: object::text(key, &value)?.into_bytes() })
+            Op::Put(PutRequest { key: place, value: object::text(key, &value)?.into_bytes(), lease: 0 })
         };
-        let tip = Op::Put(PutRequest { key: self.keys.tip(), value: Vec::new() });
+        let tip = Op::Put(PutRequest { key: self.keys.tip(), value: Vec::new(), lease: 0 });
         let success = [change, tip].map(|op| Operation { op: Some(op) }).into();
         let request = TxnRequest { compare: self.compares(key, before, reads), success };
         let rv = match self.client.txn(request).await {

@@ -120,7 +120,8 @@ fn of_a_truncated_message_the_last_datagram_is_dropped() {
     ingress.buffer()[..train.len()].copy_from_slice(&train);
     let piece = Piece { start: 0, len: train.len() as u32 };
     let segment = one.len() as u32;
-    ingress.handle_message(&b, &Arrived { from: A.parse().unwrap(), piece, segment, truncated: true });
+    ingress
+        .handle_message(&b, &Arrived { from: A.parse().unwrap(), piece, segment, truncated: true, ecn: 0 });
     ingress.finish();
     assert_eq!(ingress.frames().count(), 1);
     assert_eq!(dropped(&ingress.counters), [(Reason::Truncated, 1)]);
@@ -177,7 +178,7 @@ proptest! {
         let mut ingress = Ingress::new(true);
         ingress.buffer()[..message.len()].copy_from_slice(&message);
         let piece = Piece { start: 0, len: message.len() as u32 };
-        ingress.handle_message(&b, &Arrived { from: A.parse().unwrap(), piece, segment, truncated: false });
+        ingress.handle_message(&b, &Arrived { from: A.parse().unwrap(), piece, segment, truncated: false, ecn: 0 });
         ingress.finish();
         for (arena, pieces) in ingress.frames() {
             prop_assert!(pieces.iter().all(|piece| piece.of(arena).is_some()));

@@ -1,6 +1,7 @@
 //! The core without sockets: frames in, datagrams out, and back.
 //! Node A (10.1.0.0/24, fd01::/64) has the peer B (10.2.0.0/24, fd02::/64) and the other way round.
 
+mod congestion;
 mod hostile;
 mod out;
 mod through;
@@ -172,6 +173,7 @@ pub(super) fn receive(
             piece: Piece { start: (slot * STRIDE) as u32, len: bytes.len() as u32 },
             segment: train.first().map_or(0, Vec::len) as u32,
             truncated: false,
+            ecn: 0,
         });
     }
     for message in &messages {

@@ -9,8 +9,8 @@ use weft_model::PodKey;
 use weft_model::pools::{Ask, IpBlock};
 
 use super::claim::Exhausted;
-use super::{Asked, Change, Keeper, Work, Write};
-use crate::pools::room::is_block_of;
+use super::{Asked, Change, Input, Keeper, Work, Write};
+use crate::pools::room::{is_block_of, size};
 
 /// How long an owner that had nothing is left alone.
 const DENIED: Duration = Duration::from_secs(10);
@@ -70,9 +70,16 @@ impl Keeper {
         self.decide(Write { change: Change::Replace, block: new, why }, Vec::new(), 0, &mut work.room);
     }
 
-    /// Blocks of these pools whose owners can be asked, in this node's order.
+    /// Blocks of these pools whose owners can be asked, in this node's order: not those of which, by the
+    /// API, pods or borrowers have all.
     fn owners(&self, work: &Work<'_>, pools: &[Arc<str>]) -> Vec<IpBlock> {
         let cluster = work.input.cluster;
+        let foreign = work.foreign(&self.node);
+        let has_free = |block: &IpBlock| {
+            let used = foreign.range(block.cidr.network()..=block.cidr.broadcast());
+            let used = used.filter(|ip| !block.borrowed.contains_key(*ip)).count();
+            used + block.borrowed.len() < size(block.cidr.prefix_len(), block.cidr.addr().is_ipv4())
+        };
         let fits = |block: &&Arc<IpBlock>| {
             let pool = work.catalogue.get(&block.pool).filter(|pool| pools.contains(&pool.name));
             pool.is_some_and(|pool| is_block_of(&block.cidr, pool))
@@ -83,6 +90,7 @@ impl Keeper {
                 && !block.asked.contains_key(&self.node)
                 && !self.denied.contains_key(&block.name)
                 && !self.is_decided(block)
+                && has_free(block)
         };
         let mut found: Vec<IpBlock> =
             cluster.blocks.values().filter(fits).map(|block| (**block).clone()).collect();
@@ -92,9 +100,9 @@ impl Keeper {
         found
     }
 
-    /// Reads the answers; the blocks of which one is still awaited.
-    fn hear(&mut self, work: &mut Work<'_>, exhausted: &Exhausted) -> Vec<IpBlock> {
-        let (cluster, now) = (work.input.cluster, work.input.now);
+    /// Reads the answers, before anything is asked again.
+    pub(super) fn note_answers(&mut self, input: &Input<'_>) {
+        let (cluster, now) = (input.cluster, input.now);
         let answered = |keeper: &Keeper, name: &Arc<str>| {
             let block = cluster.blocks.get(name);
             !keeper.pending.contains_key(name) && !block.is_some_and(|b| b.asked.contains_key(&keeper.node))
@@ -106,6 +114,11 @@ impl Keeper {
                 self.denied.insert(name, now + DENIED);
             }
         }
+    }
+
+    /// Withdraws questions that are no longer of use; the blocks of which an answer is awaited.
+    fn hear(&mut self, work: &mut Work<'_>, exhausted: &Exhausted) -> Vec<IpBlock> {
+        let (cluster, now) = (work.input.cluster, work.input.now);
         let mut open = Vec::new();
         let mine: Vec<IpBlock> = cluster
             .blocks

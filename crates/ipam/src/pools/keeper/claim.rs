@@ -119,6 +119,7 @@ impl Keeper {
             cidr: net,
             pool: pool.name.clone(),
             node: Some(self.node.clone()),
+            nat_outgoing: pool.nat_outgoing,
             borrowed: BTreeMap::<IpAddr, Arc<str>>::new(),
             asked: BTreeMap::new(),
             release: Default::default(),

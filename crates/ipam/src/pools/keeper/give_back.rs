@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use weft_model::pools::IpBlock;
@@ -10,6 +10,9 @@ use weft_model::pools::IpBlock;
 use super::demand::{ready, waiting};
 use super::{Change, Keeper, Work, Write};
 use crate::pools::room::Piece;
+
+/// How long a loan must have been unused: others may wait for it.
+const LOAN: Duration = Duration::from_secs(3);
 
 impl Keeper {
     /// Gives back one unused block, and unused loans.
@@ -50,14 +53,14 @@ impl Keeper {
         self.idle = idle;
     }
 
-    fn is_over(&self, net: &IpNet, serves: bool, now: Instant) -> bool {
+    fn is_over(&self, net: &IpNet, serves: bool, grace: Duration, now: Instant) -> bool {
         let since = self.idle.get(net);
-        since.is_some_and(|since| !serves || now.saturating_duration_since(*since) >= self.grace)
+        since.is_some_and(|since| !serves || now.saturating_duration_since(*since) >= grace)
     }
 
     fn give_back_block(&mut self, work: &mut Work<'_>, block: &IpBlock) -> bool {
         let Some(piece) = work.room.pieces.get(&block.name) else { return false };
-        let over = self.is_over(&block.cidr, piece.serves, work.input.now);
+        let over = self.is_over(&block.cidr, piece.serves, self.grace, work.input.now);
         let lends = !block.borrowed.is_empty() || !block.asked.is_empty();
         if !over || lends || !spare(work, piece, piece.addresses.len()) {
             return false;
@@ -72,7 +75,7 @@ impl Keeper {
         let Some(piece) = work.room.pieces.get(&block.name) else { return };
         let mut returned = Vec::new();
         for ip in &piece.addresses {
-            let over = self.is_over(&IpNet::from(*ip), piece.serves, work.input.now);
+            let over = self.is_over(&IpNet::from(*ip), piece.serves, LOAN.min(self.grace), work.input.now);
             if over && spare(work, piece, returned.len() + 1) {
                 returned.push(*ip);
             }

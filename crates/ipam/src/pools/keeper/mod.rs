@@ -53,6 +53,8 @@ pub struct Plan {
     pub writes: Vec<Write>,
     /// What is wrong, each in one sentence.
     pub problems: Vec<String>,
+    /// Whether it lacks blocks or addresses that others may give back.
+    pub waits: bool,
 }
 
 /// How a block changes.
@@ -173,14 +175,17 @@ impl Keeper {
     /// What to do now.
     pub fn plan(&mut self, input: Input<'_>) -> Plan {
         self.forget(&input);
+        self.note_answers(&input);
         let mut work = self.work(input);
         self.lend(&mut work);
         self.claim_wishes(&mut work);
         let exhausted = self.claim(&mut work);
         self.borrow(&mut work, &exhausted);
         self.give_back(&mut work);
+        self.note_pools(&mut work);
         let file = self.file(&work);
-        Plan { file, writes: self.due(input.now), problems: work.problems }
+        let waits = !exhausted.is_empty();
+        Plan { file, writes: self.due(input.now), problems: work.problems, waits }
     }
 
     /// A write of the last plan was answered: `refused` when the API said that somebody was quicker,
@@ -195,6 +200,10 @@ impl Keeper {
             }
         } else if let Some(pending) = self.pending.get_mut(name) {
             pending.sent = (!failed).then_some(now);
+            if refused {
+                // It was not asked: that is no answer.
+                self.asked.remove(name);
+            }
         }
     }
 
@@ -223,6 +232,18 @@ impl Keeper {
         let mut problems = catalogue.problems.clone();
         problems.extend(demands.problems.iter().cloned());
         Work { input, catalogue, labels, room, demands, taken, problems }
+    }
+
+    /// Writes down with our blocks what their pools say of leaving the cluster: it holds when those are gone.
+    fn note_pools(&mut self, work: &mut Work<'_>) {
+        for block in work.input.cluster.blocks.values() {
+            let pool = work.catalogue.around(&block.cidr).filter(|_| self.owns(block));
+            let changed = pool.filter(|pool| pool.nat_outgoing != block.nat_outgoing);
+            let Some(pool) = changed.filter(|_| !self.is_decided(block)) else { continue };
+            let new = IpBlock { nat_outgoing: pool.nat_outgoing, ..(**block).clone() };
+            let why = format!("note natOutgoing of pool {} with block {}", pool.name, block.cidr);
+            self.decide(Write { change: Change::Replace, block: new, why }, Vec::new(), 0, &mut work.room);
+        }
     }
 
     /// Whether a block is ours, or lends us something.
