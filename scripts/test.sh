@@ -13,10 +13,20 @@ trap 'rm -rf "$logs"' EXIT
 
 passed=0 failed=0 skipped=0
 summary=""
+: >"$logs/failures"
 
 note() { # lane, verdict, detail
     summary+="$(printf '%-8s %-8s %s' "$1" "$2" "$3")"$'\n'
     printf '==> %s: %s %s\n' "$1" "$2" "$3"
+}
+
+# Keeps what a failed lane said of its failures, for the end of the output: a reader of the last page
+# must know what failed and why.
+remember() { # lane
+    {
+        printf '%s\n' "--- $1"
+        awk '/^failures:$/ { on = 1 } /^test result:/ { on = 0 } on || /^error/' "$logs/$1" | cut -c1-500 | head -n 80
+    } >>"$logs/failures"
 }
 
 skip() { skipped=$((skipped + 1)); note "$1" skipped "$2"; }
@@ -29,6 +39,7 @@ check() {
         passed=$((passed + 1)); note "$lane" passed ""
     else
         failed=$((failed + 1)); tail -n 60 "$logs/$lane"; note "$lane" FAILED "$*"
+        { printf '%s\n' "--- $lane"; tail -n 20 "$logs/$lane" | cut -c1-500; } >>"$logs/failures"
     fi
 }
 
@@ -49,6 +60,7 @@ cargo_tests() {
         grep -E '^(test .* FAILED|error|failures:|---- |thread .* panicked)' "$logs/$lane" | head -n 60
         tail -n 120 "$logs/$lane"
         note "$lane" FAILED "$ok passed, $bad failed"
+        remember "$lane"
     else
         note "$lane" passed "$ok tests"
     fi
@@ -149,7 +161,8 @@ vm() {
     case "$status" in
     0) passed=$((passed + 1)); note vm passed "$(tail -n 1 "$logs/vm")" ;;
     77) skip vm "$(tail -n 1 "$logs/vm")" ;;
-    *) failed=$((failed + 1)); tail -n 60 "$logs/vm"; note vm FAILED "" ;;
+    *) failed=$((failed + 1)); tail -n 60 "$logs/vm"; note vm FAILED ""
+       { echo "--- vm"; grep -n 'FAILED' "$logs/vm" | head -n 20; tail -n 20 "$logs/vm"; } | cut -c1-500 >>"$logs/failures" ;;
     esac
 }
 
@@ -172,6 +185,8 @@ lanes=("$@")
 started=$SECONDS
 for lane in "${lanes[@]}"; do "$lane"; done
 
+printf '\n'
+cat "$logs/failures"
 printf '\n%s\n' "$summary"
 printf 'in %d s\n' $((SECONDS - started))
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
