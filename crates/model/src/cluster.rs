@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::FlannelAnnotations;
 use crate::network::{Ipam, Network};
 use crate::pools::{IpBlock, IpPool, Labels, Namespace, Wish};
+use crate::service::{EndpointSlice, Service, ServiceKey};
 
 /// One immutable view of the cluster. Cloning shares everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +27,10 @@ pub struct Cluster {
     pub pools: OrdMap<Arc<str>, Arc<IpPool>>,
     /// Blocks by name.
     pub blocks: OrdMap<Arc<str>, Arc<IpBlock>>,
+    /// Services by namespace and name.
+    pub services: OrdMap<ServiceKey, Arc<Service>>,
+    /// EndpointSlices by namespace and name.
+    pub slices: OrdMap<NamespacedName, Arc<EndpointSlice>>,
 }
 
 impl Cluster {
@@ -64,6 +69,10 @@ pub struct Changes {
     pub pools: BTreeSet<Arc<str>>,
     /// Names of blocks.
     pub blocks: BTreeSet<Arc<str>>,
+    /// Keys of Services.
+    pub services: BTreeSet<ServiceKey>,
+    /// Keys of EndpointSlices.
+    pub slices: BTreeSet<NamespacedName>,
 }
 
 impl Changes {
@@ -80,6 +89,8 @@ impl Changes {
         self.namespaces.extend(other.namespaces);
         self.pools.extend(other.pools);
         self.blocks.extend(other.blocks);
+        self.services.extend(other.services);
+        self.slices.extend(other.slices);
     }
 }
 
@@ -119,23 +130,26 @@ impl Node {
     }
 }
 
-/// Namespace and name of a pod; prints as `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PodKey {
+/// Namespace and name of an object; prints as `namespace/name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NamespacedName {
     /// `metadata.namespace`.
     pub namespace: Arc<str>,
     /// `metadata.name`.
     pub name: Arc<str>,
 }
 
-impl PodKey {
+/// Namespace and name of a pod.
+pub type PodKey = NamespacedName;
+
+impl NamespacedName {
     /// A key from its two parts.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
-        PodKey { namespace: namespace.into(), name: name.into() }
+        NamespacedName { namespace: namespace.into(), name: name.into() }
     }
 }
 
-impl fmt::Display for PodKey {
+impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }

@@ -3,7 +3,8 @@
 //! Every room reads these types; only `store` makes them from Kubernetes objects. A
 //! [`Cluster`] is an immutable snapshot that is cheap to clone (persistent maps); a
 //! [`Changes`] says which keys differ from the snapshot before. What two feature rooms must
-//! agree on (names, marks, numbers) is in [`mark`] and [`network`]; addresses out of pools are in [`pools`].
+//! agree on (names, marks, numbers) is in [`mark`] and [`network`]; addresses out of pools are in [`pools`],
+//! Services and their endpoints in [`service`].
 
 mod backend;
 mod cluster;
@@ -12,7 +13,8 @@ mod mac;
 pub mod mark;
 pub mod network;
 pub mod pools;
+pub mod service;
 
-pub use cluster::{Changes, Cluster, Node, Pod, PodKey, PodPhase};
+pub use cluster::{Changes, Cluster, NamespacedName, Node, Pod, PodKey, PodPhase};
 pub use flannel::{FlannelAnnotation, FlannelAnnotations};
 pub use mac::{Mac, ParseMacError};

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
+use weft_model::service::{EndpointSlice, Service};
 use weft_model::{Cluster, Node, Pod};
 
 /// Raised when the file's meaning changes; a file of another version is ignored.
@@ -30,6 +31,10 @@ struct Snapshot {
     pools: Vec<Arc<IpPool>>,
     #[serde(default)]
     blocks: Vec<Arc<IpBlock>>,
+    #[serde(default)]
+    services: Vec<Arc<Service>>,
+    #[serde(default)]
+    slices: Vec<Arc<EndpointSlice>>,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +60,7 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
     if version != VERSION {
         return Err(io::Error::other(format!("its version is {version}, not {VERSION}")));
     }
-    let Snapshot { at, nodes, pods, networks, namespaces, pools, blocks, .. } =
+    let Snapshot { at, nodes, pods, networks, namespaces, pools, blocks, services, slices, .. } =
         serde_json::from_reader(BufReader::new(File::open(path)?))?;
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
     let cluster = Cluster {
@@ -65,6 +70,8 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
         namespaces: namespaces.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect(),
         blocks: blocks.into_iter().map(|block| (block.name.clone(), block)).collect(),
+        services: services.into_iter().map(|service| (service.key(), service)).collect(),
+        slices: slices.into_iter().map(|slice| (slice.key(), slice)).collect(),
     };
     Ok((cluster, at))
 }
@@ -95,6 +102,8 @@ fn write_new(path: &Path, cluster: &Cluster, at: SystemTime) -> io::Result<()> {
         namespaces: cluster.namespaces.values().cloned().collect(),
         pools: cluster.pools.values().cloned().collect(),
         blocks: cluster.blocks.values().cloned().collect(),
+        services: cluster.services.values().cloned().collect(),
+        slices: cluster.slices.values().cloned().collect(),
     };
     let mut out = BufWriter::new(File::create(path)?);
     serde_json::to_writer(&mut out, &snapshot)?;

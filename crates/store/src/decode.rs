@@ -1,7 +1,8 @@
-//! The fields of core/v1 Node and Pod that the model has, and nothing else.
+//! The fields of Kubernetes' objects that the model has, and nothing else.
 
 mod network;
 mod pools;
+mod service;
 
 pub use network::decode_network;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Deserialize;
 use weft_model::pools::{IpBlock, IpPool, Labels};
+use weft_model::service::{EndpointSlice, Service};
 use weft_model::{Node, Pod, PodKey, PodPhase};
 
 /// Where `Network` objects are.
@@ -71,6 +73,16 @@ pub fn decode_pool(json: &str) -> Result<IpPool, String> {
 /// Reads an IPBlock object; the error says what makes no sense.
 pub fn decode_block(json: &str) -> Result<IpBlock, String> {
     IpBlock::decode(&meta(json)?, json)
+}
+
+/// Reads a Service object; the error says what makes no sense.
+pub fn decode_service(json: &str) -> Result<Service, String> {
+    Service::decode(&meta(json)?, json)
+}
+
+/// Reads an EndpointSlice object; the error says what makes no sense.
+pub fn decode_slice(json: &str) -> Result<EndpointSlice, String> {
+    EndpointSlice::decode(&meta(json)?, json)
 }
 
 /// The metadata of an object whose other fields may make no sense.

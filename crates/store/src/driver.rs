@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use tokio::time::Instant;
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
+use weft_model::service::{EndpointSlice, Service};
 use weft_model::{Changes, Node, Pod};
 
 use crate::decode::Kind;
@@ -59,7 +60,10 @@ macro_rules! kept {
     )+};
 }
 
-kept! { Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks, Network => networks }
+kept! {
+    Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks, Network => networks,
+    Service => services, EndpointSlice => slices,
+}
 
 /// How the connections of all kinds stand.
 #[derive(Default)]
@@ -70,11 +74,20 @@ pub(crate) struct Links {
     pools: Link,
     blocks: Link,
     networks: Link,
+    services: Link,
+    slices: Link,
 }
 
 impl Links {
-    pub(crate) fn all(&self) -> [&Link; 6] {
-        [&self.nodes, &self.pods, &self.namespaces, &self.pools, &self.blocks, &self.networks]
+    /// Those of what nobody asks for count as in step.
+    pub(crate) fn without_services() -> Links {
+        let synced = || Link { synced: true, ..Link::default() };
+        Links { services: synced(), slices: synced(), ..Links::default() }
+    }
+
+    pub(crate) fn all(&self) -> [&Link; 8] {
+        let Links { nodes, pods, namespaces, pools, blocks, networks, services, slices } = self;
+        [nodes, pods, namespaces, pools, blocks, networks, services, slices]
     }
 }
 

@@ -20,10 +20,13 @@ mod store;
 mod watch;
 
 pub use api::{Api, Download, Patience};
-pub use decode::{NETWORK_PATH, decode_block, decode_network, decode_node, decode_pod, decode_pool};
+pub use decode::{
+    NETWORK_PATH, decode_block, decode_network, decode_node, decode_pod, decode_pool, decode_service,
+    decode_slice,
+};
 pub use error::{Error, Refusal};
 pub use heart::{HEARTBEAT, renew_node_lease};
 pub use page::Page;
-pub use snapshot::snapshot;
+pub use snapshot::{snapshot, snapshot_with_services};
 pub use store::{Freshness, Store, StoreConfig, Update};
 pub use watch::{Event, EventKind, Watch};

@@ -12,7 +12,7 @@ use crate::{Api, Error};
 /// Objects in one page of a list.
 const PAGE: usize = 500;
 
-/// Lists everything once. Of a kind that the cluster does not have there is nothing.
+/// Lists everything but Services once. Of a kind that the cluster does not have there is nothing.
 pub async fn snapshot(api: &Api) -> Result<Cluster, Error> {
     Ok(Cluster {
         nodes: list(api).await?,
@@ -22,6 +22,11 @@ pub async fn snapshot(api: &Api) -> Result<Cluster, Error> {
         blocks: list(api).await?,
         ..Cluster::default()
     })
+}
+
+/// Lists the Services and their endpoints as well.
+pub async fn snapshot_with_services(api: &Api) -> Result<Cluster, Error> {
+    Ok(Cluster { services: list(api).await?, slices: list(api).await?, ..snapshot(api).await? })
 }
 
 async fn list<K: Kind>(api: &Api) -> Result<OrdMap<K::Key, Arc<K>>, Error> {

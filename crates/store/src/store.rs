@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
+use weft_model::service::{EndpointSlice, Service};
 use weft_model::{Changes, Cluster, Node, Pod};
 
 use crate::api::Api;
@@ -21,11 +22,18 @@ pub struct StoreConfig {
     pub cache_every: Duration,
     /// How long a start waits for the API before it serves the snapshot from disk.
     pub cache_after: Duration,
+    /// Whether Services and their endpoints are watched as well.
+    pub services: bool,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        StoreConfig { cache: None, cache_every: Duration::from_secs(5), cache_after: Duration::from_secs(3) }
+        StoreConfig {
+            cache: None,
+            cache_every: Duration::from_secs(5),
+            cache_after: Duration::from_secs(3),
+            services: false,
+        }
     }
 }
 
@@ -54,7 +62,7 @@ pub struct Update {
     pub freshness: Freshness,
 }
 
-/// The cluster's nodes, pods, namespaces, pools and blocks, kept up to date. Dropping it ends its tasks.
+/// The cluster's objects, kept up to date. Dropping it ends its tasks.
 pub struct Store {
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
@@ -85,7 +93,10 @@ impl Store {
     pub fn start(api: Api, config: StoreConfig) -> Self {
         let found = config.cache.as_deref().and_then(cache::read);
         let cached = found.as_ref().map(|(_, at)| *at);
-        let cluster = found.map(|(cluster, _)| cluster).unwrap_or_default();
+        let mut cluster = found.map(|(cluster, _)| cluster).unwrap_or_default();
+        if !config.services {
+            (cluster.services, cluster.slices) = Default::default();
+        }
         let pending = Changes {
             nodes: cluster.nodes.keys().cloned().collect(),
             pods: cluster.pods.keys().cloned().collect(),
@@ -93,9 +104,12 @@ impl Store {
             pools: cluster.pools.keys().cloned().collect(),
             blocks: cluster.blocks.keys().cloned().collect(),
             networks: cluster.networks.keys().cloned().collect(),
+            services: cluster.services.keys().cloned().collect(),
+            slices: cluster.slices.keys().cloned().collect(),
         };
         let known = cluster.clone();
-        let state = State { cluster, pending, links: Links::default(), cached, open: false, told: None };
+        let links = if config.services { Links::default() } else { Links::without_services() };
+        let state = State { cluster, pending, links, cached, open: false, told: None };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), dirty: Notify::new() });
         let mut tasks = JoinSet::new();
@@ -104,6 +118,10 @@ impl Store {
         tasks.spawn(driver::run::<Namespace>(api.clone(), known.namespaces, shared.clone()));
         tasks.spawn(driver::run::<IpPool>(api.clone(), known.pools, shared.clone()));
         tasks.spawn(driver::run::<IpBlock>(api.clone(), known.blocks, shared.clone()));
+        if config.services {
+            tasks.spawn(driver::run::<Service>(api.clone(), known.services, shared.clone()));
+            tasks.spawn(driver::run::<EndpointSlice>(api.clone(), known.slices, shared.clone()));
+        }
         tasks.spawn(driver::run::<Network>(api, known.networks, shared.clone()));
         if cached.is_some() {
             tasks.spawn(serve_the_snapshot(shared.clone(), config.cache_after));
