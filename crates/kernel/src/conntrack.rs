@@ -1,6 +1,6 @@
 //! Tracked connections: forgetting those that would keep an old destination.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::nft::wire::{Attributes, Body, F_ACK, F_DUMP};
 use crate::nft::{Family, Nft};
@@ -17,14 +17,18 @@ const ZONE: u16 = 18;
 const FILTER: u16 = 25;
 const TUPLE_ADDRESSES: u16 = 1;
 const SOURCE_V4: u16 = 1;
+const DESTINATION_V4: u16 = 2;
 const SOURCE_V6: u16 = 3;
+const DESTINATION_V6: u16 = 4;
 const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
+const PROTOCOL_SOURCE: u16 = 2;
 const PROTOCOL_DESTINATION: u16 = 3;
 /// What the kernel compares (`CTA_FILTER_F_CTA_*`): the source address; the protocol's number and
-/// the destination port.
+/// the destination port; the number alone.
 const BY_SOURCE: u32 = 1;
 const BY_PORT: u32 = 1 << 3 | 1 << 5;
+const BY_PROTOCOL: u32 = 1 << 3;
 
 /// As many connections are rather looked through here than asked for twice.
 const FEW: usize = 1000;
@@ -41,6 +45,41 @@ pub fn forget_port(family: Family, protocol: u8, port: u16) -> Result<usize> {
     });
     let is_meant = |connection: Attributes<'_>| {
         connection.get(TUPLE_ORIGINAL).is_some_and(|tuple| goes_to(tuple, protocol, port))
+    };
+    forget(&mut Nft::open()?, family, &what, &asked, &is_meant)
+}
+
+/// Forgets those connections of a family and a protocol (17: UDP), to one destination port or to any, that
+/// `is_stale` says: from where their first packet went to, and from where the answers come. Their next
+/// packet is translated as the rules are by then. Says how many there were.
+pub fn forget_flows(
+    family: Family,
+    protocol: u8,
+    port: Option<u16>,
+    is_stale: &dyn Fn(SocketAddr, SocketAddr) -> bool,
+) -> Result<usize> {
+    let what = format!("connections of protocol {protocol}");
+    let compared = if port.is_some() { BY_PORT } else { BY_PROTOCOL };
+    let asked = question(TUPLE_ORIGINAL, compared, |tuple| {
+        tuple.nest(TUPLE_PROTOCOL, |part| {
+            part.bytes(PROTOCOL_NUMBER, &[protocol]);
+            if let Some(port) = port {
+                part.bytes(PROTOCOL_DESTINATION, &port.to_be_bytes());
+            }
+        });
+    });
+    let is_meant = |connection: Attributes<'_>| {
+        let part = |direction: u16, address: [u16; 2], port: u16| -> Option<SocketAddr> {
+            let tuple = connection.nested(direction);
+            let (addresses, numbers) = (tuple.nested(TUPLE_ADDRESSES), tuple.nested(TUPLE_PROTOCOL));
+            (numbers.get(PROTOCOL_NUMBER)? == [protocol]).then_some(())?;
+            let ip = address.iter().find_map(|kind| addresses.get(*kind))?;
+            let port = u16::from_be_bytes(numbers.get(port)?.try_into().ok()?);
+            Some(SocketAddr::new(wire::ip(ip)?, port))
+        };
+        let to = part(TUPLE_ORIGINAL, [DESTINATION_V4, DESTINATION_V6], PROTOCOL_DESTINATION);
+        let from = part(TUPLE_REPLY, [SOURCE_V4, SOURCE_V6], PROTOCOL_SOURCE);
+        to.zip(from).is_some_and(|(to, from)| port.is_none_or(|p| p == to.port()) && is_stale(to, from))
     };
     forget(&mut Nft::open()?, family, &what, &asked, &is_meant)
 }
@@ -184,6 +223,33 @@ mod tests {
         assert_eq!(destinations(Family::Ip, 17, 5301).len(), 1);
         assert_eq!(forget_port(Family::Ip6, 17, 5301).unwrap(), 0);
     }
+
+    #[test]
+    fn flows_are_forgotten_by_where_they_went_and_who_answers() {
+        let _ns = TestNs::new();
+        let rules = "table inet t { chain n { type nat hook output priority -100; \
+            ip daddr 127.0.0.9 udp dport 53 dnat ip to 127.0.0.2:5300; \
+            ip daddr 127.0.0.8 udp dport 53 dnat ip to 127.0.0.3:5300; }; }";
+        assert!(Command::new("nft").arg(rules).status().unwrap().success());
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tracked = || destinations(Family::Ip, 17, 53).len() + destinations(Family::Ip, 17, 54).len();
+        for port in [Some(53), None] {
+            for to in ["127.0.0.9:53", "127.0.0.8:53", "127.0.0.9:54"] {
+                socket.send_to(b"x", to).unwrap();
+            }
+            assert_eq!(tracked(), 3);
+            let (gone, of): (SocketAddr, SocketAddr) =
+                ("127.0.0.2:5300".parse().unwrap(), "127.0.0.9:53".parse().unwrap());
+            let stale = |to: SocketAddr, from: SocketAddr| to == of && from == gone;
+            assert_eq!(forget_flows(Family::Ip, 6, port, &stale).unwrap(), 0, "another protocol");
+            assert_eq!(forget_flows(Family::Ip6, 17, port, &stale).unwrap(), 0, "another family");
+            assert_eq!(forget_flows(Family::Ip, 17, port, &stale).unwrap(), 1);
+            assert_eq!(tracked(), 2);
+        }
+        let all = |_, _| true;
+        assert_eq!(forget_flows(Family::Ip, 17, Some(54), &all).unwrap(), 1, "to that port alone");
+    }
+
     #[test]
     fn the_connections_of_an_address_are_forgotten_in_both_directions_and_no_others() {
         let _ns = TestNs::new();

@@ -5,8 +5,11 @@
 //! proxy mode: a mode renders the plan into what it programs and knows no cluster.
 #![forbid(unsafe_code)]
 
+pub mod conntrack;
+mod error;
 mod plan;
 
+pub use error::Error;
 pub use plan::{
     Backend, Changed, Choice, Frontend, FrontendKey, HealthCheck, Kind, Place, Planner, Policy, Refusal,
     ServiceConfig, ServicePlan,

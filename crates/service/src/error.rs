@@ -1,0 +1,7 @@
+/// What a proxy could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] weft_kernel::Error),
+}
