@@ -28,9 +28,14 @@
 mod client;
 mod dump;
 pub(crate) mod edit;
+mod elements;
 mod expr;
+mod field;
 pub(crate) mod low;
+mod low_read;
 mod lower;
+mod lower_registers;
+mod map;
 mod monitor;
 mod ruleset;
 mod socket;
@@ -40,11 +45,16 @@ pub(crate) mod wire;
 
 pub use client::Nft;
 pub use dump::LiveRule;
+pub use elements::Outline;
 pub use expr::{Direction, Expr, Side};
+pub use field::{Change, Field};
+pub use map::{Bytes, Data, Datum, Element, Shape, Type};
 pub use monitor::{NftEvent, NftMonitor};
 pub use ruleset::{Base, Chain, ChainKind, Family, Hook, Rule, Ruleset, Set, SetKey, Table};
 pub use trace::{TraceEvent, TraceKind, TraceMonitor, Verdict, decode_traces};
 pub use transaction::Transaction;
 
+#[cfg(test)]
+mod element_tests;
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use super::elements::{element_at, first_element};
 use super::ruleset::Family;
 use super::socket::Socket;
-use super::transaction::Transaction;
+use super::transaction::{Step, Transaction};
 use super::wire::{self, Message, Messages};
 use crate::{Error, Netns, Result};
 
@@ -201,9 +202,22 @@ fn first_object(transaction: &Transaction) -> String {
 fn describe(transaction: &Transaction, first: u32, message: &Message<'_>) -> Error {
     let index = message.seq.wrapping_sub(first).wrapping_sub(1) as usize;
     let (op, object) = match transaction.steps.get(index) {
-        Some(step) => (step.op, step.object.clone()),
+        Some(step) => (step.op, step.object.clone() + &element(step, message)),
         None => ("change nft", first_object(transaction)),
     };
     let text = message.error_text().unwrap_or_default();
     Error::Sys { op, object, message: text, errno: io::Error::from_raw_os_error(message.errno()) }
+}
+
+/// Which of a step's elements is at fault, or else its first.
+fn element(step: &Step, message: &Message<'_>) -> String {
+    let offset = message.error_offset().and_then(|at| at.checked_sub(wire::BEFORE_ATTRIBUTES));
+    let at_fault = offset.and_then(|at| element_at(&step.body, at, &step.key));
+    match at_fault {
+        _ if step.key.is_empty() => String::new(),
+        Some(element) => format!(" element {element}"),
+        None => {
+            first_element(&step.body, &step.key).map_or(String::new(), |e| format!(" element {e} or another"))
+        }
+    }
 }

@@ -56,7 +56,9 @@ impl Nft {
         number.ok_or(Error::Malformed { op: "read the nft generation", detail: "no number in the answer" })
     }
 
-    fn consistent<T>(&mut self, mut read: impl FnMut(&mut Nft) -> Result<T>) -> Result<T> {
+    /// What `read` finds with one rule set in force from its beginning to its end; it is called
+    /// again when there was another.
+    pub fn consistent<T>(&mut self, mut read: impl FnMut(&mut Nft) -> Result<T>) -> Result<T> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?;
             match read(self) {
@@ -72,19 +74,23 @@ impl Nft {
     }
 
     fn dump_once(&mut self, table: &Table) -> Result<Option<Ruleset>> {
+        let Some(chains) = self.chains_with_rules(table)? else { return Ok(None) };
+        Ok(Some(Ruleset { table: table.clone(), sets: self.sets(table)?, chains }))
+    }
+
+    /// The chains of a table with their rules; `None` when there is no such table.
+    pub(super) fn chains_with_rules(&mut self, table: &Table) -> Result<Option<BTreeMap<String, Chain>>> {
         let mut body = Body::default();
         body.text(1, &table.name);
         match self.request(msg::GET_TABLE, 0, table.family, &body.0, &format!("table {table}")) {
             Err(e) if e.not_found() => return Ok(None),
             other => other?,
         };
-        let mut ruleset = Ruleset::new(table.family, &table.name);
-        ruleset.chains = self.chains(table)?;
-        ruleset.sets = self.sets(table)?;
+        let mut chains = self.chains(table)?;
         for live in self.rules_once(table)? {
-            ruleset.chains.entry(live.chain).or_default().rules.push(live.rule);
+            chains.entry(live.chain).or_default().rules.push(live.rule);
         }
-        Ok(Some(ruleset))
+        Ok(Some(chains))
     }
 
     fn chains(&mut self, table: &Table) -> Result<BTreeMap<String, Chain>> {
@@ -124,7 +130,12 @@ impl Nft {
         Ok(out)
     }
 
-    fn ranges(&mut self, table: &Table, set: &str, interval: bool) -> Result<Vec<(u128, Option<u128>)>> {
+    pub(super) fn ranges(
+        &mut self,
+        table: &Table,
+        set: &str,
+        interval: bool,
+    ) -> Result<Vec<(u128, Option<u128>)>> {
         let mut body = Body::default();
         body.text(1, &table.name).text(2, set);
         let what = format!("elements of table {table} set {set}");

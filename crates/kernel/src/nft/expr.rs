@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use weft_model::Mac;
 
+use super::field::{Change, Field};
 use super::low::Low;
 use super::ruleset::Family;
 
@@ -89,6 +90,77 @@ pub enum Expr {
     EtherSource(Mac),
     /// The destination is an address of this node (`fib daddr type local`).
     LocalDestination,
+    /// The source is an address of this node (`fib saddr type local`).
+    LocalSource,
+    /// The connection's state is one of these (`ct state`: 1 invalid, 2 established, 4 related, 8 new).
+    State(u32),
+    /// The connection has one of these bits (`ct status`: 0x10 snat, 0x20 dnat).
+    Status(u32),
+    /// Loads a field into registers. A single address in the first of them that is looked up in a
+    /// set is an [`Expr::AddressIn`].
+    Load {
+        /// The first register, of 16 with four bytes each.
+        at: u8,
+        /// With what.
+        field: Field,
+    },
+    /// What is in registers is (`negate`: is not) in a set of the same table.
+    Lookup {
+        /// The first register of the key.
+        at: u8,
+        /// The set's name.
+        set: String,
+        /// Match what is not in it.
+        negate: bool,
+    },
+    /// Loads what a map has for the key in registers; the rule ends where it has nothing.
+    Map {
+        /// The first register of the key.
+        at: u8,
+        /// The map's name.
+        map: String,
+        /// The first register for the data.
+        to: u8,
+    },
+    /// Does what a map has for the key in registers; nothing where it has nothing (`vmap`).
+    VerdictMap {
+        /// The first register of the key.
+        at: u8,
+        /// The map's name.
+        map: String,
+    },
+    /// Changes a dynamic set or map by what is in registers.
+    Change {
+        /// How.
+        change: Change,
+        /// The set's name.
+        set: String,
+        /// The first register of the key.
+        key: u8,
+        /// The first register of a map's data; to delete there must be one too.
+        data: Option<u8>,
+        /// How long the element stays, in milliseconds; 0: as long as the set says.
+        timeout: u64,
+    },
+    /// Destination NAT to the address in registers and the port in the one behind it.
+    DnatTo {
+        /// The address's first register.
+        at: u8,
+        /// Whether it is of IPv6.
+        ipv6: bool,
+    },
+    /// `meta mark set meta mark & mask ^ xor`.
+    SetMark {
+        /// The bits that stay.
+        mask: u32,
+        /// The bits that are turned afterwards.
+        xor: u32,
+    },
+    /// Answer that it is refused, and drop it: ICMP's port unreachable, or a reset of TCP.
+    Reject {
+        /// The reset; what is not TCP is only dropped.
+        tcp_reset: bool,
+    },
     /// Count packets and bytes.
     Counter,
     /// Source NAT to the address of the device it leaves by.
@@ -157,6 +229,7 @@ impl Expr {
     pub fn negated(mut self) -> Expr {
         if let Expr::Address { negate, .. }
         | Expr::AddressIn { negate, .. }
+        | Expr::Lookup { negate, .. }
         | Expr::Device { negate, .. }
         | Expr::Protocol { negate, .. } = &mut self
         {
@@ -199,6 +272,26 @@ impl fmt::Display for Expr {
             Expr::EchoId(id) => write!(f, "icmp id {id}"),
             Expr::EtherSource(mac) => write!(f, "ether saddr {mac}"),
             Expr::LocalDestination => f.write_str("fib daddr type local"),
+            Expr::LocalSource => f.write_str("fib saddr type local"),
+            Expr::State(bits) => write!(f, "ct state {bits:#x}"),
+            Expr::Status(bits) => write!(f, "ct status {bits:#x}"),
+            Expr::Load { at, field } => write!(f, "r{at} = {field}"),
+            Expr::Lookup { at, set, negate } => write!(f, "r{at} {}@{set}", not(negate)),
+            Expr::Map { at, map, to } => write!(f, "r{to} = r{at} map @{map}"),
+            Expr::VerdictMap { at, map } => write!(f, "r{at} vmap @{map}"),
+            Expr::Change { change, set, key, data, timeout } => {
+                let change = if *change == Change::Update { "update" } else { "delete" };
+                write!(f, "{change} @{set} {{ r{key}")?;
+                if *timeout != 0 {
+                    write!(f, " timeout {timeout}ms")?;
+                }
+                data.map_or(Ok(()), |data| write!(f, " : r{data}"))?;
+                f.write_str(" }")
+            }
+            Expr::DnatTo { at, .. } => write!(f, "dnat to r{at}"),
+            Expr::SetMark { mask, xor } => write!(f, "meta mark set meta mark & {mask:#010x} ^ {xor:#010x}"),
+            Expr::Reject { tcp_reset: false } => f.write_str("reject"),
+            Expr::Reject { tcp_reset: true } => f.write_str("reject with tcp reset"),
             Expr::Dnat(to) => write!(f, "dnat to {to}"),
             Expr::Jump(chain) => write!(f, "jump {chain}"),
             Expr::Goto(chain) => write!(f, "goto {chain}"),

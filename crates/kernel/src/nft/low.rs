@@ -1,29 +1,32 @@
-//! The kernel's own expressions, written and read.
+//! The kernel's own expressions, and how they are written; `low_read.rs` reads them.
 
-use super::wire::{Attributes, Body};
+use super::wire::Body;
 
 /// The register that matches use; address translation takes the port from [`SECOND`].
-const REGISTER: u32 = 1;
+pub(super) const REGISTER: u32 = 1;
 /// The second register, as nft numbers it.
 pub(crate) const SECOND: u32 = 2;
-const VERDICT_REGISTER: u32 = 0;
-/// `NFT_FIB_RESULT_ADDRTYPE` and `NFTA_FIB_F_DADDR`.
-const FIB_TYPE: u32 = 3;
-const FIB_DESTINATION: u32 = 2;
+/// `NFT_REG32_00`: the first of the registers of four bytes, four of which are one of the others.
+pub(super) const WORDS: u32 = 8;
+pub(super) const VERDICT_REGISTER: u32 = 0;
+/// `NFT_FIB_RESULT_ADDRTYPE`.
+pub(super) const FIB_TYPE: u32 = 3;
 /// `NFT_NAT_DNAT`, and the flags that follow from an address and a port.
-const NAT_DESTINATION: u32 = 1;
-const NAT_FLAGS: u32 = 3;
+pub(super) const NAT_DESTINATION: u32 = 1;
+pub(super) const NAT_FLAGS: u32 = 3;
+/// `NFT_NG_RANDOM`.
+pub(super) const RANDOM: u32 = 1;
 
 /// `NFT_RT_TCPMSS`.
-const ROUTE_SEGMENT: u32 = 3;
+pub(super) const ROUTE_SEGMENT: u32 = 3;
 /// `NFT_BYTEORDER_HTON`, and the bytes it turns.
-const TO_NETWORK: u32 = 1;
-const TURNED: u32 = 2;
+pub(super) const TO_NETWORK: u32 = 1;
+pub(super) const TURNED: u32 = 2;
 /// `NFT_EXTHDR_OP_TCPOPT`, and where the segment size is in its option (RFC 9293, section 3.2).
-const TCP_OPTION: u32 = 1;
-const SEGMENT_OPTION: u8 = 2;
-const SEGMENT_OFFSET: u32 = 2;
-const SEGMENT_LENGTH: u32 = 2;
+pub(super) const TCP_OPTION: u32 = 1;
+pub(super) const SEGMENT_OPTION: u8 = 2;
+pub(super) const SEGMENT_OFFSET: u32 = 2;
+pub(super) const SEGMENT_LENGTH: u32 = 2;
 
 /// `NF_*` and `NFT_*` verdict codes.
 pub(crate) mod verdict {
@@ -67,11 +70,70 @@ pub(crate) enum Low {
     Masquerade {
         flags: u32,
     },
-    /// The destination's kind as the routing table has it (`fib daddr type`).
-    DestinationType,
-    /// Translates the destination to the address in the first register and the port in the second.
+    /// An address's kind as the routing table has it; `NFTA_FIB_F_*` say whose.
+    AddressType {
+        flags: u32,
+    },
+    /// Translates the destination to the address and the port in two registers.
     Dnat {
         family: u32,
+        address: u8,
+        port: u8,
+    },
+    /// [`Low::Payload`] into the registers of four bytes from a later one than the first on.
+    PayloadAt {
+        at: u8,
+        base: u32,
+        offset: u32,
+        len: u32,
+    },
+    /// [`Low::Meta`] into a later register.
+    MetaAt {
+        at: u8,
+        key: u32,
+    },
+    /// Loads `offset` and a random number below `modulus`, in the machine's byte order.
+    Random {
+        at: u8,
+        modulus: u32,
+        offset: u32,
+    },
+    /// [`Low::Lookup`] of later registers.
+    LookupAt {
+        at: u8,
+        set: String,
+        negate: bool,
+    },
+    /// Loads what a map has for the registers from `at` on.
+    Map {
+        at: u8,
+        map: String,
+        to: u8,
+    },
+    /// Does what a map has for the registers from `at` on.
+    VerdictMap {
+        at: u8,
+        map: String,
+    },
+    /// Changes a set by what is in registers; `NFT_DYNSET_OP_*`, milliseconds (0: the set's own).
+    Change {
+        op: u32,
+        set: String,
+        key: u8,
+        data: Option<u8>,
+        timeout: u64,
+    },
+    /// Clears what is not in the mask, and turns the bits of `xor`.
+    Bitwise {
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    /// Loads what the connection has under a key (`NFT_CT_*`).
+    Conntrack(u32),
+    /// Answers that it is refused; `NFT_REJECT_*` and ICMP's code.
+    Reject {
+        kind: u32,
+        code: u8,
     },
     /// Loads the segment size that the packet's route takes, in the machine's byte order.
     RouteSegment,
@@ -106,6 +168,11 @@ impl Low {
         list.nest(1, |e| {
             e.text(1, name).nest(2, |d| d.0.extend(&data.0));
         });
+    }
+
+    /// What the kernel calls it.
+    pub(super) fn name(&self) -> &str {
+        self.attributes().0
     }
 
     fn attributes(&self) -> (&str, Body) {
@@ -164,13 +231,61 @@ impl Low {
                 }
                 "masq"
             }
-            Low::DestinationType => {
-                b.be32(1, REGISTER).be32(2, FIB_TYPE).be32(3, FIB_DESTINATION);
+            Low::AddressType { flags } => {
+                b.be32(1, REGISTER).be32(2, FIB_TYPE).be32(3, *flags);
                 "fib"
             }
-            Low::Dnat { family } => {
-                b.be32(1, NAT_DESTINATION).be32(2, *family).be32(3, REGISTER).be32(5, SECOND);
+            Low::Dnat { family, address, port } => {
+                b.be32(1, NAT_DESTINATION).be32(2, *family);
+                b.be32(3, register(*address)).be32(5, register(*port));
                 "nat"
+            }
+            Low::PayloadAt { at, base, offset, len } => {
+                b.be32(1, register(*at)).be32(2, *base).be32(3, *offset).be32(4, *len);
+                "payload"
+            }
+            Low::MetaAt { at, key } => {
+                b.be32(1, register(*at)).be32(2, *key);
+                "meta"
+            }
+            Low::Random { at, modulus, offset } => {
+                b.be32(1, register(*at)).be32(2, *modulus).be32(3, RANDOM).be32(4, *offset);
+                "numgen"
+            }
+            Low::LookupAt { at, set, negate } => {
+                b.text(1, set).be32(2, register(*at)).be32(5, u32::from(*negate));
+                "lookup"
+            }
+            Low::Map { at, map, to } => {
+                b.text(1, map).be32(2, register(*at)).be32(3, register(*to));
+                "lookup"
+            }
+            Low::VerdictMap { at, map } => {
+                b.text(1, map).be32(2, register(*at)).be32(3, VERDICT_REGISTER);
+                "lookup"
+            }
+            Low::Change { op, set, key, data, timeout } => {
+                b.text(1, set).be32(3, *op).be32(4, register(*key));
+                if let Some(data) = data {
+                    b.be32(5, register(*data));
+                }
+                if *timeout != 0 {
+                    b.bytes(6, &timeout.to_be_bytes());
+                }
+                "dynset"
+            }
+            Low::Bitwise { mask, xor } => {
+                b.be32(1, REGISTER).be32(2, REGISTER).be32(3, mask.len() as u32);
+                b.nest(4, value(mask)).nest(5, value(xor));
+                "bitwise"
+            }
+            Low::Conntrack(key) => {
+                b.be32(1, REGISTER).be32(2, *key);
+                "ct"
+            }
+            Low::Reject { kind, code } => {
+                b.be32(1, *kind).bytes(2, &[*code]);
+                "reject"
             }
             Low::RouteSegment => {
                 b.be32(1, REGISTER).be32(2, ROUTE_SEGMENT);
@@ -202,95 +317,9 @@ impl Low {
         };
         (name, b)
     }
+}
 
-    /// Reads one `NFTA_LIST_ELEM`'s inside.
-    pub(crate) fn read(element: Attributes<'_>) -> Low {
-        let name = element.text(1).unwrap_or_default();
-        Low::known(&name, element.nested(2)).unwrap_or(Low::Other(name))
-    }
-
-    fn known(name: &str, data: Attributes<'_>) -> Option<Low> {
-        let ours = |kind: u16| (data.be32(kind)? == REGISTER).then_some(());
-        let value = |kind: u16| data.nested(kind).get(1).map(<[u8]>::to_vec);
-        match name {
-            "payload" => {
-                ours(1)?;
-                Some(Low::Payload { base: data.be32(2)?, offset: data.be32(3)?, len: data.be32(4)? })
-            }
-            "bitwise" => {
-                ours(1).and(ours(2))?;
-                let plain = value(5)?.iter().all(|b| *b == 0) && data.be32(6).unwrap_or(0) == 0;
-                plain.then_some(Low::Mask(value(4)?))
-            }
-            "cmp" => {
-                ours(1)?;
-                let negate = match data.be32(2)? {
-                    0 => false,
-                    1 => true,
-                    _ => return None,
-                };
-                Some(Low::Compare { negate, data: value(3)? })
-            }
-            "lookup" => {
-                ours(2)?;
-                let plain = data.get(3).is_none();
-                plain
-                    .then_some(Low::Lookup { set: data.text(1)?, negate: data.be32(5).unwrap_or(0) & 1 == 1 })
-            }
-            "meta" if data.get(1).is_some() => ours(1).and(Some(Low::Meta(data.be32(2)?))),
-            "meta" => ours(3).and(Some(Low::SetMeta(data.be32(2)?))),
-            "immediate" if data.be32(1)? == VERDICT_REGISTER => {
-                let v = data.nested(2).nested(2);
-                Some(Low::Verdict { code: v.be32(1)?.cast_signed(), chain: v.text(2) })
-            }
-            "immediate" => Some(Low::Value { register: data.be32(1)?, data: value(2)? }),
-            "fib" => {
-                ours(1)?;
-                let plain = data.be32(2)? == FIB_TYPE && data.be32(3)? == FIB_DESTINATION;
-                plain.then_some(Low::DestinationType)
-            }
-            "nat" => {
-                ours(3)?;
-                let plain = data.be32(1)? == NAT_DESTINATION
-                    && data.be32(4).is_none_or(|r| r == REGISTER)
-                    && data.be32(5)? == SECOND
-                    && data.be32(6).is_none_or(|r| r == SECOND)
-                    && data.be32(7).unwrap_or(NAT_FLAGS) == NAT_FLAGS;
-                plain.then_some(Low::Dnat { family: data.be32(2)? })
-            }
-            "rt" => {
-                ours(1)?;
-                (data.be32(2)? == ROUTE_SEGMENT).then_some(Low::RouteSegment)
-            }
-            "byteorder" => {
-                ours(1).and(ours(2))?;
-                let plain = data.be32(3)? == TO_NETWORK && (data.be32(4)?, data.be32(5)?) == (TURNED, TURNED);
-                plain.then_some(Low::ToNetwork)
-            }
-            "exthdr" => {
-                ours(7)?;
-                let place = (data.be32(3)?, data.be32(4)?) == (SEGMENT_OFFSET, SEGMENT_LENGTH);
-                let plain = place && data.get(2)? == [SEGMENT_OPTION] && data.be32(6)? == TCP_OPTION;
-                plain.then_some(Low::SetSegment)
-            }
-            "range" => {
-                ours(1)?;
-                Some(Low::Range { negate: data.be32(2)? == 1, first: value(3)?, last: value(4)? })
-            }
-            "match" => {
-                Some(Low::Match { name: data.text(1)?, revision: data.be32(2)?, info: data.get(3)?.to_vec() })
-            }
-            "target" => Some(Low::Target {
-                name: data.text(1)?,
-                revision: data.be32(2)?,
-                info: data.get(3)?.to_vec(),
-            }),
-            "counter" => Some(Low::Counter),
-            "masq" => {
-                let plain = data.get(2).is_none();
-                plain.then_some(Low::Masquerade { flags: data.be32(1).unwrap_or(0) })
-            }
-            _ => None,
-        }
-    }
+/// How a register of four bytes is numbered in messages.
+pub(super) fn register(at: u8) -> u32 {
+    WORDS + u32::from(at)
 }

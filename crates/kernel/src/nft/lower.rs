@@ -8,19 +8,25 @@ use weft_model::Mac;
 
 use super::expr::{Direction, Expr, Side};
 use super::low::{Low, SECOND, verdict};
+use super::lower_registers as registers;
 use super::ruleset::Family;
 
 const LINK: u32 = 0;
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
-const META_MARK: u32 = 3;
+pub(super) const NETWORK: u32 = 1;
+pub(super) const TRANSPORT: u32 = 2;
+pub(super) const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFTRACE: u32 = 12;
 const META_NFPROTO: u32 = 15;
-const META_L4PROTO: u32 = 16;
+pub(super) const META_L4PROTO: u32 = 16;
 const NAME_SIZE: usize = 16;
 const ETHER_SOURCE: u32 = 6;
+/// `NFTA_FIB_F_SADDR` and `NFTA_FIB_F_DADDR`.
+const FIB_SOURCE: u32 = 1;
+const FIB_DESTINATION: u32 = 2;
+/// The second register's number among those of four bytes.
+const SECOND_WORD: u8 = 4;
 /// `RTN_LOCAL`.
 const TYPE_LOCAL: u32 = 2;
 /// Where TCP has its flags, and those of them that are looked at (RFC 9293, section 3.1).
@@ -87,7 +93,31 @@ pub(super) fn lower(family: Family, expr: &Expr) -> Vec<Low> {
         Expr::EtherSource(mac) => {
             vec![Low::Payload { base: LINK, offset: ETHER_SOURCE, len: 6 }, eq(&mac.0)]
         }
-        Expr::LocalDestination => vec![Low::DestinationType, eq(&TYPE_LOCAL.to_ne_bytes())],
+        Expr::LocalDestination => {
+            vec![Low::AddressType { flags: FIB_DESTINATION }, eq(&TYPE_LOCAL.to_ne_bytes())]
+        }
+        Expr::LocalSource => vec![Low::AddressType { flags: FIB_SOURCE }, eq(&TYPE_LOCAL.to_ne_bytes())],
+        Expr::State(bits) => registers::conntrack(false, *bits),
+        Expr::Status(bits) => registers::conntrack(true, *bits),
+        Expr::Load { at, field } => vec![registers::load(*at, *field)],
+        Expr::Lookup { at, set, negate } => vec![registers::lookup(*at, set, *negate)],
+        Expr::Map { at, map, to } => vec![Low::Map { at: *at, map: map.clone(), to: *to }],
+        Expr::VerdictMap { at, map } => vec![Low::VerdictMap { at: *at, map: map.clone() }],
+        Expr::Change { change, set, key, data, timeout } => vec![Low::Change {
+            op: change.number(),
+            set: set.clone(),
+            key: *key,
+            data: *data,
+            timeout: *timeout,
+        }],
+        Expr::DnatTo { at, ipv6 } => {
+            let (family, words) = if *ipv6 { (Family::Ip6, 4) } else { (Family::Ip, 1) };
+            vec![Low::Dnat { family: family.number().into(), address: *at, port: at + words }]
+        }
+        Expr::SetMark { mask, xor } => {
+            vec![Low::Meta(META_MARK), registers::alter(*mask, *xor), Low::SetMeta(META_MARK)]
+        }
+        Expr::Reject { tcp_reset } => vec![registers::reject(family, *tcp_reset)],
         Expr::Dnat(to) => {
             let (address, family) = match to.ip() {
                 IpAddr::V4(ip) => (ip.octets().to_vec(), Family::Ip),
@@ -97,7 +127,7 @@ pub(super) fn lower(family: Family, expr: &Expr) -> Vec<Low> {
             vec![
                 first(address),
                 Low::Value { register: SECOND, data: port },
-                Low::Dnat { family: family.number().into() },
+                Low::Dnat { family: family.number().into(), address: 0, port: SECOND_WORD },
             ]
         }
         Expr::Trace => vec![first(vec![1]), Low::SetMeta(META_NFTRACE)],
@@ -144,7 +174,7 @@ pub(super) fn raise(family: Family, mut lows: &[Low]) -> Vec<Expr> {
             }
             None => match address(lows).filter(|(expr, _)| asked == Some(is_ipv6(expr))) {
                 Some(found) => found,
-                None => simple(lows),
+                None => simple(family, lows),
             },
         };
         out.push(expr);
@@ -197,8 +227,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-/// One expression that needs no family, and how many kernel expressions it took.
-fn simple(lows: &[Low]) -> (Expr, usize) {
+/// One expression that is no match of an address, and how many kernel expressions it took.
+fn simple(family: Family, lows: &[Low]) -> (Expr, usize) {
     if let Some((meta, used)) = meta(lows) {
         return (meta, used);
     }
@@ -223,10 +253,10 @@ fn simple(lows: &[Low]) -> (Expr, usize) {
         [Low::Value { register: 1, data }, Low::SetMeta(META_NFTRACE), ..] if data[..] == [1] => {
             (Expr::Trace, 2)
         }
-        [Low::DestinationType, Low::Compare { negate: false, data }, ..]
-            if word(data) == Some(TYPE_LOCAL) =>
+        [Low::AddressType { flags }, Low::Compare { negate: false, data }, ..]
+            if word(data) == Some(TYPE_LOCAL) && matches!(*flags, FIB_SOURCE | FIB_DESTINATION) =>
         {
-            (Expr::LocalDestination, 2)
+            (if *flags == FIB_SOURCE { Expr::LocalSource } else { Expr::LocalDestination }, 2)
         }
         [
             Low::Payload { base: LINK, offset: ETHER_SOURCE, len: 6 },
@@ -239,7 +269,7 @@ fn simple(lows: &[Low]) -> (Expr, usize) {
         [
             Low::Value { register: 1, data },
             Low::Value { register: SECOND, data: port },
-            Low::Dnat { .. },
+            Low::Dnat { address: 0, port: SECOND_WORD, .. },
             ..,
         ] => {
             let port = <[u8; 2]>::try_from(&port[..]).ok().map(u16::from_be_bytes);
@@ -248,7 +278,7 @@ fn simple(lows: &[Low]) -> (Expr, usize) {
                 None => (Expr::Other("nat".into()), 3),
             }
         }
-        [first, ..] => (single(first), 1),
+        [first, ..] => registers::raise(family, lows).unwrap_or_else(|| (single(first), 1)),
         [] => (Expr::Other(String::new()), 1),
     }
 }
@@ -292,21 +322,8 @@ fn single(low: &Low) -> Expr {
         Low::Verdict { code: verdict::GOTO, chain: Some(chain) } => {
             return Expr::Goto(chain.clone());
         }
-        Low::Other(name) => name.as_str(),
-        Low::Payload { .. } => "payload",
-        Low::Mask(_) => "bitwise",
-        Low::Compare { .. } => "cmp",
-        Low::Lookup { .. } => "lookup",
-        Low::Meta(_) | Low::SetMeta(_) => "meta",
-        Low::Value { .. } | Low::Verdict { .. } => "immediate",
-        Low::Masquerade { .. } => "masq",
-        Low::DestinationType => "fib",
-        Low::RouteSegment => "rt",
-        Low::ToNetwork => "byteorder",
-        Low::SetSegment => "exthdr",
-        Low::Dnat { .. } => "nat",
-        Low::Range { .. } => "range",
-        Low::Match { name, .. } | Low::Target { name, .. } => name,
+        Low::Other(name) | Low::Match { name, .. } | Low::Target { name, .. } => name.as_str(),
+        other => other.name(),
     };
     Expr::Other(name.into())
 }

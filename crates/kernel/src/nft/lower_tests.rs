@@ -1,12 +1,23 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::nft::field::{Change, Field};
 use crate::nft::wire::{Attributes, Body};
 
 fn net() -> impl Strategy<Value = IpNet> {
     prop_oneof![
         (any::<[u8; 4]>(), 0u8..=32).prop_map(|(a, l)| IpNet::new(IpAddr::from(a), l).unwrap().trunc()),
         (any::<[u8; 16]>(), 0u8..=128).prop_map(|(a, l)| IpNet::new(IpAddr::from(a), l).unwrap().trunc()),
+    ]
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    let side = || prop_oneof![Just(Side::Source), Just(Side::Destination)];
+    prop_oneof![
+        (side(), any::<bool>()).prop_map(|(side, ipv6)| Field::Address { side, ipv6 }),
+        Just(Field::Protocol),
+        side().prop_map(Field::Port),
+        (1u32.., any::<u32>()).prop_map(|(modulus, offset)| Field::Random { modulus, offset }),
     ]
 }
 
@@ -34,7 +45,31 @@ fn expr() -> impl Strategy<Value = Expr> {
         } else {
             Expr::Goto(chain)
         }),
-        Just(Expr::LocalDestination),
+        prop_oneof![Just(Expr::LocalDestination), Just(Expr::LocalSource)],
+        any::<u32>().prop_map(Expr::State),
+        any::<u32>().prop_map(Expr::Status),
+        // A lookup of the first register alone is an AddressIn after an address.
+        (4u8..12, field()).prop_map(|(at, field)| Expr::Load { at, field }),
+        (1u8..16, "[a-z]{1,8}", any::<bool>()).prop_map(|(at, set, negate)| Expr::Lookup { at, set, negate }),
+        (0u8..16, "[a-z]{1,8}", 0u8..16).prop_map(|(at, map, to)| Expr::Map { at, map, to }),
+        (0u8..16, "[a-z]{1,8}").prop_map(|(at, map)| Expr::VerdictMap { at, map }),
+        (
+            prop_oneof![Just(Change::Update), Just(Change::Delete)],
+            "[a-z]{1,8}",
+            0u8..16,
+            proptest::option::of(0u8..16),
+            any::<u64>()
+        )
+            .prop_map(|(change, set, key, data, timeout)| Expr::Change {
+                change,
+                set,
+                key,
+                data,
+                timeout
+            }),
+        (0u8..12, any::<bool>()).prop_map(|(at, ipv6)| Expr::DnatTo { at, ipv6 }),
+        (any::<u32>(), any::<u32>()).prop_map(|(mask, xor)| Expr::SetMark { mask, xor }),
+        any::<bool>().prop_map(|tcp_reset| Expr::Reject { tcp_reset }),
         any::<bool>().prop_map(|random_fully| Expr::Masquerade { random_fully }),
         prop_oneof![
             Just(Expr::Counter),

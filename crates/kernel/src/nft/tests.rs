@@ -10,11 +10,11 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 
 /// Puts the calling test thread in a network namespace of its own, which ends with it.
-fn private() {
+pub(super) fn private() {
     unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+pub(super) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -141,7 +141,7 @@ fn what_nft_wrote_is_read_the_same() {
         &[
             "table ip weft { set pods { type ipv4_addr; flags interval; elements = { 10.244.0.0/16, 10.245.0.0/24, 255.0.0.0/8 }; }; \
          chain postrouting { type nat hook postrouting priority 100; ip saddr @pods masquerade; ip daddr 10.9.0.0/16 jump other; }; \
-         chain other { ct state new accept; }; }",
+         chain other { ct mark 1 accept; }; }",
         ],
     );
     let read = Nft::open().unwrap().dump(Family::Ip, "weft").unwrap().unwrap();

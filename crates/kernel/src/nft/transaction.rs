@@ -1,4 +1,5 @@
 use super::edit::rule_body;
+use super::map::Type;
 use super::ruleset::{Base, Rule, Set, SetKey, Table};
 use super::wire::{self, Body, F_APPEND, F_CREATE, msg};
 
@@ -17,6 +18,8 @@ pub(super) struct Step {
     pub(super) body: Vec<u8>,
     pub(super) op: &'static str,
     pub(super) object: String,
+    /// The fields of its elements' keys, where it has elements.
+    pub(super) key: Vec<Type>,
 }
 
 /// Changes that are made together or not at all.
@@ -60,8 +63,7 @@ impl Transaction {
         let flags = if set.interval { SET_INTERVAL } else { 0 };
         body.text(1, &table.name).text(2, name).be32(3, flags);
         body.be32(4, set.key.number()).be32(5, width(set.key) as u32);
-        // NFTA_SET_ID: must be there and unique in the transaction.
-        body.be32(10, self.steps.len() as u32 + 1);
+        body.be32(10, self.set_number());
         self.push(table, msg::NEW_SET, F_CREATE, body, "add nft set", format!(" set {name}"));
     }
 
@@ -119,7 +121,20 @@ impl Transaction {
         rest: String,
     ) {
         let object = format!("{table}{rest}");
-        self.steps.push(Step { kind, flags, family: table.family.number(), body: body.0, op, object });
+        let (family, key) = (table.family.number(), Vec::new());
+        self.steps.push(Step { kind, flags, family, body: body.0, op, object, key });
+    }
+
+    /// Of the last change, which has elements: the fields of their keys.
+    pub(super) fn elements_of(&mut self, key: &[Type]) {
+        if let Some(step) = self.steps.last_mut() {
+            step.key = key.into();
+        }
+    }
+
+    /// A number for a new set (NFTA_SET_ID): must be there and unique in the transaction.
+    pub(super) fn set_number(&self) -> u32 {
+        self.steps.len() as u32 + 1
     }
 
     /// The batch as bytes; the step with index `i` has the sequence number `first + 1 + i`.

@@ -35,6 +35,7 @@ pub(crate) mod msg {
     pub(crate) const DEL_RULE: u16 = SUBSYSTEM | 8;
     pub(crate) const NEW_SET: u16 = SUBSYSTEM | 9;
     pub(crate) const GET_SET: u16 = SUBSYSTEM | 10;
+    pub(crate) const DEL_SET: u16 = SUBSYSTEM | 11;
     pub(crate) const NEW_SET_ELEM: u16 = SUBSYSTEM | 12;
     pub(crate) const GET_SET_ELEM: u16 = SUBSYSTEM | 13;
     pub(crate) const DEL_SET_ELEM: u16 = SUBSYSTEM | 14;
@@ -42,6 +43,9 @@ pub(crate) mod msg {
     pub(crate) const GET_GEN: u16 = SUBSYSTEM | 16;
     pub(crate) const TRACE: u16 = SUBSYSTEM | 17;
 }
+
+/// What of a message is before its attributes.
+pub(crate) const BEFORE_ATTRIBUTES: usize = HEADER + GENERIC;
 
 /// Attributes being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,9 +73,14 @@ impl Body {
     }
 
     pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) -> &mut Self {
-        let mut inner = Body::default();
-        fill(&mut inner);
-        self.bytes(kind | NESTED, &inner.0)
+        let start = self.0.len();
+        self.0.extend([0; 4]);
+        fill(self);
+        let length = self.0.len() - start;
+        debug_assert!(length <= usize::from(u16::MAX));
+        self.0[start..start + 2].copy_from_slice(&(length as u16).to_ne_bytes());
+        self.0[start + 2..start + 4].copy_from_slice(&(kind | NESTED).to_ne_bytes());
+        self
     }
 }
 
@@ -124,9 +133,18 @@ impl<'a> Message<'a> {
 
     /// The kernel's own words in an NLMSG_ERROR (extended acknowledgement), if it had any.
     pub(crate) fn error_text(&self) -> Option<String> {
+        self.told(1).map(text)
+    }
+
+    /// Where in the message that failed the attribute at fault begins, if the kernel says so.
+    pub(crate) fn error_offset(&self) -> Option<usize> {
+        self.told(2)?.first_chunk().map(|b| u32::from_ne_bytes(*b) as usize)
+    }
+
+    /// What the kernel says besides the number of the error (`NLMSGERR_ATTR_*`).
+    fn told(&self, what: u16) -> Option<&'a [u8]> {
         (self.kind == NLMSG_ERROR && self.flags & F_ACK_TLVS != 0).then_some(())?;
-        let attributes = Attributes(self.payload.get(4 + HEADER..)?);
-        attributes.into_iter().find(|(kind, _)| *kind == 1).map(|(_, data)| text(data))
+        Attributes(self.payload.get(4 + HEADER..)?).get(what)
     }
 }
 
@@ -225,7 +243,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             for message in Messages(&bytes) {
-                let _ = (message.errno(), message.error_text(), message.family());
+                let _ = (message.errno(), message.error_text(), message.error_offset(), message.family());
                 for (_, data) in message.attributes() {
                     prop_assert!(Attributes(data).count() <= data.len() / 4);
                 }
