@@ -7,6 +7,7 @@
 
 pub mod conntrack;
 mod error;
+pub mod nftables;
 mod plan;
 
 pub use error::Error;

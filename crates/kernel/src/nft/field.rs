@@ -19,6 +19,8 @@ pub enum Field {
     Protocol,
     /// A port of TCP, UDP or SCTP.
     Port(Side),
+    /// The packet's mark.
+    Mark,
     /// `offset` and a random number below `modulus`, which is not 0; as [`super::Type::Mark`].
     Random {
         /// How many numbers there are.
@@ -42,6 +44,7 @@ impl fmt::Display for Field {
             Field::Address { side: s, ipv6: false } => write!(f, "ip {}addr", side(s)),
             Field::Address { side: s, ipv6: true } => write!(f, "ip6 {}addr", side(s)),
             Field::Protocol => f.write_str("meta l4proto"),
+            Field::Mark => f.write_str("meta mark"),
             Field::Port(s) => write!(f, "th {}port", side(s)),
             Field::Random { modulus, offset: 0 } => write!(f, "numgen random mod {modulus}"),
             Field::Random { modulus, offset } => write!(f, "numgen random mod {modulus} offset {offset}"),

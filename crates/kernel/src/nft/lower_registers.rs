@@ -18,8 +18,10 @@ const UNREACHABLE_BOTH: u32 = 2;
 pub(super) fn load(at: u8, field: Field) -> Low {
     let (base, offset, len) = match field {
         Field::Random { modulus, offset } => return Low::Random { at, modulus, offset },
-        Field::Protocol if at == 0 => return Low::Meta(META_L4PROTO),
-        Field::Protocol => return Low::MetaAt { at, key: META_L4PROTO },
+        Field::Protocol | Field::Mark => {
+            let key = if field == Field::Mark { META_MARK } else { META_L4PROTO };
+            return if at == 0 { Low::Meta(key) } else { Low::MetaAt { at, key } };
+        }
         Field::Address { side, ipv6: false } => (NETWORK, if side == Side::Source { 12 } else { 16 }, 4),
         Field::Address { side, ipv6: true } => (NETWORK, if side == Side::Source { 8 } else { 24 }, 16),
         Field::Port(side) => (TRANSPORT, if side == Side::Source { 0 } else { 2 }, 2),
@@ -30,13 +32,22 @@ pub(super) fn load(at: u8, field: Field) -> Low {
     }
 }
 
+fn meta(at: u8, key: u32) -> Option<Expr> {
+    let field = match key {
+        META_L4PROTO => Field::Protocol,
+        META_MARK => Field::Mark,
+        _ => return None,
+    };
+    Some(Expr::Load { at, field })
+}
+
 fn loaded(low: &Low) -> Option<Expr> {
     let (at, base, offset, len) = match *low {
         Low::Random { at, modulus, offset } => {
             return Some(Expr::Load { at, field: Field::Random { modulus, offset } });
         }
-        Low::Meta(META_L4PROTO) => return Some(Expr::Load { at: 0, field: Field::Protocol }),
-        Low::MetaAt { at, key: META_L4PROTO } => return Some(Expr::Load { at, field: Field::Protocol }),
+        Low::Meta(key) => return meta(0, key),
+        Low::MetaAt { at, key } => return meta(at, key),
         Low::Payload { base, offset, len } => (0, base, offset, len),
         Low::PayloadAt { at, base, offset, len } => (at, base, offset, len),
         _ => return None,

@@ -15,7 +15,7 @@ fn field() -> impl Strategy<Value = Field> {
     let side = || prop_oneof![Just(Side::Source), Just(Side::Destination)];
     prop_oneof![
         (side(), any::<bool>()).prop_map(|(side, ipv6)| Field::Address { side, ipv6 }),
-        Just(Field::Protocol),
+        prop_oneof![Just(Field::Protocol), Just(Field::Mark)],
         side().prop_map(Field::Port),
         (1u32.., any::<u32>()).prop_map(|(modulus, offset)| Field::Random { modulus, offset }),
     ]

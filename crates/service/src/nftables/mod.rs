@@ -1,0 +1,116 @@
+//! Services by nftables: data and not chains. One table of each family, apart from that of the fabric.
+//!
+//! A map leads from address, protocol and port to the number of a way, one more from there to a chain that all
+//! Services of a kind share, and that chain draws a slot and finds the endpoint in a map again. So a change of
+//! the plan is a change of elements; chains come and go with the first and the last frontend of their kind.
+//! Only verdicts make the kernel look through all maps that have any, and the map of ways is small: a
+//! frontend's element has a number in place of the verdict.
+//!
+//! All of it is in chains of NAT, which a connection's first packet alone meets.
+
+mod chains;
+mod counts;
+mod maps;
+mod state;
+mod sync;
+mod way;
+
+use weft_kernel::Netns;
+use weft_kernel::nft::{Nft, NftEvent, Transaction};
+
+use crate::{Changed, Error, ServicePlan};
+use state::State;
+
+/// The tables' name.
+pub const TABLE: &str = "weft-services";
+
+/// The two tables, and what is in them.
+#[derive(Debug)]
+pub struct Nftables {
+    nft: Nft,
+    /// What each family's table holds, IPv4 first; `None` where the kernel has to be asked.
+    known: Option<[Option<State>; 2]>,
+}
+
+impl Nftables {
+    /// Knows nothing yet of what is in the calling thread's network namespace: the first
+    /// [`apply`](Nftables::apply) reads it, and changes what an agent before left to what is planned.
+    pub fn open() -> Result<Nftables, Error> {
+        Ok(Nftables { nft: Nft::open()?, known: None })
+    }
+
+    /// The same in another network namespace.
+    pub fn open_in(netns: &Netns) -> Result<Nftables, Error> {
+        Ok(Nftables { nft: Nft::open_in(netns)?, known: None })
+    }
+
+    /// Makes the tables as planned, in one transaction; `changed` is all that changed since the last call.
+    /// Says how many elements, chains, maps and sets were made or removed.
+    pub fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
+        match self.advance(plan, changed) {
+            Ok(Some(writes)) => Ok(writes),
+            // Another program was faster than its event, or a family comes or goes.
+            Ok(None) | Err(Error::Kernel(_)) => self.replace(plan),
+        }
+    }
+
+    /// Has the next [`apply`](Nftables::apply) look at what there is if the event tells of another's change of
+    /// a table of ours; says whether it does.
+    pub fn notice(&mut self, event: &NftEvent) -> bool {
+        let other = match event {
+            NftEvent::Touched { table, port } => table.name == TABLE && *port != self.nft.port(),
+            NftEvent::Overrun => true,
+            NftEvent::Committed { .. } => false,
+        };
+        if other {
+            self.known = None;
+        }
+        other
+    }
+
+    /// Removes the tables.
+    pub fn remove(&mut self) -> Result<(), Error> {
+        self.replace(&ServicePlan::default()).map(|_| ())
+    }
+
+    /// Applies the difference alone; `None` where it is not known.
+    fn advance(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<Option<usize>, Error> {
+        let Some(mut known) = self.known.take() else { return Ok(None) };
+        let mut transaction = Transaction::default();
+        let mut writes = 0;
+        for (ipv6, state) in [false, true].into_iter().zip(&mut known) {
+            let Some(state) = state.as_mut().filter(|_| sync::is_used(plan, ipv6)) else {
+                if state.is_none() && !sync::is_used(plan, ipv6) {
+                    continue;
+                }
+                return Ok(None);
+            };
+            let difference = state.advance(plan, changed);
+            writes += difference.writes();
+            sync::change(&mut transaction, ipv6, &sync::table(ipv6), &difference);
+        }
+        self.nft.apply(&transaction)?;
+        self.known = Some(known);
+        Ok(Some(writes))
+    }
+
+    /// Reads what there is, and applies what differs.
+    fn replace(&mut self, plan: &ServicePlan) -> Result<usize, Error> {
+        self.known = None;
+        let mut done = (None, 0);
+        self.nft.change(|nft| -> Result<Transaction, Error> {
+            let mut transaction = Transaction::default();
+            let mut states = [None, None];
+            let mut writes = 0;
+            for (ipv6, state) in [false, true].into_iter().zip(&mut states) {
+                let found = sync::replace(&mut transaction, nft, ipv6, plan)?;
+                *state = found.0;
+                writes += found.1;
+            }
+            done = (Some(states), writes);
+            Ok(transaction)
+        })?;
+        self.known = done.0;
+        Ok(done.1)
+    }
+}

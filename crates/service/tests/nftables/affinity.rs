@@ -1,0 +1,154 @@
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use weft_kernel::testing::TestNs;
+use weft_kernel::{Netns, sysctl};
+use weft_model::service::Protocol;
+use weft_service::nftables::Nftables;
+use weft_service::{Changed, Frontend, Kind, Policy, ServicePlan};
+
+use super::{changed, choice, frontend, key, plan};
+
+/// Endpoints `a` and `b`, and two clients: pods on the node.
+const PODS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// An address of a pod: the node's end or its own.
+fn address(pod: usize, ipv6: bool, own: bool) -> String {
+    let host = if own { 2 } else { 1 };
+    if ipv6 { format!("fd00:244:0:{pod}::{host}") } else { format!("10.244.{pod}.{host}") }
+}
+
+struct World {
+    test: TestNs,
+}
+
+impl World {
+    fn new() -> World {
+        let mut world = World { test: TestNs::new() };
+        for (i, pod) in PODS.iter().enumerate() {
+            let (here, ns) = (world.test.ns().clone(), world.test.extra(pod));
+            for (ipv6, length) in [(false, 24), (true, 64)] {
+                let device = format!("{pod}{}", u8::from(ipv6));
+                let ends = [false, true].map(|own| format!("{}/{length}", address(i, ipv6, own)));
+                world
+                    .test
+                    .join((&here, &device, &ends[0]), (&ns, &format!("eth{}", u8::from(ipv6)), &ends[1]));
+                let family = if ipv6 { "-6" } else { "-4" };
+                let via = address(i, ipv6, false);
+                ns.run(|| super::run("ip", &[family, "route", "add", "default", "via", &via])).unwrap();
+            }
+        }
+        sysctl::set("net.ipv4.ip_forward", "1").unwrap();
+        sysctl::set("net.ipv6.conf.all.forwarding", "1").unwrap();
+        for (i, pod) in PODS.iter().enumerate().take(2) {
+            for ipv6 in [false, true] {
+                let ip: IpAddr = address(i, ipv6, true).parse().unwrap();
+                let listener = world.test.extra(pod).run(|| TcpListener::bind((ip, 8080)).unwrap()).unwrap();
+                // Ends with the test's process.
+                std::thread::spawn(move || {
+                    while let Ok((mut stream, _)) = listener.accept() {
+                        stream.write_all(pod.as_bytes()).ok();
+                    }
+                });
+            }
+        }
+        world
+    }
+
+    fn pod(&mut self, name: &str) -> Netns {
+        self.test.extra(name)
+    }
+}
+
+/// Who answers a client at `to`, asked so many times.
+fn answers(client: &Netns, to: SocketAddr, times: usize) -> BTreeSet<String> {
+    let ask = move || {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    (0..times).map(|_| client.run(ask).unwrap()).collect()
+}
+
+fn sticky(ipv6: bool, pods: &[usize]) -> Frontend {
+    let backends: Vec<String> = pods
+        .iter()
+        .map(|i| format!("!{}", SocketAddr::new(address(*i, ipv6, true).parse().unwrap(), 8080)))
+        .collect();
+    let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+    Frontend { affinity: Some(600), ..frontend(&backends) }
+}
+
+fn services(pods: &[usize]) -> ServicePlan {
+    let node = |ipv6| Frontend { kind: Kind::NodePort, policy: Policy::Cluster, ..sticky(ipv6, pods) };
+    plan([
+        (key("10.96.0.1", Protocol::Tcp, 80), sticky(false, pods)),
+        (key("fd00:96::1", Protocol::Tcp, 80), sticky(true, pods)),
+        (key("node", Protocol::Tcp, 30080), node(false)),
+        (key("node6", Protocol::Tcp, 30080), node(true)),
+    ])
+}
+
+#[test]
+fn a_client_stays_with_its_backend_until_that_goes() {
+    let mut world = World::new();
+    // The node ports' addresses have to be the node's.
+    super::run("ip", &["address", "add", super::NODE[0], "dev", "lo"]);
+    super::run("ip", &["-6", "address", "add", super::NODE[1], "dev", "lo", "nodad"]);
+    let mut nftables = Nftables::open().unwrap();
+    let both = services(&[0, 1]);
+    nftables.apply(&both, &Changed::default()).unwrap();
+    let mut before = both.clone();
+    for to in ["10.96.0.1:80", "[fd00:96::1]:80", "192.0.2.1:30080", "[fd00:50::1]:30080"] {
+        let to: SocketAddr = to.parse().unwrap();
+        let mut step = |plan: &ServicePlan| {
+            nftables.apply(plan, &changed(&before, plan)).unwrap();
+            before = plan.clone();
+        };
+        let [c, d] = ["c", "d"].map(|name| world.pod(name));
+        let first = answers(&c, to, 12);
+        assert_eq!(first.len(), 1, "{to}: {first:?}");
+        let other = answers(&d, to, 12);
+        assert_eq!(other.len(), 1, "{to}: {other:?}");
+        let index = PODS.iter().position(|pod| first.contains(*pod)).unwrap();
+        let left = BTreeSet::from([PODS[1 - index].to_owned()]);
+        step(&services(&[1 - index]));
+        assert_eq!(answers(&c, to, 6), left, "{to}: its backend has gone");
+        step(&both);
+        assert_eq!(answers(&c, to, 12), left, "{to}: it stays with the new one");
+        if other == left {
+            assert_eq!(answers(&d, to, 12), other, "{to}: others never left theirs");
+        }
+        // A second agent takes over what the first learned.
+        assert_eq!(Nftables::open().unwrap().apply(&both, &Changed::default()).unwrap(), 0);
+        assert_eq!(answers(&c, to, 12), left, "{to}");
+    }
+}
+
+#[test]
+fn where_only_backends_here_count_one_elsewhere_is_not_remembered() {
+    let mut world = World::new();
+    let outside = world.test.extra("outside");
+    let here = world.test.ns().clone();
+    world.test.join((&here, "out", "203.0.113.1/24"), (&outside, "eth0", "203.0.113.2/24"));
+    outside.run(|| super::run("ip", &["route", "add", "default", "via", "203.0.113.1"])).unwrap();
+    let at = key("198.51.100.7", Protocol::Tcp, 80);
+    let cluster = Frontend { kind: Kind::LoadBalancer, policy: Policy::Cluster, ..sticky(false, &[0]) };
+    let all = sticky(false, &[0, 1]).all;
+    let local = Frontend {
+        policy: Policy::Local,
+        all: all.clone(),
+        local: choice(&["!10.244.1.2:8080"]),
+        ..cluster.clone()
+    };
+    let (before, after) = (plan([(at, cluster)]), plan([(at, local)]));
+    let mut nftables = Nftables::open().unwrap();
+    nftables.apply(&before, &Changed::default()).unwrap();
+    let to = "198.51.100.7:80".parse().unwrap();
+    assert_eq!(answers(&outside, to, 3), BTreeSet::from(["a".to_owned()]));
+    nftables.apply(&after, &changed(&before, &after)).unwrap();
+    assert_eq!(answers(&outside, to, 6), BTreeSet::from(["b".to_owned()]));
+}
