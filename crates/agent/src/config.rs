@@ -4,6 +4,8 @@ use ipnet::IpNet;
 use weft_model::Cluster;
 use weft_model::network::{Backend, Ipam};
 
+use crate::ProxyConfig;
+
 /// How one node's agent works.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -30,6 +32,8 @@ pub struct AgentConfig {
     pub subnet_file: PathBuf,
     /// Where `status.json` and the last snapshot of the cluster are kept.
     pub state_dir: PathBuf,
+    /// How Services are served.
+    pub proxy: ProxyConfig,
 }
 
 impl AgentConfig {

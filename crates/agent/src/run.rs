@@ -1,4 +1,5 @@
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,10 @@ use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::conditions::Report;
 use crate::sources::Sources;
-use crate::{Agent, AgentConfig, Status, conditions, containers, files, flannel, heart, neighbours, pools};
+use crate::{
+    Agent, AgentConfig, ProxyMode, Status, Views, conditions, containers, files, flannel, heart, neighbours,
+    pools, proxy,
+};
 
 /// How often everything is looked at, in case a notification was missed.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -29,7 +33,10 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let cache = Some(cfg.state_dir.join("cluster.cache"));
     std::fs::create_dir_all(&cfg.state_dir)
         .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
-    let mut store = Store::start(api.clone(), StoreConfig { cache, ..StoreConfig::default() });
+    let mut store = {
+        let services = cfg.proxy.mode != ProxyMode::None;
+        Store::start(api.clone(), StoreConfig { cache, services, ..StoreConfig::default() })
+    };
     let (wanted, conditions) = watch::channel(Report::default());
     let (annotations, to_write) = watch::channel(serde_json::Map::new());
     let node = cfg.node_name.clone();
@@ -37,7 +44,11 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let heart = tokio::spawn(heart::keep(api.clone(), node.clone(), agent.host()));
     let (home, at_home) = watch::channel(false);
     let keeper = tokio::spawn(once(at_home.clone(), containers::keep(api.clone(), cfg.clone())));
-    let views = std::sync::Arc::new(pools::Views::default());
+    let views = Arc::new(Views::default());
+    let services = Arc::new(Views::default());
+    if cfg.proxy.mode != ProxyMode::None {
+        proxy::start(&cfg, services.clone())?;
+    }
     let pools = tokio::spawn(once(at_home, pools::keep(api.clone(), cfg.clone(), views.clone())));
     let announcer = tokio::spawn(flannel::keep(api.clone(), node.clone(), to_write));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
@@ -67,6 +78,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         async || {
             let update = store.changed().await;
             views.tell(&update);
+            services.tell(&update);
             update
         },
         terminated()?,

@@ -12,6 +12,7 @@ use crate::apiserver_args::ApiserverArgs;
 use crate::cni_args::CniCommand;
 use crate::ipam_args::IpamCommand;
 use crate::network::NetworkCommand;
+use crate::proxy_args::ProxyArgs;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
@@ -300,6 +301,8 @@ pub(crate) struct AgentArgs {
     /// Where the agent keeps its status and its last view of the cluster
     #[arg(long, default_value = "/var/lib/weft/agent")]
     pub(crate) state_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
 }
 
 pub(crate) fn cidr(text: &str) -> Result<ipnet::IpNet, weft_model::network::CidrError> {

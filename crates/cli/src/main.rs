@@ -16,6 +16,7 @@ mod lab;
 mod network;
 mod objects;
 mod output;
+mod proxy_args;
 mod trace;
 
 use std::process::ExitCode;

@@ -185,15 +185,20 @@ impl Run<'_> {
     ) -> Result<Outcome, Error> {
         let collection = served.collection(namespace);
         let wanted = merge::with_last_applied(&manifest.value, namespace);
-        match self.api.create(&collection, &wanted).await {
+        let refused = match self.api.create(&collection, &wanted).await {
             Ok(_) => return Ok(Outcome::Created),
-            Err(error) if error.already_exists() => {}
+            Err(error) if error.already_exists() => None,
+            // A Service that is there has its node ports already, and that is found first.
+            Err(error) if error.code() == Some(422) => Some(error),
             Err(error) => return Err(error),
-        }
+        };
         let path = format!("{collection}/{}", manifest.name());
         let mut retries = 0;
         loop {
-            let present = self.api.get(&path).await?;
+            let present = match self.api.get(&path).await {
+                Ok(present) => present,
+                Err(error) => return Err(refused.filter(|_| error.not_found()).unwrap_or(error)),
+            };
             let patch = merge::patch(&present, &wanted);
             if patch.as_object().is_none_or(|changes| changes.is_empty()) {
                 return Ok(Outcome::Unchanged);

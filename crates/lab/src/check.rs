@@ -1,12 +1,14 @@
-//! `weft lab check`: real ICMP, TCP and UDP for each pair of pods and nodes, held against the
-//! [oracle](crate::oracle).
+//! `weft lab check`: real ICMP, TCP and UDP for each pair of pods and nodes, and connections from each to every
+//! Service, held against the [oracle](crate::oracle).
 
+mod doors;
 mod icmp;
 mod listener;
 mod matrix;
 mod probe;
 mod report;
 mod sample;
+mod services;
 mod sizes;
 mod tidy;
 mod why;
@@ -77,6 +79,17 @@ pub async fn check(
         report.add(world, &reasons, (from, to), found);
         tell(Done { pairs: report.pairs, of });
     }
+    drop(results);
+    let (knocks, all_knocks) = sample::knocks(world, options);
+    report.sampled |= knocks.len() < all_knocks;
+    let of = of + knocks.len();
+    let mut results =
+        stream::iter(knocks).map(|(from, door)| prober.knock(from, door)).buffer_unordered(PARALLEL);
+    while let Some(knocked) = results.next().await {
+        report.add_knocked(knocked);
+        tell(Done { pairs: report.pairs + report.services, of });
+    }
+    drop(results);
     if options.sizes {
         report.paths = sizes::measure(world).await?;
     }

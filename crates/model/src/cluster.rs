@@ -121,6 +121,9 @@ pub struct Node {
     /// `metadata.labels`.
     #[serde(default)]
     pub labels: Labels,
+    /// It is being removed: deleted, or marked so by the cluster's autoscaler. Load balancers turn from it.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 impl Node {

@@ -17,6 +17,8 @@ use weft_model::{Node, Pod, PodKey, PodPhase};
 
 /// Where `Network` objects are.
 pub const NETWORK_PATH: &str = "/apis/weft.dev/v1/networks";
+/// The taint of a node that the cluster's autoscaler removes.
+const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
 /// The longest name or label key of a Kubernetes object: a prefix of 253, a slash and 63.
 const NAME_LIMIT: usize = 317;
 /// The most labels that are kept of one object.
@@ -115,6 +117,8 @@ struct NodeMeta {
     labels: Option<Labels>,
     #[serde(default)]
     annotations: Option<crate::flannel::Annotations>,
+    #[serde(default, rename = "deletionTimestamp")]
+    deleted: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -124,6 +128,12 @@ struct NodeSpec {
     pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs")]
     pod_cidrs: Option<Vec<String>>,
+    taints: Option<Vec<Taint>>,
+}
+
+#[derive(Deserialize)]
+struct Taint {
+    key: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -162,6 +172,7 @@ impl Kind for Node {
             flannel: annotations.flannel,
             loans: Vec::new(),
             labels: bounded(metadata.labels.unwrap_or_default())?,
+            leaving: metadata.deleted.is_some() || spec.taints.iter().flatten().any(|t| t.key == LEAVING),
         })
     }
 

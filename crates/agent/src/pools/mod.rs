@@ -5,7 +5,6 @@
 
 mod release;
 mod sweep;
-mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,9 +21,9 @@ use weft_ipam::pools::{Change, Input, Keeper, Plan, Write, keeper, object};
 use weft_model::{Changes, Cluster, Pod, PodKey, mark};
 use weft_store::{Api, Error};
 
+use crate::views::Views;
 use crate::{AgentConfig, files};
 use sweep::Sweeper;
-pub use views::Views;
 
 /// How soon to look again when nothing is told: what is unused counts in time, not in events.
 const TICK: Duration = Duration::from_secs(2);
@@ -79,7 +78,7 @@ pub async fn keep(api: Api, cfg: AgentConfig, views: Arc<Views>) {
     let mut due = Instant::now() + TICK;
     loop {
         _ = timeout(due.saturating_duration_since(Instant::now()), views.changed()).await;
-        let (view, now) = (views.take(), Instant::now());
+        let (view, now) = (views.take_live(), Instant::now());
         let concerned = view.as_ref().is_some_and(|(cluster, changes)| room.follow(cluster, changes));
         if !concerned && now < due {
             continue;

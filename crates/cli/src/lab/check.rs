@@ -30,6 +30,9 @@ pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
         if let Ok(blocks) = api.list("/apis/weft.dev/v1/ipblocks").await {
             world.add_blocks(&blocks);
         }
+        let services = api.list("/api/v1/services").await?;
+        let slices = api.list("/apis/discovery.k8s.io/v1/endpointslices").await?;
+        world.add_services(&services, &slices);
         let chosen = CheckOptions { sample: options.sample, seed: options.seed, sizes: options.sizes };
         let mut progress = Progress::new();
         check(&world, state.dir(), chosen, &mut |done| {
@@ -63,8 +66,12 @@ fn text(report: &CheckReport, seed: u64, colour: bool) -> String {
         0 => String::new(),
         count => format!(", {count} tried twice"),
     };
+    let services = match report.services {
+        0 => String::new(),
+        count => format!(", {} of {count} connections to Services", report.services_matching),
+    };
     text += &format!(
-        "\n{} of {} pairs{sampled} as they should be; {} probes{retries}, {:.1} s\n",
+        "\n{} of {} pairs{sampled}{services} as they should be; {} probes{retries}, {:.1} s\n",
         report.matching, report.pairs, report.probes, report.seconds
     );
     text

@@ -20,7 +20,7 @@ use super::world::World;
 use crate::oracle::{self, Expectation, Party, Proto};
 
 /// How long the first probe waits for its answer, and how long the one retry.
-const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+pub(super) const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// What came of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +91,35 @@ impl<'w> Prober<'w> {
             prober.place.push(place);
         }
         Ok(prober)
+    }
+
+    /// What is checked.
+    pub(super) fn world(&self) -> &'w World {
+        self.world
+    }
+
+    /// The members, with what was opened for them.
+    pub(super) fn parties(&self) -> &[Party] {
+        &self.parties
+    }
+
+    /// Asks who answers at an address.
+    pub(super) async fn ask(
+        &self,
+        from: usize,
+        proto: Proto,
+        to: SocketAddr,
+        patience: Duration,
+    ) -> Observed {
+        match (&self.place[from], proto) {
+            (Err(reason), _) => Observed::Failed(format!("{}: {reason}", self.parties[from].name)),
+            (Ok(space), Proto::Udp) => match timeout(patience, self.udp(*space, to)).await {
+                // What a node's own rules refuse its own processes may not even send.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Observed::Refused,
+                done => judged(done),
+            },
+            (Ok(space), _) => bounded(patience, self.tcp(*space, to)).await,
+        }
     }
 
     fn space(&mut self, at: usize, known: &mut HashMap<PathBuf, usize>) -> anyhow::Result<usize> {
@@ -270,7 +299,11 @@ pub(super) fn addresses(source: &Party, target: &Party) -> Vec<Option<IpAddr>> {
 }
 
 async fn bounded(patience: Duration, exchange: impl Future<Output = io::Result<String>>) -> Observed {
-    match timeout(patience, exchange).await {
+    judged(timeout(patience, exchange).await)
+}
+
+fn judged(done: Result<io::Result<String>, tokio::time::error::Elapsed>) -> Observed {
+    match done {
         Err(_) => Observed::Lost { seen: None },
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Observed::Refused,
         Ok(Err(error)) => unsent(&error),

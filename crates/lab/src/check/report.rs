@@ -62,6 +62,11 @@ pub struct CheckReport {
     pub seconds: f64,
     /// Pods that were not checked.
     pub skipped: Vec<Skipped>,
+    /// Connections to Services, of every member to every address and port that it has a family of.
+    pub services: usize,
+    /// Those of which the right thing came: an answer of the right endpoint to the right source, a refusal
+    /// or silence.
+    pub services_matching: usize,
     /// What paths between nodes take, where that was asked for.
     pub paths: Vec<PathReport>,
     #[serde(skip)]
@@ -123,6 +128,16 @@ impl CheckReport {
         self.cells.insert((from, to), cell);
     }
 
+    pub(super) fn add_knocked(&mut self, knocked: super::services::Knocked) {
+        self.probes += 1;
+        self.services += 1;
+        self.retries += usize::from(knocked.retried);
+        match knocked.mismatch {
+            Some(mismatch) => self.mismatches.push(mismatch),
+            None => self.services_matching += 1,
+        }
+    }
+
     pub(super) fn finish(&mut self, took: Duration) {
         self.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
         self.mismatches
@@ -131,7 +146,9 @@ impl CheckReport {
 
     /// Whether all came out as it should.
     pub fn all_match(&self) -> bool {
-        self.matching == self.pairs && self.paths.iter().all(|path| path.failed.is_empty())
+        self.matching == self.pairs
+            && self.services_matching == self.services
+            && self.paths.iter().all(|path| path.failed.is_empty())
     }
 
     /// Who could reach whom, with rows and columns named.
@@ -170,7 +187,7 @@ fn answered(by: Option<&str>, source: Option<IpAddr>) -> String {
     }
 }
 
-fn observed_words(observed: &Observed) -> String {
+pub(super) fn observed_words(observed: &Observed) -> String {
     match observed {
         Observed::Answered { by, source } => answered(by.as_deref(), *source),
         Observed::Refused => "refused: nobody listens there".into(),

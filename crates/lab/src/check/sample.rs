@@ -19,6 +19,17 @@ pub(super) fn pairs(world: &World, options: CheckOptions) -> (Vec<(usize, usize)
     (pairs, all)
 }
 
+/// The connections to Services to try, and how many there are in all.
+pub(super) fn knocks(world: &World, options: CheckOptions) -> (Vec<(usize, usize)>, usize) {
+    let mut knocks = super::services::knocks(world);
+    let all = knocks.len();
+    let limit = options.sample.unwrap_or(SAMPLE);
+    if limit < all {
+        choose(&mut knocks, limit, options.seed);
+    }
+    (knocks, all)
+}
+
 /// The first steps of a Fisher-Yates shuffle; the chosen are put back in order.
 fn choose(pairs: &mut Vec<(usize, usize)>, limit: usize, seed: u64) {
     let mut state = seed;

@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::report::Skipped;
+use crate::oracle::services::Door;
 use crate::oracle::{Node, Party, Proto};
 
 /// A party of the check with what it takes to act in its place.
@@ -34,8 +35,10 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// Pods by name, then nodes by name.
     pub members: Vec<Member>,
-    /// Pods that are not in the check.
+    /// Pods and Services that are not in the check.
     pub skipped: Vec<Skipped>,
+    /// Where Services are asked for.
+    pub doors: Vec<Door>,
 }
 
 impl World {
@@ -82,11 +85,11 @@ fn natural(name: &str) -> (String, u64) {
     (stem.to_owned(), name[stem.len()..].parse().unwrap_or(0))
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn array<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+pub(super) fn array<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 

@@ -68,6 +68,11 @@ impl Nftables {
         other
     }
 
+    /// Has the next [`apply`](Nftables::apply) look at what there is.
+    pub fn distrust(&mut self) {
+        self.known = None;
+    }
+
     /// Removes the tables.
     pub fn remove(&mut self) -> Result<(), Error> {
         self.replace(&ServicePlan::default()).map(|_| ())

@@ -20,6 +20,7 @@ struct State {
     /// Whether the API itself has told it in this run. What a disk's cache says may be long gone: a
     /// block that this node had is another's by now.
     live: bool,
+    taken: bool,
 }
 
 impl Views {
@@ -38,8 +39,16 @@ impl Views {
         self.told.notified().await;
     }
 
-    /// The view and what changed since the last call; none before the API told it.
+    /// The view and what changed since the last call; none before the first, or where nothing changed.
     pub(crate) fn take(&self) -> Option<(Cluster, Changes)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = state.cluster.clone().filter(|_| !state.taken || !state.changes.is_empty())?;
+        state.taken = true;
+        Some((cluster, std::mem::take(&mut state.changes)))
+    }
+
+    /// The same without what a disk's cache says; none before the API told it.
+    pub(crate) fn take_live(&self) -> Option<(Cluster, Changes)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = state.cluster.clone().filter(|_| state.live)?;
         Some((cluster, std::mem::take(&mut state.changes)))

@@ -1,0 +1,98 @@
+//! The ways in which Services can be served.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use weft_kernel::nft::NftEvent;
+use weft_service::nftables::Nftables;
+use weft_service::{Changed, Error, ServicePlan};
+
+/// How Services are served on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// By maps of nftables.
+    #[default]
+    Nftables,
+    /// Not at all: another program does.
+    None,
+}
+
+impl ProxyMode {
+    const ALL: [(&'static str, ProxyMode); 2] =
+        [("nftables", ProxyMode::Nftables), ("none", ProxyMode::None)];
+}
+
+impl FromStr for ProxyMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ProxyMode, String> {
+        let found = ProxyMode::ALL.iter().find(|(name, _)| *name == text);
+        let names = ProxyMode::ALL.map(|(name, _)| name).join(", ");
+        found.map(|(_, mode)| *mode).ok_or_else(|| format!("{text:?} is no proxy mode: use one of {names}"))
+    }
+}
+
+impl fmt::Display for ProxyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = ProxyMode::ALL.iter().find(|(_, mode)| mode == self);
+        f.write_str(found.map(|(name, _)| *name).unwrap_or_default())
+    }
+}
+
+/// How a node's agent serves Services.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyConfig {
+    /// In which way.
+    pub mode: ProxyMode,
+    /// Where node ports are served; empty: at the node's InternalIPs.
+    pub node_port_addresses: Vec<IpNet>,
+    /// Where externalIPs may be; empty: anywhere.
+    pub external_ips: Vec<IpNet>,
+    /// Where the agent tells whether Services are served (kube-proxy's `/healthz`).
+    pub healthz: Option<SocketAddr>,
+    /// Whether clients of a removed endpoint are reset.
+    pub reset_removed: bool,
+    /// Whether to serve although kube-proxy's rules are here.
+    pub beside_kube_proxy: bool,
+}
+
+/// The way that was chosen, at work.
+pub(super) enum Backend {
+    Nftables(Nftables),
+}
+
+impl Backend {
+    /// Opens it in the calling thread's network namespace; changes nothing yet.
+    pub(super) fn open(mode: ProxyMode) -> Result<Backend, Error> {
+        match mode {
+            // Where nobody is to serve this is not asked for.
+            ProxyMode::Nftables | ProxyMode::None => Ok(Backend::Nftables(Nftables::open()?)),
+        }
+    }
+
+    /// Makes the kernel as planned; `changed` is all that changed since this last succeeded. Says how many
+    /// objects were written.
+    pub(super) fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
+        match self {
+            Backend::Nftables(backend) => backend.apply(plan, changed),
+        }
+    }
+
+    /// Says whether the event tells that something else changed what is ours.
+    pub(super) fn notice(&mut self, event: &NftEvent) -> bool {
+        match self {
+            Backend::Nftables(backend) => backend.notice(event),
+        }
+    }
+
+    /// Has the next apply look at what there is.
+    pub(super) fn distrust(&mut self) {
+        match self {
+            Backend::Nftables(backend) => backend.distrust(),
+        }
+    }
+}
