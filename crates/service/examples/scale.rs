@@ -1,6 +1,7 @@
 //! How long a node takes to program its Services: all of them from nothing, one endpoint that changes, one
 //! Service that gets one more, and all again after a restart. Must run as root in a network namespace of its
-//! own: `unshare -n scale SERVICES [monitored]`.
+//! own: `unshare -n scale SERVICES ENDPOINTS [monitored]`, with a monitor of nftables in the same process.
+//! A monitor of another process, in whatever namespace, makes all of them slower.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends by panicking and prints")]
 
 use std::collections::BTreeSet;
@@ -14,7 +15,6 @@ use weft_model::{Changes, Cluster, Node};
 use weft_service::nftables::Nftables;
 use weft_service::{Changed, Planner, ServiceConfig};
 
-const ENDPOINTS: usize = 3;
 const ROUNDS: usize = 200;
 
 fn address(base: u32, number: usize) -> IpAddr {
@@ -53,11 +53,11 @@ fn slice(i: usize, endpoints: impl Iterator<Item = usize>) -> Arc<EndpointSlice>
     })
 }
 
-fn first(i: usize) -> impl Iterator<Item = usize> {
-    i * ENDPOINTS..(i + 1) * ENDPOINTS
+fn first(i: usize, endpoints: usize) -> impl Iterator<Item = usize> {
+    i * endpoints..(i + 1) * endpoints
 }
 
-fn cluster(count: usize) -> Cluster {
+fn cluster(count: usize, endpoints: usize) -> Cluster {
     let node = |i: usize| Node {
         name: format!("node{i}").into(),
         addresses: vec![address(0xc0a8_0000, i)],
@@ -66,7 +66,7 @@ fn cluster(count: usize) -> Cluster {
     Cluster {
         nodes: [node(1), node(2)].map(|node| (node.name.clone(), Arc::new(node))).into_iter().collect(),
         services: (0..count).map(service).map(|s| (s.key(), s)).collect(),
-        slices: (0..count).map(|i| slice(i, first(i))).map(|s| (s.key(), s)).collect(),
+        slices: (0..count).map(|i| slice(i, first(i, endpoints))).map(|s| (s.key(), s)).collect(),
         ..Cluster::default()
     }
 }
@@ -107,8 +107,9 @@ fn rounds(
 fn main() {
     let mut args = std::env::args().skip(1);
     let count: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let endpoints: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(3);
     let monitor = args.next().is_some().then(|| NftMonitor::open().unwrap());
-    let mut state = cluster(count);
+    let mut state = cluster(count, endpoints);
     let config = ServiceConfig {
         node: "node1".into(),
         cluster_cidrs: vec!["10.128.0.0/9".parse().unwrap()],
@@ -124,16 +125,16 @@ fn main() {
     let writes = nftables.apply(planner.plan(), &changed).unwrap();
     let whole = start.elapsed();
     println!(
-        "{count} Services x {ENDPOINTS} from nothing: {whole:.1?} (planned in {planned:.1?}), {writes} writes"
+        "{count} Services x {endpoints} from nothing: {whole:.1?} (planned in {planned:.1?}), {writes} writes"
     );
 
     let last = |round: usize| count - 1 - round;
     rounds("one endpoint becomes another", &mut planner, &mut nftables, &mut state, |round| {
         let i = last(round);
-        slice(i, first(i).skip(1).chain([count * ENDPOINTS + round]))
+        slice(i, first(i, endpoints).skip(1).chain([count * endpoints + round]))
     });
     rounds("one endpoint more", &mut planner, &mut nftables, &mut state, |round| {
-        slice(last(round), first(last(round)).chain([count * ENDPOINTS + round]))
+        slice(last(round), first(last(round), endpoints).chain([count * endpoints + round]))
     });
     drop(monitor);
 

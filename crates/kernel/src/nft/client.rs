@@ -3,6 +3,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::elements::{element_at, first_element};
+use super::monitor;
 use super::ruleset::Family;
 use super::socket::Socket;
 use super::transaction::{Step, Transaction};
@@ -12,6 +13,8 @@ use crate::{Error, Netns, Result};
 const ATTEMPTS: u32 = 10;
 /// Bytes of a part of a dump behind which many more are to be expected.
 const LONG: usize = 12 * 1024;
+/// Bytes of a transaction from which on it is worth while that no monitor listens.
+const LARGE: usize = 128 * 1024;
 
 /// A connection to nftables, kept open: closing one waits for the kernel to destroy what was
 /// deleted through it, and that takes longer than the change.
@@ -58,10 +61,15 @@ impl Nft {
         if transaction.is_empty() {
             return Ok(());
         }
+        let large = transaction.steps.iter().map(|step| step.body.len()).sum::<usize>() > LARGE;
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.apply_once(transaction) {
+            let applied = match large {
+                true => monitor::unheard(self, |nft| nft.apply_once(transaction)),
+                false => self.apply_once(transaction),
+            };
+            match applied {
                 Err(e) if attempt < ATTEMPTS && is_passing(&e) => {
                     std::thread::sleep(Duration::from_millis(1 << attempt.min(6)));
                 }
@@ -171,6 +179,11 @@ impl Nft {
                 return Ok(());
             }
         }
+    }
+
+    /// The network namespace that it is in, by the kernel's number for it.
+    pub(super) fn namespace(&self) -> Option<u64> {
+        self.socket.namespace()
     }
 
     fn sequence(&mut self, count: u32) -> u32 {

@@ -216,12 +216,14 @@ fn a_hundred_thousand_elements_are_one_transaction() {
     private();
     let (table, shape, elements) = large(100_000);
     let mut nft = Nft::open().unwrap();
+    let mut monitor = NftMonitor::open().unwrap();
     let before = nft.generation().unwrap();
     let mut t = Transaction::default();
     t.add_table(&table, false);
     t.add_map(&table, "slots", &shape);
     t.insert(&table, "slots", &shape, &elements);
     nft.apply(&t).unwrap();
+    assert_eq!(monitor.try_next().unwrap(), None, "nobody listened, and nobody else did anything");
     assert_eq!(nft.generation().unwrap(), before + 1);
     assert_eq!(read(&mut nft, &table, "slots"), elements.iter().cloned().collect());
 
@@ -260,4 +262,27 @@ fn an_element_that_is_refused_is_named() {
     t.delete_map(&table, "slots");
     nft.apply(&t).unwrap();
     assert!(nft.outline(&table).unwrap().unwrap().maps.is_empty());
+}
+
+#[test]
+fn a_monitor_that_did_not_listen_says_so_if_another_changed_something() {
+    private();
+    let mut monitor = NftMonitor::open().unwrap();
+    let mut nft = Nft::open().unwrap();
+    let other = || run("nft", &["add table ip other"]);
+    let done = monitor::unheard(&mut nft, |_| {
+        other();
+        Err(crate::Error::Malformed { op: "change nft", detail: "on purpose" })
+    });
+    assert!(done.is_err());
+    assert_eq!(monitor.wait().unwrap(), [NftEvent::Overrun]);
+    // It listens again.
+    run("nft", &["delete table ip other"]);
+    let table = Table::new(Family::Ip, "other");
+    loop {
+        let events = monitor.wait().unwrap();
+        if events.iter().any(|e| matches!(e, NftEvent::Touched { table: t, .. } if *t == table)) {
+            break;
+        }
+    }
 }

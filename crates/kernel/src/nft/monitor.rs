@@ -1,6 +1,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::client::Nft;
 use super::ruleset::{Family, Table};
 use super::socket::Socket;
 use super::wire::{self, Messages, msg};
@@ -31,15 +34,66 @@ pub enum NftEvent {
 }
 
 /// Says which tables change, in the namespace where it was opened.
+///
+/// While this process makes a large transaction there, its monitors do not listen: to write down an element for
+/// them takes the kernel several times as long as to add it. Where another transaction was made meanwhile they
+/// say [`NftEvent::Overrun`].
 #[derive(Debug)]
 pub struct NftMonitor {
+    ear: Arc<Ear>,
+}
+
+#[derive(Debug)]
+struct Ear {
     socket: Socket,
+    /// Whether something may have happened while it did not listen.
+    missed: AtomicBool,
+}
+
+/// All monitors of the process.
+static EARS: Mutex<Vec<Weak<Ear>>> = Mutex::new(Vec::new());
+
+/// Does `work`, which is one transaction of `nft`, while no monitor of its namespace listens.
+pub(super) fn unheard(nft: &mut Nft, work: impl FnOnce(&mut Nft) -> Result<()>) -> Result<()> {
+    let mut all = EARS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|ear| ear.strong_count() > 0);
+    let place = nft.namespace();
+    let here = all.iter().filter_map(Weak::upgrade);
+    let ears: Vec<Arc<Ear>> = here.filter(|ear| place.is_some() && ear.socket.namespace() == place).collect();
+    if ears.is_empty() {
+        drop(all);
+        return work(nft);
+    }
+    let before = nft.generation()?;
+    // Who cannot leave hears it.
+    ears.iter().for_each(|ear| _ = ear.socket.leave(GROUP_NFTABLES));
+    let done = work(nft);
+    let own = u32::from(done.is_ok());
+    let joined: io::Result<()> = ears.iter().try_for_each(|ear| ear.socket.join(GROUP_NFTABLES));
+    if joined.is_err() || nft.generation().ok() != Some(before.wrapping_add(own)) {
+        for ear in ears {
+            ear.missed.store(true, Ordering::Release);
+            // The answer wakes who waits.
+            let _ = ear.socket.send(&generation_request());
+        }
+    }
+    joined.map_err(|e| Error::sys("listen to", "nftables again", e))?;
+    done
+}
+
+fn generation_request() -> Vec<u8> {
+    let mut out = Vec::new();
+    wire::message(&mut out, msg::GET_GEN, 0, 0, 0, 0, &[]);
+    out
 }
 
 impl NftMonitor {
     /// Opens one in the calling thread's network namespace.
     pub fn open() -> Result<NftMonitor> {
-        Ok(NftMonitor { socket: joined(GROUP_NFTABLES, "an nftables monitor")? })
+        let socket = joined(GROUP_NFTABLES, "an nftables monitor")?;
+        let ear = Arc::new(Ear { socket, missed: AtomicBool::new(false) });
+        EARS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&ear));
+        Ok(NftMonitor { ear })
     }
 
     /// Opens one in another network namespace.
@@ -67,7 +121,10 @@ impl NftMonitor {
     }
 
     fn read(&mut self, wait: bool) -> Result<Option<Vec<NftEvent>>> {
-        match self.socket.receive(wait) {
+        if self.ear.missed.swap(false, Ordering::AcqRel) {
+            return Ok(Some(vec![NftEvent::Overrun]));
+        }
+        match self.ear.socket.receive(wait) {
             Ok(datagram) => {
                 let mut events: Vec<NftEvent> = Messages(&datagram).filter_map(|m| event(&m)).collect();
                 events.dedup();
@@ -82,7 +139,7 @@ impl NftMonitor {
 
 impl AsFd for NftMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.ear.socket.as_fd()
     }
 }
 

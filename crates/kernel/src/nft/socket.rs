@@ -3,6 +3,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::net::RecvFlags;
 
+/// asm-generic/socket.h.
+const SO_NETNS_COOKIE: i32 = 71;
 const RECEIVE_SIZE: usize = 64 * 1024;
 
 /// A NETLINK_NETFILTER socket in the network namespace of the thread that opened it.
@@ -49,6 +51,10 @@ impl Socket {
         self.option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
     }
 
+    pub(super) fn leave(&self, group: i32) -> io::Result<()> {
+        self.option(libc::SOL_NETLINK, libc::NETLINK_DROP_MEMBERSHIP, group)
+    }
+
     pub(super) fn option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
         // SAFETY: the pointer and the length describe `value`.
         let result = unsafe {
@@ -56,6 +62,18 @@ impl Socket {
             libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), size)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The network namespace that it is in, by the kernel's number for it; none before Linux 5.14.
+    pub(super) fn namespace(&self) -> Option<u64> {
+        let mut cookie = 0u64;
+        let mut size = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the pointer and the length describe `cookie`, which outlives the call.
+        let result = unsafe {
+            let place = (&raw mut cookie).cast();
+            libc::getsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, place, &raw mut size)
+        };
+        (result == 0).then_some(cookie)
     }
 
     /// Makes room for one message of `size` bytes; without CAP_NET_ADMIN in the first user
