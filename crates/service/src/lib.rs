@@ -9,6 +9,7 @@ pub mod conntrack;
 mod error;
 pub mod nftables;
 mod plan;
+pub mod userspace;
 
 pub use error::Error;
 pub use plan::{
