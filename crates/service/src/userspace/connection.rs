@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -16,6 +17,7 @@ use super::limits::count;
 use super::shared::Frontend;
 use super::token::{MOST_SLOTS, Token};
 use super::way::{Side, Tools, Turn, Way};
+use super::worker::Orders;
 
 /// After how long without traffic a peer is asked whether it is still there.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -42,7 +44,7 @@ struct Connecting {
 /// The connections, by slot.
 #[derive(Debug)]
 pub(super) struct Connections {
-    poll: Arc<OwnedFd>,
+    orders: Arc<Orders>,
     slots: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
     serial: u32,
@@ -60,8 +62,8 @@ enum End {
 }
 
 impl Connections {
-    pub(super) fn new(poll: Arc<OwnedFd>) -> Connections {
-        Connections { poll, slots: vec![], free: vec![], serial: 0, due: BinaryHeap::new(), again: vec![] }
+    pub(super) fn new(orders: Arc<Orders>) -> Connections {
+        Connections { orders, slots: vec![], free: vec![], serial: 0, due: BinaryHeap::new(), again: vec![] }
     }
 
     /// Takes a client that the gauge has counted already and that goes where `attempt` says.
@@ -86,11 +88,12 @@ impl Connections {
         };
         let token = self.token(slot, false);
         let client = side(socket, token);
-        let watched = watch(&self.poll, &client);
+        let watched = watch(&self.orders.poll, &client);
         let connecting = Some(Connecting { attempt, frontend, address });
         let (out, back) = (Way::default(), Way::default());
         self.slots[slot as usize] =
             Some(Box::new(Connection { client, endpoint: None, out, back, connecting }));
+        self.orders.load.fetch_add(1, Ordering::Relaxed);
         match watched {
             Ok(()) => self.dial(slot, tools),
             Err(_) => self.end(slot, End::Reset, tools),
@@ -184,7 +187,7 @@ impl Connections {
             connection.endpoint = None;
             if let Ok(socket) = open(to) {
                 let new = side(socket, token);
-                if watch(&self.poll, &new).is_ok() {
+                if watch(&self.orders.poll, &new).is_ok() {
                     connection.endpoint = Some(new);
                     self.due.push(Reverse((Instant::now() + timeout, token)));
                     return;
@@ -260,6 +263,7 @@ impl Connections {
         connection.out.clear(tools);
         connection.back.clear(tools);
         tools.shared.held.connections.give(1);
+        self.orders.load.fetch_sub(1, Ordering::Relaxed);
         self.free.push(slot);
     }
 }

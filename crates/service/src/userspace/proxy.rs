@@ -38,7 +38,7 @@ pub struct ListenerId(u64);
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    orders: Vec<Arc<Orders>>,
+    orders: Arc<[Arc<Orders>]>,
     threads: Vec<JoinHandle<()>>,
     last: u64,
 }
@@ -58,11 +58,11 @@ impl Proxy {
             listeners: RwLock::default(),
             stop: false.into(),
         });
-        let mut proxy = Proxy { shared, orders: vec![], threads: vec![], last: 0 };
+        let orders = (0..threads).map(|_| orders().map(Arc::new)).collect::<std::io::Result<_>>();
+        let orders = orders.map_err(|error| Error::new("watch sockets", error))?;
+        let mut proxy = Proxy { shared, orders, threads: vec![], last: 0 };
         for number in 0..threads {
-            let orders = Arc::new(orders().map_err(|error| Error::new("watch sockets", error))?);
-            let worker = Worker::new(orders.clone(), proxy.shared.clone());
-            proxy.orders.push(orders);
+            let worker = Worker::new(number, proxy.orders.clone(), proxy.shared.clone());
             let thread = std::thread::Builder::new().name(format!("weft-proxy-{number}"));
             let thread = thread.spawn(move || worker.run());
             proxy.threads.push(thread.map_err(|error| Error::new("start a thread", error))?);
@@ -151,7 +151,7 @@ impl Proxy {
     /// Connections are taken by whoever has time; the datagrams of one frontend by one thread.
     fn watchers(&self, listener: &Listener) -> Vec<Arc<Orders>> {
         if listener.tcp {
-            return self.orders.clone();
+            return self.orders.to_vec();
         }
         let one = listener.id as usize % self.orders.len();
         vec![self.orders[one].clone()]
@@ -160,7 +160,7 @@ impl Proxy {
     fn sweep(&self, listener: &Listener) {
         for orders in self.watchers(listener) {
             orders.sweep.store(true, Ordering::Release);
-            wake(&orders);
+            orders.wake();
         }
     }
 }
@@ -168,8 +168,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        for orders in &self.orders {
-            wake(orders);
+        for orders in self.orders.iter() {
+            orders.wake();
         }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -177,16 +177,17 @@ impl Drop for Proxy {
     }
 }
 
-fn wake(orders: &Orders) {
-    // An eventfd only refuses when it is readable already.
-    let _ = rustix::io::write(&orders.wake, &1u64.to_ne_bytes());
-}
-
 fn orders() -> std::io::Result<Orders> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     epoll::add(&poll, &wake, EventData::new_u64(Token::waker()), EventFlags::IN)?;
-    Ok(Orders { poll: Arc::new(poll), wake, sweep: AtomicBool::new(false) })
+    Ok(Orders {
+        poll: Arc::new(poll),
+        wake,
+        sweep: AtomicBool::new(false),
+        load: Default::default(),
+        clients: Default::default(),
+    })
 }
 
 fn open(transport: Transport, address: SocketAddr) -> rustix::io::Result<(OwnedFd, SocketAddr)> {

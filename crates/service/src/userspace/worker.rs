@@ -1,8 +1,9 @@
 //! One thread: waits for sockets and moves what came.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -12,12 +13,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
+use super::balance::Attempt;
 use super::connection::{Connections, refuse};
 use super::datagrams::Datagrams;
 use super::flows::FlowId;
 use super::limits::count;
 use super::pipe::Pipes;
-use super::shared::{Listener, Refusal, Shared};
+use super::shared::{Frontend, Listener, Refusal, Shared};
 use super::token::Token;
 use super::way::Tools;
 
@@ -27,6 +29,8 @@ const BUFFER: usize = 64 << 10;
 const EVENTS: usize = 256;
 /// Connections taken from one listener before others have their turn.
 const ACCEPTS: usize = 4;
+/// How many connections more than another a thread may have.
+const UNEVEN: usize = 2;
 
 /// What the owner says to a thread.
 #[derive(Debug)]
@@ -35,10 +39,32 @@ pub(super) struct Orders {
     pub wake: OwnedFd,
     /// Flows are to be compared with the frontends.
     pub sweep: AtomicBool,
+    /// Connections that the thread has, and clients that another thread took for it.
+    pub load: AtomicUsize,
+    pub clients: Mutex<Vec<Client>>,
+}
+
+/// A client that was taken and knows where it goes.
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: OwnedFd,
+    address: IpAddr,
+    frontend: Arc<Frontend>,
+    attempt: Attempt,
+}
+
+impl Orders {
+    /// Has the thread look at them.
+    pub(super) fn wake(&self) {
+        // An eventfd only refuses when it is readable already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
 }
 
 pub(super) struct Worker {
     orders: Arc<Orders>,
+    /// Those of all threads.
+    all: Arc<[Arc<Orders>]>,
     shared: Arc<Shared>,
     connections: Connections,
     datagrams: Datagrams,
@@ -48,12 +74,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(orders: Arc<Orders>, shared: Arc<Shared>) -> Worker {
+    /// The thread number `number` of `all`.
+    pub(super) fn new(number: usize, all: Arc<[Arc<Orders>]>, shared: Arc<Shared>) -> Worker {
+        let orders = all[number].clone();
         let tools = Tools { buffer: vec![0; BUFFER].into(), pipes: Pipes::default(), shared: shared.clone() };
         Worker {
-            connections: Connections::new(orders.poll.clone()),
+            connections: Connections::new(orders.clone()),
             datagrams: Datagrams::new(orders.poll.clone(), shared.clone()),
             orders,
+            all,
             shared,
             tools,
             spare: spare(),
@@ -99,6 +128,11 @@ impl Worker {
                 if self.orders.sweep.swap(false, Ordering::AcqRel) {
                     self.datagrams.sweep();
                 }
+                let clients = std::mem::take(&mut *lock(&self.orders.clients));
+                self.orders.load.fetch_sub(clients.len(), Ordering::Relaxed);
+                for client in clients {
+                    self.take(client);
+                }
             }
             Token::Listener(id) => {
                 let Some(listener) = self.shared.listener(id) else { return };
@@ -141,8 +175,29 @@ impl Worker {
                 refuse(socket);
                 continue;
             }
-            self.connections.add(socket, address.ip(), listener.frontend.clone(), attempt, &mut self.tools);
+            let frontend = listener.frontend.clone();
+            self.place(Client { socket, address: address.ip(), frontend, attempt });
         }
+    }
+
+    /// Whoever wakes first would have all connections of a moment: they go to where there are fewest,
+    /// unless that is hardly a difference.
+    fn place(&mut self, client: Client) {
+        let load = |orders: &Orders| orders.load.load(Ordering::Relaxed);
+        let least = self.all.iter().min_by_key(|orders| load(orders)).unwrap_or(&self.orders);
+        let fewest = load(least);
+        if load(&self.orders) <= fewest + fewest / 8 + UNEVEN {
+            return self.take(client);
+        }
+        // Counted at once, so that a burst is spread.
+        least.load.fetch_add(1, Ordering::Relaxed);
+        lock(&least.clients).push(client);
+        least.wake();
+    }
+
+    fn take(&mut self, client: Client) {
+        let Client { socket, address, frontend, attempt } = client;
+        self.connections.add(socket, address, frontend, attempt, &mut self.tools);
     }
 
     /// Takes a client with the last descriptor, only to tell it that there is no room: left in its
@@ -157,6 +212,10 @@ impl Worker {
         }
         self.spare = spare();
     }
+}
+
+fn lock(clients: &Mutex<Vec<Client>>) -> MutexGuard<'_, Vec<Client>> {
+    clients.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn spare() -> Option<OwnedFd> {
