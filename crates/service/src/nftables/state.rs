@@ -68,12 +68,14 @@ pub(super) struct State {
 impl State {
     /// An empty table.
     pub(super) fn new(ipv6: bool) -> State {
+        let mut ways = Counts::default();
+        Way::common().for_each(|way| ways.add(&way));
         State {
             ipv6,
             frontends: BTreeMap::new(),
             cluster_ips: BTreeSet::new(),
             nets: BTreeMap::new(),
-            ways: Counts::default(),
+            ways,
             numbers: BTreeMap::new(),
             sources: Counts::default(),
             affinity: Counts::default(),

@@ -41,6 +41,10 @@ impl Outcome {
     }
 }
 
+/// The ways with up to so many backends that are always there: a rule that looks something up in a map has the kernel
+/// look through all of the map, unless that is still empty.
+const COMMON: u32 = 16;
+
 /// All that connections of frontends of one chain have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
@@ -53,6 +57,15 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// Those that are always there.
+    pub(super) fn common() -> impl Iterator<Item = Way> {
+        let kinds = [(false, Policy::Internal), (false, Policy::Cluster), (true, Policy::Cluster)];
+        kinds.into_iter().flat_map(|(node, policy)| {
+            let outcome = (1..=COMMON).map(Outcome::Pick);
+            outcome.map(move |all| Way { node, policy, all, local: all, affinity: None })
+        })
+    }
+
     /// The way that a frontend's connections go.
     pub(super) fn of(at: &FrontendKey, frontend: &Frontend) -> Way {
         let all = Outcome::of(&frontend.all);

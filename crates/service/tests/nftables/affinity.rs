@@ -62,15 +62,17 @@ impl World {
     }
 }
 
+/// Who answers at `to`.
+fn ask(to: SocketAddr) -> String {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// Who answers a client at `to`, asked so many times.
 fn answers(client: &Netns, to: SocketAddr, times: usize) -> BTreeSet<String> {
-    let ask = move || {
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    };
-    (0..times).map(|_| client.run(ask).unwrap()).collect()
+    client.run(|| (0..times).map(|_| ask(to)).collect()).unwrap()
 }
 
 fn sticky(ipv6: bool, pods: &[usize]) -> Frontend {
@@ -126,6 +128,19 @@ fn a_client_stays_with_its_backend_until_that_goes() {
         assert_eq!(Nftables::open().unwrap().apply(&both, &Changed::default()).unwrap(), 0);
         assert_eq!(answers(&c, to, 12), left, "{to}");
     }
+}
+
+#[test]
+fn each_backend_is_as_likely_as_the_others() {
+    let mut world = World::new();
+    let at = key("10.96.0.1", Protocol::Tcp, 80);
+    let plan = plan([(at, frontend(&["!10.244.0.2:8080", "!10.244.1.2:8080"]))]);
+    Nftables::open().unwrap().apply(&plan, &Changed::default()).unwrap();
+    let (client, to) = (world.pod("c"), "10.96.0.1:80".parse().unwrap());
+    let count = 2000;
+    let first = client.run(|| (0..count).filter(|_| ask(to) == "a").count()).unwrap();
+    // Six standard deviations of a fair choice: one run in 500 million is outside.
+    assert!((866..=1134).contains(&first), "{first} of {count}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! How long a connection takes to the last of many Services, and by a single rule of DNAT: pairs of rounds in turn, a
-//! client, a node and a server in namespaces of their own. Must run as root: `connect SERVICES`.
+//! client, a node and a server in namespaces of their own. Must run as root: `connections SERVICES`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends by panicking and prints")]
 
 use std::collections::{BTreeMap, BTreeSet};

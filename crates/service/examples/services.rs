@@ -1,6 +1,6 @@
 //! How long a node takes to program its Services: all of them from nothing, one endpoint that changes, one
 //! Service that gets one more, and all again after a restart. Must run as root in a network namespace of its
-//! own: `unshare -n scale SERVICES ENDPOINTS [monitored]`, with a monitor of nftables in the same process.
+//! own: `unshare -n services SERVICES ENDPOINTS [monitored]`, with a monitor of nftables in the same process.
 //! A monitor of another process, in whatever namespace, makes all of them slower.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends by panicking and prints")]
 
