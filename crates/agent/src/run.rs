@@ -44,11 +44,9 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let heart = tokio::spawn(heart::keep(api.clone(), node.clone(), agent.host()));
     let (home, at_home) = watch::channel(false);
     let keeper = tokio::spawn(once(at_home.clone(), containers::keep(api.clone(), cfg.clone())));
-    let views = Arc::new(Views::default());
     let services = Arc::new(Views::default());
-    if cfg.proxy.mode != ProxyMode::None {
-        proxy::start(&cfg, services.clone())?;
-    }
+    let proxy = tokio::spawn(once(at_home.clone(), proxy::keep(cfg.clone(), services.clone())));
+    let views = Arc::new(Views::default());
     let pools = tokio::spawn(once(at_home, pools::keep(api.clone(), cfg.clone(), views.clone())));
     let announcer = tokio::spawn(flannel::keep(api.clone(), node.clone(), to_write));
     let reporter = tokio::spawn(conditions::keep(api, node, conditions));
@@ -89,6 +87,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     announcer.abort();
     keeper.abort();
     pools.abort();
+    proxy.abort();
     heart.abort();
     tracing::info!("weft agent ends; what it programmed stays");
     ended

@@ -13,6 +13,7 @@ use crate::cni_args::CniCommand;
 use crate::ipam_args::IpamCommand;
 use crate::network::NetworkCommand;
 use crate::proxy_args::ProxyArgs;
+use crate::service::ServiceCommand;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     /// Pools of addresses: show, check, release
     #[command(subcommand)]
     Ipam(IpamCommand),
+    /// Services as a node serves them: list, show
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// The CNI plugins: attach, check, explain, install
     #[command(subcommand)]
     Cni(Box<CniCommand>),

@@ -13,10 +13,12 @@ mod flannel;
 mod ipam;
 mod ipam_args;
 mod lab;
+mod listing;
 mod network;
 mod objects;
 mod output;
 mod proxy_args;
+mod service;
 mod trace;
 
 use std::process::ExitCode;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Lab(command) => lab::run(command),
         Command::Trace(options) => trace::run(&options),
         Command::Ipam(command) => ipam::run(command),
+        Command::Service(command) => service::run(command),
         Command::Agent(options) => daemons::agent(options),
         Command::Network(command) => network::run(command),
         Command::Cni(command) => cni::run(*command),

@@ -108,7 +108,9 @@ async fn converse(stream: TcpStream, port: Option<u16>, told: Told) {
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false).max_buf_size(8192);
+    // Who asks may close his side at once and still wait for the answer.
+    server.half_close(true).keep_alive(false).max_buf_size(8192);
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let _ = server.serve_connection(TokioIo::new(stream), answer).await;
 }
 

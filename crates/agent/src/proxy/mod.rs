@@ -2,6 +2,7 @@
 //! a mode does may take long (iptables waits for its lock) and pods' networks do not wait for that.
 
 mod health;
+mod hold;
 mod mode;
 mod rival;
 mod status;
@@ -9,7 +10,6 @@ mod worker;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use tokio::sync::watch;
 
 use crate::AgentConfig;
@@ -17,13 +17,14 @@ use crate::views::Views;
 pub use mode::{ProxyConfig, ProxyMode};
 pub use status::ProxyStatus;
 
-/// Starts to serve Services in the calling thread's network namespace, and to tell how that goes.
-/// Must be called within a Tokio runtime, which answers health checks.
-pub(crate) fn start(cfg: &AgentConfig, views: Arc<Views>) -> Result<()> {
+/// Serves Services in the calling thread's network namespace, for good, and answers health checks.
+pub(crate) async fn keep(cfg: AgentConfig, views: Arc<Views>) {
+    if cfg.proxy.mode == ProxyMode::None {
+        return;
+    }
     let (teller, told) = watch::channel(ProxyStatus::new(cfg.proxy.mode));
-    tokio::spawn(status::keep(cfg.state_dir.join("services.json"), told.clone()));
-    tokio::spawn(health::keep(cfg.proxy.healthz, told));
-    let cfg = cfg.clone();
+    let file = cfg.state_dir.join("services.json");
+    let healthz = cfg.proxy.healthz;
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
@@ -31,9 +32,9 @@ pub(crate) fn start(cfg: &AgentConfig, views: Arc<Views>) -> Result<()> {
             Err(error) => tracing::error!("Services are not served: {error}"),
         }
     };
-    std::thread::Builder::new()
-        .name("services".into())
-        .spawn(work)
-        .context("start the thread of Services")?;
-    Ok(())
+    // It ends with the process: what it programmed stays.
+    if let Err(error) = std::thread::Builder::new().name("services".into()).spawn(work) {
+        tracing::error!("Services are not served, their thread cannot be started: {error}");
+    }
+    tokio::join!(status::keep(file, told.clone()), health::keep(healthz, told));
 }

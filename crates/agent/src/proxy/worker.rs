@@ -11,6 +11,7 @@ use weft_kernel::sysctl;
 use weft_model::{Changes, Cluster};
 use weft_service::{Changed, FrontendKey, Planner, Refusal, ServiceConfig, conntrack};
 
+use super::hold::Hold;
 use super::mode::Backend;
 use super::{ProxyStatus, rival};
 use crate::AgentConfig;
@@ -28,6 +29,7 @@ struct Worker<'a> {
     cfg: &'a AgentConfig,
     planner: Planner,
     backend: Option<Backend>,
+    hold: Option<Hold>,
     /// What changed since the kernel was as planned.
     changed: Changed,
     /// Frontends whose old flows are to be forgotten now that it is.
@@ -87,6 +89,7 @@ impl<'a> Worker<'a> {
             cfg,
             planner: Planner::new(config),
             backend: None,
+            hold: None,
             changed: Changed::default(),
             moved: BTreeSet::new(),
             status: ProxyStatus::new(cfg.proxy.mode),
@@ -168,6 +171,9 @@ impl<'a> Worker<'a> {
 
     fn try_apply(&mut self) -> anyhow::Result<()> {
         let adopts = self.backend.is_none();
+        if adopts && self.hold.is_none() {
+            self.hold = Hold::open().inspect_err(|error| tracing::debug!("{error}")).ok();
+        }
         let backend = match &mut self.backend {
             Some(backend) => backend,
             none => none.insert(open(self.cfg)?),

@@ -3,12 +3,12 @@
 mod release;
 mod show;
 
-use serde::Serialize;
 use weft_ipam::pools::sweep::{Finding, sweep};
 use weft_store::{Api, snapshot};
 
 use crate::args::StatusOutput;
 use crate::ipam_args::{CheckArgs, Cluster, IpamCommand};
+use crate::listing::print;
 use crate::{daemons, exit, output};
 
 pub(crate) fn run(command: IpamCommand) -> anyhow::Result<u8> {
@@ -21,7 +21,7 @@ pub(crate) fn run(command: IpamCommand) -> anyhow::Result<u8> {
     })
 }
 
-async fn client(cluster: &Cluster) -> anyhow::Result<Api> {
+pub(crate) async fn client(cluster: &Cluster) -> anyhow::Result<Api> {
     Ok(Api::from_kubeconfig(&cluster.kubeconfig).await?)
 }
 
@@ -52,34 +52,4 @@ async fn check(options: &CheckArgs) -> anyhow::Result<u8> {
     }
     print(options.output, &found, &["FAULT", "OBJECT", "WHAT"], rows(&found))?;
     Ok(if found.is_empty() { exit::DONE } else { exit::FALSE })
-}
-
-/// Prints values for machines, or their rows as a table.
-fn print<T: Serialize>(
-    how: StatusOutput,
-    values: &[T],
-    head: &[&str],
-    rows: Vec<Vec<String>>,
-) -> anyhow::Result<()> {
-    match how {
-        StatusOutput::Json => output::line(&serde_json::to_string_pretty(values)?),
-        StatusOutput::Yaml => output::print(&serde_saphyr::to_string(&values)?),
-        StatusOutput::Text | StatusOutput::Wide => {
-            let head = head.iter().map(|cell| (*cell).to_owned()).collect();
-            output::print(&table(std::iter::once(head).chain(rows).collect()));
-        }
-    }
-    Ok(())
-}
-
-fn table(lines: Vec<Vec<String>>) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let cell = |line: &Vec<String>, column: usize| line.get(column).map_or(0, |cell| cell.chars().count());
-    let widths: Vec<usize> =
-        (0..columns).map(|column| lines.iter().map(|line| cell(line, column)).max().unwrap_or(0)).collect();
-    let text = |line: &Vec<String>| {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    lines.iter().map(text).collect()
 }

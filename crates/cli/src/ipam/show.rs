@@ -10,9 +10,10 @@ use weft_model::pools::IpBlock;
 use weft_model::{Cluster, PodPhase};
 use weft_store::snapshot;
 
-use super::{client, print};
+use super::client;
 use crate::args::StatusOutput;
 use crate::ipam_args::ShowArgs;
+use crate::listing::print;
 use crate::{exit, output};
 
 #[derive(Serialize)]

@@ -118,8 +118,10 @@ pub fn expect_door(nodes: &[Node], parties: &[Party], from: &Party, door: &Door)
     for party in chosen {
         let target = &parties[party];
         let itself = from.name == target.name;
+        // What the node is led to that leads on goes nowhere, and so passes no masquerade.
+        let ends_there = !target.own_address && target.node == decides;
         let mut sources = BTreeSet::new();
-        if masqueraded || itself || (!from.own_address && !outside) {
+        if !ends_there && (masqueraded || itself || (!from.own_address && !outside)) {
             // The node that leads on puts itself in the client's place.
             for node in nodes {
                 if node.name == decides {
