@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use weft_kernel::nft::NftEvent;
 use weft_service::nftables::Nftables;
+use weft_service::userspace::Userspace;
 use weft_service::{Changed, Error, ServicePlan};
 
 /// How Services are served on a node.
@@ -17,13 +18,15 @@ pub enum ProxyMode {
     /// By maps of nftables.
     #[default]
     Nftables,
+    /// By this process, connection by connection.
+    Userspace,
     /// Not at all: another program does.
     None,
 }
 
 impl ProxyMode {
-    const ALL: [(&'static str, ProxyMode); 2] =
-        [("nftables", ProxyMode::Nftables), ("none", ProxyMode::None)];
+    const ALL: [(&'static str, ProxyMode); 3] =
+        [("nftables", ProxyMode::Nftables), ("userspace", ProxyMode::Userspace), ("none", ProxyMode::None)];
 }
 
 impl FromStr for ProxyMode {
@@ -62,7 +65,8 @@ pub struct ProxyConfig {
 
 /// The way that was chosen, at work.
 pub(super) enum Backend {
-    Nftables(Nftables),
+    Nftables(Box<Nftables>),
+    Userspace(Box<Userspace>),
 }
 
 impl Backend {
@@ -70,7 +74,8 @@ impl Backend {
     pub(super) fn open(mode: ProxyMode) -> Result<Backend, Error> {
         match mode {
             // Where nobody is to serve this is not asked for.
-            ProxyMode::Nftables | ProxyMode::None => Ok(Backend::Nftables(Nftables::open()?)),
+            ProxyMode::Nftables | ProxyMode::None => Ok(Backend::Nftables(Box::new(Nftables::open()?))),
+            ProxyMode::Userspace => Ok(Backend::Userspace(Box::new(Userspace::open()?))),
         }
     }
 
@@ -79,6 +84,7 @@ impl Backend {
     pub(super) fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
         match self {
             Backend::Nftables(backend) => backend.apply(plan, changed),
+            Backend::Userspace(backend) => backend.apply(plan, changed),
         }
     }
 
@@ -86,13 +92,20 @@ impl Backend {
     pub(super) fn notice(&mut self, event: &NftEvent) -> bool {
         match self {
             Backend::Nftables(backend) => backend.notice(event),
+            Backend::Userspace(backend) => backend.notice(event),
         }
+    }
+
+    /// Whether the kernel's flows lead to endpoints, and not to this process.
+    pub(super) fn leads_to_endpoints(&self) -> bool {
+        !matches!(self, Backend::Userspace(_))
     }
 
     /// Has the next apply look at what there is.
     pub(super) fn distrust(&mut self) {
         match self {
             Backend::Nftables(backend) => backend.distrust(),
+            Backend::Userspace(backend) => backend.distrust(),
         }
     }
 }

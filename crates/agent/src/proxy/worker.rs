@@ -185,7 +185,9 @@ impl<'a> Worker<'a> {
         }
         self.doubted = false;
         self.moved.append(&mut std::mem::take(&mut self.changed).frontends);
-        conntrack::reconcile(self.planner.plan(), &self.moved, self.cfg.proxy.reset_removed)?;
+        if backend.leads_to_endpoints() {
+            conntrack::reconcile(self.planner.plan(), &self.moved, self.cfg.proxy.reset_removed)?;
+        }
         self.moved.clear();
         Ok(())
     }

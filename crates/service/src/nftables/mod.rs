@@ -50,7 +50,7 @@ impl Nftables {
         match self.advance(plan, changed) {
             Ok(Some(writes)) => Ok(writes),
             // Another program was faster than its event, or a family comes or goes.
-            Ok(None) | Err(Error::Kernel(_)) => self.replace(plan),
+            Ok(None) | Err(_) => self.replace(plan),
         }
     }
 

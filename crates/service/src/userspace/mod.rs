@@ -4,8 +4,10 @@
 //!
 //! `balance` and `flows` decide and know neither socket nor clock. `way` moves the bytes of one
 //! direction, `connection` and `datagrams` are a thread's connections and flows, `worker` is the
-//! thread, [`Proxy`] its owner.
+//! thread, [`Proxy`] its owner. [`Userspace`] has the proxy serve a plan: `tables` lead clients to it where
+//! the kernel has nftables, and where it has not, it listens on the frontends' own addresses.
 
+mod backend;
 mod balance;
 mod connection;
 mod datagrams;
@@ -14,10 +16,12 @@ mod limits;
 mod pipe;
 mod proxy;
 mod shared;
+mod tables;
 mod token;
 mod way;
 mod worker;
 
+pub use backend::Userspace;
 pub use limits::{Counters, Limits};
 pub use proxy::{ListenerId, Proxy, Transport};
 pub use shared::Target;

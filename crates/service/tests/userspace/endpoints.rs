@@ -192,16 +192,19 @@ fn ipv6_is_forwarded_and_so_is_an_address_that_comes_later() {
     let mut proxy = proxy();
     let endpoint = TcpListener::bind("[::1]:0").unwrap();
     let target = to(&[endpoint.local_addr().unwrap()]);
-    for listen in ["[::1]:0", "[fd00::7]:80"] {
-        let (_, at) = proxy.listen(Transport::Tcp, listen.parse().unwrap(), &target).unwrap();
-        let index = ns.netlink().link("lo").unwrap().unwrap().index;
-        let address = weft_kernel::Address::new(index, "fd00::7/128".parse().unwrap());
-        let address = weft_kernel::Address { no_dad: true, ..address };
-        let _ = ns.netlink().apply(&weft_kernel::Op::AddrAdd(address));
-        eventually(PATIENCE, "the address is usable", || {
-            std::net::UdpSocket::bind("[fd00::7]:0").is_ok_and(|s| s.connect(at).is_ok())
+    let mut listen = |at: &str| proxy.listen(Transport::Tcp, at.parse().unwrap(), &target).unwrap().1;
+    let ats = [listen("[::1]:0"), listen("[fd00::7]:80")];
+    let index = ns.netlink().link("lo").unwrap().unwrap().index;
+    let address = weft_kernel::Address::new(index, "fd00::7/128".parse().unwrap());
+    ns.netlink().apply(&weft_kernel::Op::AddrAdd(weft_kernel::Address { no_dad: true, ..address })).unwrap();
+    for at in ats {
+        // The kernel makes the addresses' routes a moment later.
+        let mut client = None;
+        eventually(PATIENCE, "there is a way to the address", || {
+            client = TcpStream::connect(at).ok();
+            client.is_some()
         });
-        let (mut client, mut server) = connect(at, &endpoint);
+        let (mut client, (mut server, _)) = (client.unwrap(), endpoint.accept().unwrap());
         client.write_all(b"six").unwrap();
         let mut got = [0; 3];
         server.read_exact(&mut got).unwrap();
