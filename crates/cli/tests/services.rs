@@ -301,3 +301,21 @@ fn a_load_balancer_learns_where_endpoints_are_and_the_node_s_health() {
         assert!(told.contains("200 OK") && told.contains("\"nodeEligible\": true"), "{told}");
     }
 }
+
+#[test]
+fn no_request_fails_while_a_deployment_is_rolled() {
+    let graceful =
+        WEB.replace("image: web\n", "image: web\n        lifecycle: {preStop: {sleep: {seconds: 2}}}\n");
+    let graceful =
+        graceful.replace("replicas: 3", "replicas: 3\n  strategy: {rollingUpdate: {maxUnavailable: 0}}");
+    let lab = Lab::up("r", &graceful, &["--nodes", "2"]);
+    lab.checks();
+    let line = format!("wrk -t 1 -c 8 -d 15 -H 'Connection: close' http://{}/", lab.ip("web"));
+    let load = lab.labs.weft(&["lab", "exec", "--name", "r", "node/node1", "--", "sh", "-c", &line]);
+    let load = { load }.stdout(Stdio::piped()).spawn().unwrap();
+    lab.kubectl(&["rollout", "restart", "deployment", "web"]);
+    lab.kubectl(&["rollout", "status", "deployment", "web", "--timeout", "60s"]);
+    let told = String::from_utf8(load.wait_with_output().unwrap().stdout).unwrap();
+    assert!(told.contains("requests in"), "{told}");
+    assert!(!told.contains("Socket errors") && !told.contains("Non-2xx"), "{told}");
+}

@@ -156,6 +156,7 @@ impl Runtime {
 
     fn observe(&mut self, pod: PodObject) {
         let leaving = pod.metadata.deletion_timestamp.is_some();
+        let given = Duration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
         if let Some(life) = self.pods.get(&pod.metadata.uid) {
             if pod.was_taken_for_dead() {
                 life.report.notify_one();
@@ -163,7 +164,7 @@ impl Runtime {
             life.end.send_if_modified(|end| {
                 let first = leaving && end.is_none();
                 if first {
-                    *end = Some(End::Deleted);
+                    *end = Some(End::Deleted(given));
                 }
                 first
             });
@@ -173,7 +174,7 @@ impl Runtime {
         if pod.is_mirror() || pod.has_finished() && !leaving {
             return;
         }
-        let end = watch::Sender::new(leaving.then_some(End::Deleted));
+        let end = watch::Sender::new(leaving.then_some(End::Deleted(given)));
         let (uid, ended) = (pod.metadata.uid.clone(), self.ended.0.clone());
         let report = Arc::new(Notify::new());
         let live = life::live(self.shared.clone(), host.clone(), pod, end.subscribe(), report.clone());

@@ -28,8 +28,8 @@ const NO_NETWORK: &str =
 /// How a pod ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is to be taken down and then removed from the API.
-    Deleted,
+    /// It is to be taken down within the time that it is given, and then removed from the API.
+    Deleted(Duration),
     /// It is no longer in the API.
     Gone,
 }
@@ -54,7 +54,7 @@ pub(super) async fn live(
         live_in_sandbox(&shared, &host, &pod, &mut ending, &report).await;
     }
     let end = *ending.borrow();
-    if end == Some(End::Deleted) {
+    if matches!(end, Some(End::Deleted(_))) {
         remove(&shared, &pod, &mut ending).await;
     }
 }
@@ -165,6 +165,11 @@ async fn serve(
             _ = told(ending) => {}
             () = again => {}
             () = report.notified() => reported = None,
+        }
+        let end = *ending.borrow();
+        if let Some(End::Deleted(given)) = end {
+            let gone = ending.wait_for(|end| *end == Some(End::Gone));
+            let _ = timeout(given.min(pod.sleeps()), gone).await;
         }
         responder.stop().await;
     }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +23,8 @@ pub(crate) struct Metadata {
     pub(crate) namespace: String,
     pub(crate) uid: String,
     pub(crate) deletion_timestamp: Option<String>,
+    /// How long it may take to end, in seconds.
+    pub(crate) deletion_grace_period_seconds: Option<u64>,
     pub(crate) annotations: HashMap<String, String>,
 }
 
@@ -41,6 +44,25 @@ pub(crate) struct Container {
     pub(crate) image: String,
     pub(crate) ports: Vec<Port>,
     pub(crate) restart_policy: Option<String>,
+    lifecycle: Lifecycle,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Lifecycle {
+    pre_stop: Handler,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Handler {
+    sleep: Sleep,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Sleep {
+    seconds: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -71,6 +93,13 @@ struct Condition {
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 impl PodObject {
+    /// How long its containers serve on after its deletion: as long as the slowest of them sleeps before it
+    /// stops (`lifecycle.preStop.sleep`).
+    pub(crate) fn sleeps(&self) -> Duration {
+        let all = self.spec.containers.iter().map(|container| container.lifecycle.pre_stop.sleep.seconds);
+        Duration::from_secs(all.max().unwrap_or(0))
+    }
+
     /// Whether the node runs it whatever the API says, so that nobody is to run it again.
     pub(crate) fn is_mirror(&self) -> bool {
         self.metadata.annotations.contains_key(MIRROR)
