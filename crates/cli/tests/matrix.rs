@@ -46,9 +46,11 @@ fn check(labs: &Labs, backend: &str, topology: &str, cidrs: &[&str]) -> Result<u
     let gone = run(labs, &["lab", "down", "--name", "m"]);
     let report: serde_json::Value = serde_json::from_str(&checked?).map_err(|error| error.to_string())?;
     gone?;
-    // Every pair in every family, with ICMP, TCP and UDP.
-    let pairs = report["pairs"].as_u64().unwrap_or(0);
-    if pairs < 200 || report["probes"] != pairs * 3 * cidrs.len() as u64 {
+    // Every pair in every family, with ICMP, TCP and UDP, and everybody at every Service.
+    let number = |field: &str| report[field].as_u64().unwrap_or(0);
+    let (pairs, services) = (number("pairs"), number("services"));
+    let probes = pairs * 3 * cidrs.len() as u64 + services;
+    if pairs < 200 || services < 90 || number("probes") != probes {
         return Err(format!("not everything was probed: {report}"));
     }
     Ok(pairs)
