@@ -30,23 +30,30 @@ pub struct Nftables {
     nft: Nft,
     /// What each family's table holds, IPv4 first; `None` where the kernel has to be asked.
     known: Option<[Option<State>; 2]>,
+    /// The rule set's generation at which that was so.
+    generation: Option<u32>,
+    /// Whether to make sure that it is so still.
+    doubted: bool,
 }
 
 impl Nftables {
     /// Knows nothing yet of what is in the calling thread's network namespace: the first
     /// [`apply`](Nftables::apply) reads it, and changes what an agent before left to what is planned.
     pub fn open() -> Result<Nftables, Error> {
-        Ok(Nftables { nft: Nft::open()?, known: None })
+        Ok(Nftables { nft: Nft::open()?, known: None, generation: None, doubted: false })
     }
 
     /// The same in another network namespace.
     pub fn open_in(netns: &Netns) -> Result<Nftables, Error> {
-        Ok(Nftables { nft: Nft::open_in(netns)?, known: None })
+        Ok(Nftables { nft: Nft::open_in(netns)?, known: None, generation: None, doubted: false })
     }
 
     /// Makes the tables as planned, in one transaction; `changed` is all that changed since the last call.
     /// Says how many elements, chains, maps and sets were made or removed.
     pub fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
+        if std::mem::take(&mut self.doubted) && self.generation != Some(self.nft.generation()?) {
+            self.known = None;
+        }
         match self.advance(plan, changed) {
             Ok(Some(writes)) => Ok(writes),
             // Another program was faster than its event, or a family comes or goes.
@@ -68,9 +75,10 @@ impl Nftables {
         other
     }
 
-    /// Has the next [`apply`](Nftables::apply) look at what there is.
+    /// Has the next [`apply`](Nftables::apply) look at what there is, unless no rule of the namespace was
+    /// changed meanwhile.
     pub fn distrust(&mut self) {
-        self.known = None;
+        self.doubted = true;
     }
 
     /// Removes the tables.
@@ -94,7 +102,11 @@ impl Nftables {
             writes += difference.writes();
             sync::change(&mut transaction, ipv6, &sync::table(ipv6), &difference);
         }
-        self.nft.apply(&transaction)?;
+        if !transaction.is_empty() {
+            let before = self.nft.generation()?;
+            self.nft.apply(&transaction)?;
+            self.generation = self.generation.filter(|known| *known == before).map(|g| g.wrapping_add(1));
+        }
         self.known = Some(known);
         Ok(Some(writes))
     }
@@ -103,7 +115,9 @@ impl Nftables {
     fn replace(&mut self, plan: &ServicePlan) -> Result<usize, Error> {
         self.known = None;
         let mut done = (None, 0);
-        self.nft.change(|nft| -> Result<Transaction, Error> {
+        let mut before = 0;
+        let changed = self.nft.change(|nft| -> Result<Transaction, Error> {
+            before = nft.generation()?;
             let mut transaction = Transaction::default();
             let mut states = [None, None];
             let mut writes = 0;
@@ -115,6 +129,7 @@ impl Nftables {
             done = (Some(states), writes);
             Ok(transaction)
         })?;
+        self.generation = Some(before.wrapping_add(u32::from(changed)));
         self.known = done.0;
         Ok(done.1)
     }

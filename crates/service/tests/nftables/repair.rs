@@ -124,3 +124,30 @@ fn what_an_agent_before_left_is_taken_over_with_what_clients_taught_it() {
     Nftables::open().unwrap().apply(&plan, &Changed::default()).unwrap();
     assert_eq!(dump(), whole);
 }
+
+#[test]
+fn what_is_doubted_is_looked_at_only_where_something_changed() {
+    let _test = TestNs::new();
+    let mut nftables = Nftables::open().unwrap();
+    let mut before = ServicePlan::default();
+    let mut step = |plan: &ServicePlan| {
+        let writes = nftables.apply(plan, &changed(&before, plan)).unwrap();
+        before = plan.clone();
+        nftables.distrust();
+        writes
+    };
+    let plan = some();
+    assert!(step(&plan) > 0);
+    assert_eq!(step(&plan), 0);
+    let mut less = plan.clone();
+    less.frontends.remove(&key("node", Protocol::Tcp, 30080));
+    assert_eq!(step(&less), 4, "a frontend, its slot, and its way with its chain");
+    run("nft", &["delete element ip weft-services pods { 10.244.0.0/16 }"]);
+    assert_eq!(step(&less), 1);
+    run("nft", &["add table ip other"]);
+    assert_eq!(step(&less), 0);
+    run("nft", &["flush chain ip weft-services forward"]);
+    assert!(step(&plan) > 2, "a change and a repair at once");
+    run("nft", &["delete table ip other"]);
+    assert_eq!(step(&plan), 0);
+}
