@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Lab(LabCommand),
     /// Send one probe through a lab and explain every hop it takes
     #[command(
-        after_help = "SRC and DST are [NAMESPACE/]POD, node/NODE or an address.\n\nExamples:\n  weft trace shop/web-0 shop/db-0\n  weft trace web node/node2 --proto tcp --port 9100\n  weft trace node/node1 10.244.2.7 --proto udp --port 53 -o json"
+        after_help = "SRC and DST are [NAMESPACE/]POD, node/NODE or an address; DST may be svc/[NAMESPACE/]NAME[:PORT].\n\nExamples:\n  weft trace shop/web-0 shop/db-0\n  weft trace shop/web-0 svc/shop/cart\n  weft trace web node/node2 --proto tcp --port 9100\n  weft trace node/node1 10.244.2.7 --proto udp --port 53 -o json"
     )]
     Trace(TraceArgs),
     /// One node's daemon: programs what the cluster says
@@ -249,7 +249,7 @@ pub(crate) struct TraceArgs {
     /// Who sends: [NAMESPACE/]POD, node/NODE or an address
     #[arg(value_name = "SRC")]
     pub(crate) from: String,
-    /// To whom: [NAMESPACE/]POD, node/NODE or an address
+    /// To whom: [NAMESPACE/]POD, node/NODE, svc/[NAMESPACE/]NAME[:PORT] or an address
     #[arg(value_name = "DST")]
     pub(crate) to: String,
     /// icmp, tcp or udp

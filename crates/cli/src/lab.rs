@@ -72,6 +72,6 @@ impl Running {
     }
 }
 
-async fn client(kubeconfig: &Path) -> anyhow::Result<Api> {
+pub(crate) async fn client(kubeconfig: &Path) -> anyhow::Result<Api> {
     Api::from_kubeconfig(kubeconfig).await.context("cannot use the lab's kubeconfig")
 }

@@ -11,7 +11,7 @@ use weft_lab::state::LabState;
 use weft_observe::{Outcome, Probe, Protocol};
 
 use crate::args::{Output, TraceArgs};
-use crate::{exit, output};
+use crate::{daemons, exit, output};
 
 /// How long to wait for the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,14 +22,73 @@ pub(crate) fn run(options: &TraceArgs) -> anyhow::Result<u8> {
         Entered::Outside(code) => return Ok(code),
         Entered::Inside(places) => places,
     };
-    let probe = probe(options, &places)?;
+    let door = match options.to.strip_prefix("svc/") {
+        Some(service) => Some(door(service, &state)?),
+        None => None,
+    };
+    let probe = probe(options, door.as_ref(), &places)?;
     let watched: anyhow::Result<Vec<weft_observe::Place>> = places.iter().map(watched).collect();
     let trace = weft_observe::trace(&watched?, &probe)?;
     match options.output {
         Output::Json => output::line(&serde_json::to_string_pretty(&trace)?),
-        Output::Text => output::print(&weft_observe::render(&trace, output::colour(&std::io::stdout()))),
+        Output::Text => {
+            if let Some(door) = &door {
+                output::line(&door.text());
+            }
+            output::print(&weft_observe::render(&trace, output::colour(&std::io::stdout())));
+        }
     }
     Ok(if matches!(trace.outcome, Outcome::Answered { .. }) { exit::DONE } else { exit::FALSE })
+}
+
+/// A Service's port, as it is traced.
+struct Door {
+    service: String,
+    ips: Vec<IpAddr>,
+    port: u16,
+    proto: Protocol,
+}
+
+impl Door {
+    fn text(&self) -> String {
+        let ips: Vec<String> = self.ips.iter().map(IpAddr::to_string).collect();
+        let (service, ips, port) = (&self.service, ips.join(" and "), self.port);
+        format!("svc/{service} is port {port} of {ips}; weft service show {service} says where that leads\n")
+    }
+}
+
+/// The port that `[NAMESPACE/]NAME[:PORT]` names, by number or name; the first where none is named.
+fn door(text: &str, state: &LabState) -> anyhow::Result<Door> {
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let name = name.parse::<Target>()?.to_string();
+    let (namespace, service) = name.split_once('/').context("a Service is named NAMESPACE/NAME")?;
+    let path = format!("/api/v1/namespaces/{namespace}/services/{service}");
+    let object = daemons::runtime()?.block_on(async {
+        let api = crate::lab::client(&state.kubeconfig_inside()).await?;
+        anyhow::Ok(api.get(&path).await?)
+    })?;
+    door_of(&name, &object, port)
+}
+
+fn door_of(name: &str, object: &serde_json::Value, port: Option<&str>) -> anyhow::Result<Door> {
+    let service = weft_store::decode_service(&object.to_string()).map_err(anyhow::Error::msg)?;
+    if service.headless() {
+        bail!("Service {name} has no cluster IP: trace one of its pods");
+    }
+    let named = |p: &&weft_model::service::ServicePort| {
+        port.is_none_or(|port| *p.name == *port || p.port.to_string() == port)
+    };
+    let Some(found) = service.ports.iter().find(named) else {
+        bail!("Service {name} has no port {}", port.unwrap_or("at all"));
+    };
+    let proto = match found.protocol {
+        weft_model::service::Protocol::Tcp => Protocol::Tcp,
+        weft_model::service::Protocol::Udp => Protocol::Udp,
+        weft_model::service::Protocol::Sctp => {
+            bail!("port {} of {name} is SCTP: only TCP and UDP are traced", found.port)
+        }
+    };
+    Ok(Door { service: name.to_owned(), ips: service.cluster_ips, port: found.port, proto })
 }
 
 fn watched(place: &Place) -> anyhow::Result<weft_observe::Place> {
@@ -42,11 +101,18 @@ fn watched(place: &Place) -> anyhow::Result<weft_observe::Place> {
     Ok(weft_observe::Place { name, netns })
 }
 
-fn probe(options: &TraceArgs, places: &[Place]) -> anyhow::Result<Probe> {
+fn probe(options: &TraceArgs, door: Option<&Door>, places: &[Place]) -> anyhow::Result<Probe> {
     let (from, src) = find(&options.from, places)?;
     let Some(from) = from else {
         bail!("{} is no address of a pod or node here: a probe is sent from a pod or a node", options.from);
     };
+    if let Some(door) = door {
+        let family = src.or_else(|| places[from].ips.first().copied());
+        let same = |ip: &&IpAddr| family.is_none_or(|family| family.is_ipv4() == ip.is_ipv4());
+        let dst = door.ips.iter().find(same).or(door.ips.first()).copied();
+        let dst = dst.with_context(|| format!("Service {} has no cluster IP", door.service))?;
+        return Ok(Probe { from, src, dst, to: None, proto: door.proto, port: door.port, timeout: PATIENCE });
+    }
     let (to, dst) = find(&options.to, places)?;
     let family = src.or_else(|| places[from].ips.first().copied());
     let dst = match (dst, to) {
@@ -99,7 +165,27 @@ mod tests {
             place("kube/host", PlaceKind::HostPod, &["10.168.0.2"]),
         ];
         let Command::Trace(options) = Cli::parse_from(line.split(' ')).command else { panic!("{line}") };
-        probe(&options, &places)
+        probe(&options, None, &places)
+    }
+
+    #[test]
+    fn a_service_is_traced_by_its_cluster_ip() {
+        let object = serde_json::json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {
+            "clusterIPs": ["10.96.0.7", "fd00:10:96::7"],
+            "ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
+        let at = |port| door_of("shop/web", &object, port).map(|door| (door.proto, door.port));
+        assert_eq!(at(None).unwrap(), (Protocol::Tcp, 80));
+        assert_eq!(at(Some("dns")).unwrap(), (Protocol::Udp, 53));
+        assert_eq!(at(Some("53")).unwrap(), (Protocol::Udp, 53));
+        assert!(at(Some("81")).unwrap_err().to_string().contains("no port 81"));
+        let places = [place("default/web", PlaceKind::Pod, &["fd00::2", "10.244.0.2"])];
+        let Command::Trace(options) = Cli::parse_from(["weft", "trace", "web", "svc/shop/web"]).command
+        else {
+            panic!()
+        };
+        let door = door_of("shop/web", &object, Some("dns")).unwrap();
+        let probe = probe(&options, Some(&door), &places).unwrap();
+        assert_eq!((probe.dst, probe.port), ("fd00:10:96::7".parse().unwrap(), 53), "of the source's family");
     }
 
     #[test]
