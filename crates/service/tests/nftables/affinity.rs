@@ -1,78 +1,17 @@
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use weft_kernel::testing::TestNs;
-use weft_kernel::{Netns, sysctl};
+use weft_kernel::Netns;
 use weft_model::service::Protocol;
 use weft_service::nftables::Nftables;
 use weft_service::{Changed, Frontend, Kind, Policy, ServicePlan};
 
+use super::world::{PODS, World, address, ask};
 use super::{changed, choice, frontend, key, plan};
-
-/// Endpoints `a` and `b`, and two clients: pods on the node.
-const PODS: [&str; 4] = ["a", "b", "c", "d"];
-
-/// An address of a pod: the node's end or its own.
-fn address(pod: usize, ipv6: bool, own: bool) -> String {
-    let host = if own { 2 } else { 1 };
-    if ipv6 { format!("fd00:244:0:{pod}::{host}") } else { format!("10.244.{pod}.{host}") }
-}
-
-struct World {
-    test: TestNs,
-}
-
-impl World {
-    fn new() -> World {
-        let mut world = World { test: TestNs::new() };
-        for (i, pod) in PODS.iter().enumerate() {
-            let (here, ns) = (world.test.ns().clone(), world.test.extra(pod));
-            for (ipv6, length) in [(false, 24), (true, 64)] {
-                let device = format!("{pod}{}", u8::from(ipv6));
-                let ends = [false, true].map(|own| format!("{}/{length}", address(i, ipv6, own)));
-                world
-                    .test
-                    .join((&here, &device, &ends[0]), (&ns, &format!("eth{}", u8::from(ipv6)), &ends[1]));
-                let family = if ipv6 { "-6" } else { "-4" };
-                let via = address(i, ipv6, false);
-                ns.run(|| super::run("ip", &[family, "route", "add", "default", "via", &via])).unwrap();
-            }
-        }
-        sysctl::set("net.ipv4.ip_forward", "1").unwrap();
-        sysctl::set("net.ipv6.conf.all.forwarding", "1").unwrap();
-        for (i, pod) in PODS.iter().enumerate().take(2) {
-            for ipv6 in [false, true] {
-                let ip: IpAddr = address(i, ipv6, true).parse().unwrap();
-                let listener = world.test.extra(pod).run(|| TcpListener::bind((ip, 8080)).unwrap()).unwrap();
-                // Ends with the test's process.
-                std::thread::spawn(move || {
-                    while let Ok((mut stream, _)) = listener.accept() {
-                        stream.write_all(pod.as_bytes()).ok();
-                    }
-                });
-            }
-        }
-        world
-    }
-
-    fn pod(&mut self, name: &str) -> Netns {
-        self.test.extra(name)
-    }
-}
-
-/// Who answers at `to`.
-fn ask(to: SocketAddr) -> String {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20)).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
 
 /// Who answers a client at `to`, asked so many times.
 fn answers(client: &Netns, to: SocketAddr, times: usize) -> BTreeSet<String> {
-    client.run(|| (0..times).map(|_| ask(to)).collect()).unwrap()
+    client.run(|| (0..times).map(|_| ask(to).unwrap().0).collect()).unwrap()
 }
 
 fn sticky(ipv6: bool, pods: &[usize]) -> Frontend {
@@ -97,9 +36,6 @@ fn services(pods: &[usize]) -> ServicePlan {
 #[test]
 fn a_client_stays_with_its_backend_until_that_goes() {
     let mut world = World::new();
-    // The node ports' addresses have to be the node's.
-    super::run("ip", &["address", "add", super::NODE[0], "dev", "lo"]);
-    super::run("ip", &["-6", "address", "add", super::NODE[1], "dev", "lo", "nodad"]);
     let mut nftables = Nftables::open().unwrap();
     let both = services(&[0, 1]);
     nftables.apply(&both, &Changed::default()).unwrap();
@@ -138,7 +74,7 @@ fn each_backend_is_as_likely_as_the_others() {
     Nftables::open().unwrap().apply(&plan, &Changed::default()).unwrap();
     let (client, to) = (world.pod("c"), "10.96.0.1:80".parse().unwrap());
     let count = 2000;
-    let first = client.run(|| (0..count).filter(|_| ask(to) == "a").count()).unwrap();
+    let first = client.run(|| (0..count).filter(|_| ask(to).unwrap().0 == "a").count()).unwrap();
     // Six standard deviations of a fair choice: one run in 500 million is outside.
     assert!((866..=1134).contains(&first), "{first} of {count}");
 }
@@ -146,10 +82,7 @@ fn each_backend_is_as_likely_as_the_others() {
 #[test]
 fn where_only_backends_here_count_one_elsewhere_is_not_remembered() {
     let mut world = World::new();
-    let outside = world.test.extra("outside");
-    let here = world.test.ns().clone();
-    world.test.join((&here, "out", "203.0.113.1/24"), (&outside, "eth0", "203.0.113.2/24"));
-    outside.run(|| super::run("ip", &["route", "add", "default", "via", "203.0.113.1"])).unwrap();
+    let outside = world.pod("outside");
     let at = key("198.51.100.7", Protocol::Tcp, 80);
     let cluster = Frontend { kind: Kind::LoadBalancer, policy: Policy::Cluster, ..sticky(false, &[0]) };
     let all = sticky(false, &[0, 1]).all;

@@ -4,7 +4,9 @@
 
 mod affinity;
 mod history;
+mod packets;
 mod repair;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
