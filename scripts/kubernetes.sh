@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the real kube-apiserver, kube-controller-manager and kube-scheduler of tests/kubernetes into
-# $WEFT_CACHE/kubernetes, with Go's build cache beside it, and prints that folder. Built once for each
+# Builds the real kube-apiserver, kube-controller-manager, kube-scheduler and kube-proxy of tests/kubernetes
+# into $WEFT_CACHE/kubernetes, with Go's build cache beside it, and prints that folder. Built once for each
 # state of the module. Exits 77 with the reason where they cannot be built here.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
