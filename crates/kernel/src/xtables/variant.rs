@@ -30,8 +30,8 @@ impl Variant {
         Variant { program, legacy }
     }
 
-    /// The program of this variant for `family` with a name's end such as `-restore`.
-    pub(super) fn program(&self, family: Family, end: &str) -> PathBuf {
+    /// The program of this variant for `family` with a name's end such as `-restore`, or none.
+    pub fn program(&self, family: Family, end: &str) -> PathBuf {
         let name = if family == Family::Ip6 { "ip6tables" } else { "iptables" };
         let beside = self.program.as_deref().and_then(Path::parent).unwrap_or(Path::new("/usr/sbin"));
         let exact = beside.join(format!("{name}-{}{end}", if self.legacy { "legacy" } else { "nft" }));
