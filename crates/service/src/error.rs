@@ -7,4 +7,17 @@ pub enum Error {
     /// The userspace proxy could not start.
     #[error(transparent)]
     Userspace(#[from] crate::userspace::Error),
+    /// Another program has held iptables' lock for seconds; what was to be written is kept for the next time.
+    #[error(
+        "another program holds iptables' lock (/run/xtables.lock), so Services stay as they are until it lets go; which one: fuser -v /run/xtables.lock"
+    )]
+    IptablesLocked,
+    /// A program that was started for it refused, or is not there.
+    #[error("{program}: {said}")]
+    Program {
+        /// Which program, with its arguments.
+        program: String,
+        /// What it said.
+        said: String,
+    },
 }

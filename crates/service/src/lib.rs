@@ -7,6 +7,7 @@
 
 pub mod conntrack;
 mod error;
+pub mod iptables;
 pub mod nftables;
 mod plan;
 pub mod userspace;

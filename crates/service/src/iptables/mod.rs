@@ -1,0 +1,179 @@
+//! Services by iptables, in kube-proxy's chains: what a node's other tools read there, they find.
+//!
+//! ```text
+//! PREROUTING, OUTPUT ─▶ KUBE-SERVICES ─▶ KUBE-SVC-… ─▶ KUBE-SEP-… DNAT
+//!                        │    │  └─ KUBE-FW-… (source ranges) ─┐
+//!                        │    └──────────▶ KUBE-EXT-… ◀────────┘ ─▶ KUBE-SVC-… or KUBE-SVL-… (this node's)
+//!                        └─ KUBE-NODEPORTS ──▲
+//! ```
+//!
+//! [`chains`] renders one port of a Service, [`fixed`] what does not depend on Services, both as
+//! `iptables-save` prints it, so that what is there compares equal to what should be: an agent that starts anew
+//! changes only what differs. [`tables`] holds both and makes the difference, whole chains, into a script;
+//! [`programs`] has `iptables-restore` do it. A change of one Service's endpoints writes that Service's chains
+//! alone. The cost of a connection's first packet grows with the number of Services: that is the layout's.
+
+mod chains;
+mod fixed;
+mod names;
+mod programs;
+mod rules;
+mod tables;
+
+use tracing::{debug, warn};
+use weft_kernel::nft::{self, Family, Nft, NftEvent};
+use weft_kernel::xtables::Variant;
+
+use crate::Error;
+use crate::plan::{Changed, ServicePlan};
+use fixed::{CANARY, CANARY_TEXT, JUMPS};
+use programs::Programs;
+use tables::{Table, Tables};
+
+/// Services in iptables and ip6tables of the network namespace of the threads that call it. Its calls start
+/// programs and may wait for iptables' lock, for seconds: they belong on a thread of their own.
+#[derive(Debug)]
+pub struct Iptables {
+    families: [One; 2],
+    /// Whether somebody changed the tables, perhaps we.
+    touched: bool,
+}
+
+#[derive(Debug)]
+struct One {
+    tables: Tables,
+    programs: Programs,
+    /// Whether `tables` knows what is there.
+    known: bool,
+}
+
+impl Iptables {
+    /// With the iptables that the host uses, in the calling thread's network namespace.
+    pub fn open() -> Result<Iptables, Error> {
+        let variant = programs::detect();
+        if variant.program.is_none() {
+            let said =
+                "it is not installed (Debian: iptables); install it or choose another proxy".to_owned();
+            return Err(Error::Program { program: "iptables".to_owned(), said });
+        }
+        Ok(Iptables::with(variant))
+    }
+
+    /// With a given variant.
+    pub fn with(variant: Variant) -> Iptables {
+        let one = |ipv6, family| One {
+            tables: Tables::new(ipv6),
+            programs: Programs { variant: variant.clone(), family },
+            known: false,
+        };
+        Iptables { families: [one(false, Family::Ip), one(true, Family::Ip6)], touched: false }
+    }
+
+    /// Which iptables it is.
+    pub fn variant(&self) -> &Variant {
+        &self.families[0].programs.variant
+    }
+
+    /// Takes in what changed in the plan; the first time all of it.
+    pub fn desire(&mut self, plan: &ServicePlan, changed: &Changed) {
+        self.families.iter_mut().for_each(|one| one.tables.update(plan, changed));
+    }
+
+    /// Whether there is something to be written, or read.
+    pub fn pending(&self) -> bool {
+        self.touched || self.families.iter().any(|one| !one.known || !one.tables.is_done())
+    }
+
+    /// Writes what differs and says how many chains and rules of iptables' own chains that were. The first time it
+    /// reads what is there, of an agent before or of kube-proxy. What cannot be written now stays pending.
+    pub fn apply(&mut self) -> Result<usize, Error> {
+        if std::mem::take(&mut self.touched) && !self.is_intact() {
+            self.distrust();
+        }
+        let (mut count, mut first) = (0, None);
+        for one in &mut self.families {
+            match one.apply() {
+                Ok(written) => count += written,
+                // A host without IPv6 need not have its iptables.
+                Err(error) if !one.tables.is_used() => {
+                    debug!("{error}");
+                    one.known = true;
+                    one.tables.done();
+                }
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        first.map_or(Ok(count), Err)
+    }
+
+    /// Whether the chains are still there and packets come to them: a short look that tells of flushed tables and
+    /// of removed jumps, not of a single rule.
+    pub fn is_intact(&self) -> bool {
+        self.families.iter().filter(|one| one.tables.is_used()).all(One::is_intact)
+    }
+
+    /// Somebody changed nftables: the next [`Iptables::apply`] looks whether it is intact. Of the legacy variant
+    /// nobody tells.
+    pub fn handle_nft_event(&mut self, event: &NftEvent) {
+        let ours = |name: &str| Table::ALL.iter().any(|table| table.name() == name);
+        self.touched |= !self.variant().legacy
+            && match event {
+                NftEvent::Touched { table, .. } => {
+                    matches!(table.family, Family::Ip | Family::Ip6) && ours(&table.name)
+                }
+                NftEvent::Overrun => true,
+                NftEvent::Committed { .. } => false,
+            };
+    }
+
+    /// The next [`Iptables::apply`] reads what is there.
+    pub fn distrust(&mut self) {
+        self.families.iter_mut().for_each(|one| one.known = false);
+    }
+}
+
+impl One {
+    fn apply(&mut self) -> Result<usize, Error> {
+        if !self.known {
+            let saved = self.programs.save()?;
+            self.tables.observe(&saved);
+            self.known = true;
+        }
+        let count = self.tables.count();
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut result = self.programs.restore(&self.tables.script(true));
+        if let (Err(error @ Error::Program { .. }), true) = (&result, self.tables.removes()) {
+            warn!("{error}; trying again without removing chains");
+            result = self.programs.restore(&self.tables.script(false));
+        }
+        match result {
+            Ok(()) => self.tables.done(),
+            Err(Error::IptablesLocked) => return Err(Error::IptablesLocked),
+            Err(error) => {
+                // Some of the tables may be written.
+                self.known = false;
+                return Err(error);
+            }
+        }
+        Ok(count)
+    }
+
+    fn is_intact(&self) -> bool {
+        let canaries = Table::ALL.iter().map(|table| (*table, CANARY, CANARY_TEXT));
+        let mut all = canaries.chain(JUMPS.iter().map(|jump| (jump.table, jump.from, jump.text)));
+        // Without a program to be started, so that it may be asked often.
+        let mut nft = if self.programs.variant.legacy { None } else { Nft::open().ok() };
+        all.all(|(table, chain, text)| match &mut nft {
+            Some(nft) => {
+                let table = nft::Table::new(self.programs.family, table.name());
+                nft.rules_mentioning(&table, chain, text).is_ok_and(|rules| !rules.is_empty())
+            }
+            None => self.programs.rules(table, chain).is_some_and(|rules| rules.contains(text)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
