@@ -37,6 +37,8 @@ pub struct Iptables {
     families: [One; 2],
     /// Whether somebody changed the tables, perhaps we.
     touched: bool,
+    /// Whether the plan is yet to be seen.
+    fresh: bool,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Iptables {
             programs: Programs { variant: variant.clone(), family },
             known: false,
         };
-        Iptables { families: [one(false, Family::Ip), one(true, Family::Ip6)], touched: false }
+        Iptables { families: [one(false, Family::Ip), one(true, Family::Ip6)], touched: false, fresh: true }
     }
 
     /// Which iptables it is.
@@ -74,19 +76,18 @@ impl Iptables {
         &self.families[0].programs.variant
     }
 
-    /// Takes in what changed in the plan; the first time all of it.
-    pub fn desire(&mut self, plan: &ServicePlan, changed: &Changed) {
+    /// Writes what changed in the plan since the last call that succeeded, and says how many chains and rules of
+    /// iptables' own chains that were. Where it does not know what is there, of an agent before or of kube-proxy, it
+    /// reads it and writes what differs.
+    pub fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
+        let all = self.fresh.then(|| Changed {
+            frontends: plan.frontends.keys().copied().collect(),
+            cluster_ips: plan.cluster_ips.keys().copied().collect(),
+            rest: true,
+        });
+        self.fresh = false;
+        let changed = all.as_ref().unwrap_or(changed);
         self.families.iter_mut().for_each(|one| one.tables.update(plan, changed));
-    }
-
-    /// Whether there is something to be written, or read.
-    pub fn pending(&self) -> bool {
-        self.touched || self.families.iter().any(|one| !one.known || !one.tables.is_done())
-    }
-
-    /// Writes what differs and says how many chains and rules of iptables' own chains that were. The first time it
-    /// reads what is there, of an agent before or of kube-proxy. What cannot be written now stays pending.
-    pub fn apply(&mut self) -> Result<usize, Error> {
         if std::mem::take(&mut self.touched) && !self.is_intact() {
             self.distrust();
         }
@@ -106,17 +107,38 @@ impl Iptables {
         first.map_or(Ok(count), Err)
     }
 
+    /// Removes all of it, what an agent before or kube-proxy left too. Other chains stay, kubelet's among them.
+    pub fn remove(&mut self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for one in &mut self.families {
+            let is_used = one.tables.is_used();
+            let removed = one.programs.save().and_then(|saved| {
+                one.tables.observe(&saved);
+                one.tables.desire_nothing();
+                one.known = true;
+                one.apply()
+            });
+            match removed {
+                Err(error) if !is_used => debug!("{error}"),
+                Err(error) if first.is_ok() => first = Err(error),
+                _ => {}
+            }
+        }
+        *self = Iptables::with(self.variant().clone());
+        first
+    }
+
     /// Whether the chains are still there and packets come to them: a short look that tells of flushed tables and
     /// of removed jumps, not of a single rule.
     pub fn is_intact(&self) -> bool {
         self.families.iter().filter(|one| one.tables.is_used()).all(One::is_intact)
     }
 
-    /// Somebody changed nftables: the next [`Iptables::apply`] looks whether it is intact. Of the legacy variant
-    /// nobody tells.
-    pub fn handle_nft_event(&mut self, event: &NftEvent) {
+    /// Has the next [`Iptables::apply`] look whether all is intact if the event tells of a change of iptables'
+    /// tables, be it ours; says whether it does. Of the legacy variant nobody tells.
+    pub fn notice(&mut self, event: &NftEvent) -> bool {
         let ours = |name: &str| Table::ALL.iter().any(|table| table.name() == name);
-        self.touched |= !self.variant().legacy
+        let touched = !self.variant().legacy
             && match event {
                 NftEvent::Touched { table, .. } => {
                     matches!(table.family, Family::Ip | Family::Ip6) && ours(&table.name)
@@ -124,6 +146,8 @@ impl Iptables {
                 NftEvent::Overrun => true,
                 NftEvent::Committed { .. } => false,
             };
+        self.touched |= touched;
+        touched
     }
 
     /// The next [`Iptables::apply`] reads what is there.

@@ -276,11 +276,16 @@ impl Tables {
         for table in Table::ALL {
             let updates = || self.chains.pending_updates().filter(move |(chain, _)| chain.table == table);
             let deletions = || self.chains.pending_deletions().filter(move |(chain, _)| chain.table == table);
+            let superfluous = || {
+                let there = self.jumps.pending_deletions().map(|(index, ())| JUMPS[*index]);
+                there.filter(move |jump| jump.table == table)
+            };
             let jumps = || {
                 let missing = self.jumps.pending_updates().map(|(index, ())| JUMPS[*index]);
                 missing.filter(move |jump| jump.table == table)
             };
-            if updates().next().is_none() && deletions().next().is_none() && jumps().next().is_none() {
+            let in_sync = updates().next().is_none() && deletions().next().is_none();
+            if in_sync && jumps().chain(superfluous()).next().is_none() {
                 continue;
             }
             let _ = writeln!(out, "*{}", table.name());
@@ -290,6 +295,9 @@ impl Tables {
             updates().for_each(|(_, text)| out.push_str(text));
             for jump in jumps() {
                 let _ = writeln!(out, "-I {} {}", jump.from, jump.rule());
+            }
+            for jump in superfluous() {
+                let _ = writeln!(out, "-D {} {}", jump.from, jump.rule());
             }
             for (chain, _) in deletions().filter(|_| removing) {
                 let _ = writeln!(out, "-X {}", chain.name);
@@ -304,11 +312,13 @@ impl Tables {
         self.chains.pending_updates().count()
             + self.chains.pending_deletions().count()
             + self.jumps.pending_updates().count()
+            + self.jumps.pending_deletions().count()
     }
 
-    /// Whether nothing differs.
-    pub(super) fn is_done(&self) -> bool {
-        self.chains.in_sync() && self.jumps.pending_updates().next().is_none()
+    /// None of it should be there.
+    pub(super) fn desire_nothing(&mut self) {
+        self.chains.replace_desired([]);
+        self.jumps.replace_desired([]);
     }
 
     /// What should be there, to compare.
@@ -330,6 +340,8 @@ impl Tables {
         let jumps: Vec<usize> = self.jumps.pending_updates().map(|(index, ())| *index).collect();
         updates.into_iter().for_each(|(chain, text)| self.chains.observe(chain, text));
         deletions.iter().for_each(|chain| self.chains.unobserve(chain));
+        let superfluous: Vec<usize> = self.jumps.pending_deletions().map(|(index, ())| *index).collect();
+        superfluous.iter().for_each(|index| self.jumps.unobserve(index));
         jumps.into_iter().for_each(|jump| self.jumps.observe(jump, ()));
     }
 }

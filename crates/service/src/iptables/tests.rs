@@ -97,8 +97,12 @@ fn shop() -> Vec<(FrontendKey, Frontend)> {
 
 fn apply(iptables: &mut Iptables, frontends: Vec<(FrontendKey, Frontend)>) -> usize {
     let (plan, changed) = plan(frontends);
-    iptables.desire(&plan, &changed);
-    iptables.apply().unwrap()
+    iptables.apply(&plan, &changed).unwrap()
+}
+
+/// Applies what is there already.
+fn again(iptables: &mut Iptables) -> usize {
+    iptables.apply(&plan(shop()).0, &Changed::default()).unwrap()
 }
 
 fn run(iptables: &Iptables, end: &str, arguments: &[&str]) -> String {
@@ -143,11 +147,10 @@ fn what_is_written_is_read_back_as_it_was_meant() {
     for variant in variants() {
         let _ns = TestNs::new();
         let mut iptables = Iptables::with(variant.clone());
-        assert!(iptables.pending());
         assert!(apply(&mut iptables, shop()) > 0);
-        assert!(iptables.is_intact() && !iptables.pending());
+        assert!(iptables.is_intact());
         iptables.distrust();
-        assert_eq!(iptables.apply().unwrap(), 0, "{variant:?}");
+        assert_eq!(again(&mut iptables), 0, "{variant:?}");
         // An agent that starts anew changes nothing either.
         assert_eq!(apply(&mut Iptables::with(variant), shop()), 0);
     }
@@ -164,13 +167,15 @@ fn a_change_of_endpoints_writes_that_service_s_chains_alone() {
     let (plan, mut keys) = plan(changed);
     keys.frontends = [at("10.96.0.1"), node_port(30080)].into();
     keys.cluster_ips = BTreeSet::new();
-    iptables.desire(&plan, &keys);
-    let text = iptables.families[0].tables.script(true);
+    let mut tables = std::mem::replace(&mut iptables.families[0].tables, Tables::new(false));
+    tables.update(&plan, &keys);
+    let text = tables.script(true);
+    iptables.families[0].tables = tables;
     let chains: Vec<&str> = text.lines().filter(|line| line.starts_with(':')).collect();
     assert_eq!(chains.len(), 3, "the Service's, the new endpoint's and the old one's: {text}");
     assert!(!text.contains("*filter") && text.contains("-X KUBE-SEP-"));
     assert_eq!(iptables.families[1].tables.count(), 0);
-    assert_eq!(iptables.apply().unwrap(), 3);
+    assert_eq!(iptables.apply(&plan, &keys).unwrap(), 3);
 }
 
 #[test]
@@ -192,9 +197,9 @@ fn a_flush_is_noticed_and_put_back() {
                 iptables.distrust();
             } else {
                 let table = nft::Table::new(Family::Ip, done[1]);
-                iptables.handle_nft_event(&NftEvent::Touched { table, port: 1 });
+                assert!(iptables.notice(&NftEvent::Touched { table, port: 1 }));
             }
-            assert!(iptables.pending() && iptables.apply().unwrap() > 0);
+            assert!(again(&mut iptables) > 0);
             assert!(iptables.is_intact(), "{done:?}");
         }
         let rules = |text: &str| {
@@ -222,7 +227,7 @@ fn what_others_have_there_stays_and_what_leads_to_a_chain_keeps_it_only_itself()
         assert!(saved.contains("10.96.0.1/32"));
         run(&iptables, "", &["-t", "nat", "-F", "OTHERS"]);
         iptables.distrust();
-        iptables.apply().unwrap();
+        again(&mut iptables);
         assert!(!run(&iptables, "-save", &["-t", "nat"]).contains("AAAAAAAAAAAAAAAA"));
     }
 }
@@ -241,7 +246,7 @@ fn names_and_comments_of_users_never_become_rules() {
         assert_eq!(saved.matches("-A KUBE-SERVICES").count(), 2, "{saved}");
         assert!(!saved.contains("-j ACCEPT"));
         iptables.distrust();
-        assert_eq!(iptables.apply().unwrap(), 0);
+        assert_eq!(apply(&mut iptables, vec![(at("10.96.0.1"), evil.clone())]), 0);
     }
 }
 
@@ -269,12 +274,38 @@ fn a_held_lock_is_told_and_what_waits_is_written_later() {
     held.lock().unwrap();
     let mut iptables = Iptables::with(Variant { legacy: true, program: Some(dir.path().join("iptables")) });
     let (plan, changed) = plan(shop());
-    iptables.desire(&plan, &changed);
-    assert!(matches!(iptables.apply(), Err(Error::IptablesLocked)));
-    assert!(iptables.pending());
+    assert!(matches!(iptables.apply(&plan, &changed), Err(Error::IptablesLocked)));
     held.unlock().unwrap();
-    assert!(iptables.apply().unwrap() > 0);
-    assert!(iptables.is_intact() && !iptables.pending());
+    assert!(iptables.apply(&plan, &changed).unwrap() > 0);
+    assert!(iptables.is_intact());
+}
+
+#[test]
+fn removing_leaves_what_was_there_before() {
+    for variant in variants() {
+        let _ns = TestNs::new();
+        let mut iptables = Iptables::with(variant);
+        // Tables appear with the first who asks for them.
+        for table in Table::ALL {
+            run(&iptables, "", &["-t", table.name(), "-N", "KUBE-KUBELET-CANARY"]);
+        }
+        run(&iptables, "", &["-A", "FORWARD", "-j", "ACCEPT"]);
+        let plain = |text: String| {
+            let kept =
+                text.lines().filter(|line| !line.starts_with('#')).map(|line| match line.split_once(" [") {
+                    Some((chain, _)) => chain.to_owned(),
+                    None => line.to_owned(),
+                });
+            kept.collect::<BTreeSet<_>>()
+        };
+        let before = plain(run(&iptables, "-save", &[]));
+        apply(&mut iptables, shop());
+        iptables.remove().unwrap();
+        let base = |line: &String| !line.starts_with(':') || before.contains(line) || line.contains("KUBE-");
+        let after: BTreeSet<_> = plain(run(&iptables, "-save", &[])).into_iter().filter(base).collect();
+        assert_eq!(after, before);
+        assert!(apply(&mut iptables, shop()) > 0 && iptables.is_intact());
+    }
 }
 
 #[test]
@@ -331,7 +362,7 @@ proptest! {
             };
             tables.update(&now, &changed);
             tables.done();
-            prop_assert!(tables.is_done());
+            prop_assert_eq!(tables.script(true), "");
             before = now;
         }
         let mut fresh = Tables::new(false);

@@ -56,8 +56,7 @@ impl Proxy {
         match self {
             Proxy::Iptables { legacy } => {
                 let mut iptables = Iptables::with(Variant { legacy, ..Variant::find() });
-                iptables.desire(planner.plan(), &changed);
-                iptables.apply().unwrap();
+                iptables.apply(planner.plan(), &changed).unwrap();
                 Running::Iptables(Box::new(iptables))
             }
             Proxy::Nftables => {
