@@ -8,7 +8,7 @@ use weft_agent::{ProxyConfig, ProxyMode};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Services")]
 pub(crate) struct ProxyArgs {
-    /// How Services are served: nftables, userspace, or none where another program does
+    /// How Services are served: nftables, iptables, userspace, or none where another program does
     #[arg(long, default_value = "nftables", value_name = "MODE")]
     pub(crate) proxy: ProxyMode,
     /// Where node ports are served, as CIDRs of the node's addresses [default: its InternalIPs]

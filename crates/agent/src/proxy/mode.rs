@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::Serialize;
 use weft_kernel::nft::NftEvent;
+use weft_service::iptables::Iptables;
 use weft_service::nftables::Nftables;
 use weft_service::userspace::Userspace;
 use weft_service::{Changed, Error, ServicePlan};
@@ -18,6 +19,8 @@ pub enum ProxyMode {
     /// By maps of nftables.
     #[default]
     Nftables,
+    /// By kube-proxy's chains in iptables.
+    Iptables,
     /// By this process, connection by connection.
     Userspace,
     /// Not at all: another program does.
@@ -25,8 +28,12 @@ pub enum ProxyMode {
 }
 
 impl ProxyMode {
-    const ALL: [(&'static str, ProxyMode); 3] =
-        [("nftables", ProxyMode::Nftables), ("userspace", ProxyMode::Userspace), ("none", ProxyMode::None)];
+    const ALL: [(&'static str, ProxyMode); 4] = [
+        ("nftables", ProxyMode::Nftables),
+        ("iptables", ProxyMode::Iptables),
+        ("userspace", ProxyMode::Userspace),
+        ("none", ProxyMode::None),
+    ];
 }
 
 impl FromStr for ProxyMode {
@@ -66,6 +73,7 @@ pub struct ProxyConfig {
 /// The way that was chosen, at work.
 pub(super) enum Backend {
     Nftables(Box<Nftables>),
+    Iptables(Box<Iptables>),
     Userspace(Box<Userspace>),
 }
 
@@ -75,6 +83,7 @@ impl Backend {
         match mode {
             // Where nobody is to serve this is not asked for.
             ProxyMode::Nftables | ProxyMode::None => Ok(Backend::Nftables(Box::new(Nftables::open()?))),
+            ProxyMode::Iptables => Ok(Backend::Iptables(Box::new(Iptables::open()?))),
             ProxyMode::Userspace => Ok(Backend::Userspace(Box::new(Userspace::open()?))),
         }
     }
@@ -84,6 +93,7 @@ impl Backend {
     pub(super) fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
         match self {
             Backend::Nftables(backend) => backend.apply(plan, changed),
+            Backend::Iptables(backend) => backend.apply(plan, changed),
             Backend::Userspace(backend) => backend.apply(plan, changed),
         }
     }
@@ -92,6 +102,7 @@ impl Backend {
     pub(super) fn notice(&mut self, event: &NftEvent) -> bool {
         match self {
             Backend::Nftables(backend) => backend.notice(event),
+            Backend::Iptables(backend) => backend.notice(event),
             Backend::Userspace(backend) => backend.notice(event),
         }
     }
@@ -105,6 +116,7 @@ impl Backend {
     pub(super) fn distrust(&mut self) {
         match self {
             Backend::Nftables(backend) => backend.distrust(),
+            Backend::Iptables(backend) => backend.distrust(),
             Backend::Userspace(backend) => backend.distrust(),
         }
     }

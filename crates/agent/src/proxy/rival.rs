@@ -2,6 +2,7 @@
 
 use weft_kernel::Result;
 use weft_kernel::nft::{Family, Nft, Table};
+use weft_service::iptables::CLUSTER_IPS;
 
 /// Where kube-proxy's rules are in this namespace, in words; none where there are none.
 pub(super) fn find(nft: &mut Nft) -> Result<Option<String>> {
@@ -11,8 +12,9 @@ pub(super) fn find(nft: &mut Nft) -> Result<Option<String>> {
             return Ok(Some(format!("nftables table {own}")));
         }
         let nat = Table::new(family, "nat");
-        // kubelet alone makes other chains of this prefix.
-        if nft.has_chain(&nat, "KUBE-SERVICES")? {
+        // kubelet alone makes other chains of this prefix; beside the other one they are an agent's before.
+        let ours = nft.has_chain(&Table::new(family, "filter"), CLUSTER_IPS)?;
+        if !ours && nft.has_chain(&nat, "KUBE-SERVICES")? {
             return Ok(Some(format!("chain KUBE-SERVICES of {nat} (iptables)")));
         }
     }

@@ -12,8 +12,8 @@ use super::tables::{Chain, Table};
 const MARK: &str = "0x4000/0x4000";
 /// The chain whose rule tells by its absence that somebody flushed a table.
 pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
-/// Cluster IPs, whose ports that no Service has are refused.
-pub(super) const CLUSTER_IPS: &str = "WEFT-CLUSTER-IPS";
+/// The chain of cluster IPs, whose ports that no Service has are refused. It tells our chains from kube-proxy's.
+pub const CLUSTER_IPS: &str = "WEFT-CLUSTER-IPS";
 
 /// What the canary's rule says of itself.
 pub(super) const CANARY_TEXT: &str = "if this is gone, so is the rest";

@@ -26,9 +26,14 @@ use weft_kernel::xtables::Variant;
 
 use crate::Error;
 use crate::plan::{Changed, ServicePlan};
+pub use fixed::CLUSTER_IPS;
 use fixed::{CANARY, CANARY_TEXT, JUMPS};
 use programs::Programs;
 use tables::{Table, Tables};
+
+/// With more chains iptables-nft takes seconds to read them, its time growing with the square: 40,000 take half a
+/// minute.
+const MANY: usize = 4000;
 
 /// Services in iptables and ip6tables of the network namespace of the threads that call it. Its calls start
 /// programs and may wait for iptables' lock, for seconds: they belong on a thread of their own.
@@ -89,7 +94,7 @@ impl Iptables {
         let changed = all.as_ref().unwrap_or(changed);
         self.families.iter_mut().for_each(|one| one.tables.update(plan, changed));
         if std::mem::take(&mut self.touched) && !self.is_intact() {
-            self.distrust();
+            self.families.iter_mut().for_each(|one| one.known = false);
         }
         let (mut count, mut first) = (0, None);
         for one in &mut self.families {
@@ -150,9 +155,13 @@ impl Iptables {
         touched
     }
 
-    /// The next [`Iptables::apply`] reads what is there.
+    /// The next [`Iptables::apply`] looks at what is there: at all of it, unless that takes iptables too long.
     pub fn distrust(&mut self) {
-        self.families.iter_mut().for_each(|one| one.known = false);
+        self.touched = true;
+        let legacy = self.variant().legacy;
+        for one in self.families.iter_mut().filter(|one| legacy || one.tables.len() <= MANY) {
+            one.known = false;
+        }
     }
 }
 

@@ -307,6 +307,11 @@ impl Tables {
         out
     }
 
+    /// How many chains there should be.
+    pub(super) fn len(&self) -> usize {
+        self.chains.desired().len()
+    }
+
     /// How many chains and jumps differ.
     pub(super) fn count(&self) -> usize {
         self.chains.pending_updates().count()
