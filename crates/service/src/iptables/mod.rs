@@ -16,6 +16,7 @@
 mod chains;
 mod fixed;
 mod names;
+mod pieces;
 mod programs;
 mod rules;
 mod tables;
@@ -176,21 +177,29 @@ impl One {
         if count == 0 {
             return Ok(0);
         }
-        let mut result = self.programs.restore(&self.tables.script(true));
-        if let (Err(error @ Error::Program { .. }), true) = (&result, self.tables.removes()) {
-            warn!("{error}; trying again without removing chains");
-            result = self.programs.restore(&self.tables.script(false));
+        for piece in self.tables.pieces() {
+            self.restore(&self.tables.piece(&piece))?;
+            self.tables.piece_done(piece);
         }
-        match result {
-            Ok(()) => self.tables.done(),
-            Err(Error::IptablesLocked) => return Err(Error::IptablesLocked),
-            Err(error) => {
-                // Some of the tables may be written.
-                self.known = false;
+        if !self.tables.removes() {
+            self.restore(&self.tables.script(true))?;
+        } else if let Err(error) = self.restore(&self.tables.script(true)) {
+            if matches!(error, Error::IptablesLocked) {
                 return Err(error);
             }
+            warn!("{error}; trying again without removing chains");
+            self.restore(&self.tables.script(false))?;
+            self.known = true;
         }
+        self.tables.done();
         Ok(count)
+    }
+
+    /// Does a script; where it was refused, some of the tables may be written.
+    fn restore(&mut self, script: &str) -> Result<(), Error> {
+        let result = self.programs.restore(script);
+        self.known &= !matches!(result, Err(Error::Program { .. }));
+        result
     }
 
     fn is_intact(&self) -> bool {

@@ -59,7 +59,7 @@ pub(super) struct Tables {
     /// Shared chains whose text is yet to be made of their lines.
     stale: BTreeSet<Shared>,
     /// What chains have, as lines `-A …`.
-    chains: Delta<Chain, Arc<str>>,
+    pub(super) chains: Delta<Chain, Arc<str>>,
     /// By their places in [`JUMPS`].
     jumps: Delta<usize, ()>,
 }
