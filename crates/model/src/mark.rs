@@ -7,6 +7,8 @@ use crate::{Mac, PodKey};
 
 /// Routing protocol number of every route and rule of ours (`rtm_protocol`, see `rt_protos`).
 pub const ROUTE_PROTOCOL: u8 = 87;
+/// The protocol of routes that make a Service's address the node's, where the userspace proxy listens at it.
+pub const SERVICE_ROUTE_PROTOCOL: u8 = 88;
 /// The numbers of next-hop objects of ours begin with this byte.
 pub const NEXTHOPS: u32 = 87 << 24;
 /// The part of such a number that tells one from another.

@@ -1,6 +1,6 @@
 //! The userspace proxy by itself, for benchmarks and trials without an agent:
 //! `userspace_proxy tcp|udp:LISTEN=ENDPOINT[,ENDPOINT]...`, until it is killed. THREADS says how
-//! many threads forward.
+//! many threads forward, CONNECTIONS how many connections there may be, with little else.
 #![allow(clippy::expect_used, reason = "a tool for trials ends with what is wrong")]
 
 use std::net::SocketAddr;
@@ -11,6 +11,10 @@ fn main() {
     let mut limits = Limits::default();
     if let Ok(threads) = std::env::var("THREADS") {
         limits.threads = threads.parse().expect("a number of threads");
+    }
+    if let Ok(connections) = std::env::var("CONNECTIONS") {
+        limits.connections = connections.parse().expect("a number of connections");
+        (limits.flows, limits.listeners, limits.pipes) = (16, 16, 16);
     }
     let mut proxy = Proxy::start(limits, UDP_IDLE).expect("start the proxy");
     for argument in std::env::args().skip(1) {

@@ -86,7 +86,7 @@ impl Userspace {
         tables.cluster_ips = plan.cluster_ips.keys().copied().collect();
         tables.node_addresses = plan.node_addresses.clone();
         let mut writes = self.route(plan)?;
-        let own = if self.nft.is_none() { self.own_addresses()? } else { vec![] };
+        let own = self.own_addresses()?;
         for key in keys {
             match plan.frontends.get(&key).map(|frontend| self.serve(plan, &own, key, frontend)) {
                 Some(lead) => _ = tables.leads.insert(key, lead),
@@ -157,7 +157,7 @@ impl Userspace {
             // A process cannot hand on an association.
             Protocol::Sctp => return Lead::Refuse,
         };
-        let Some(target) = target(plan, frontend) else {
+        let Some(target) = target(plan, own, frontend) else {
             self.close(&key);
             return if frontend.all == Choice::Drop { Lead::Drop } else { Lead::Refuse };
         };
@@ -228,7 +228,7 @@ impl Userspace {
         let routes = self.netlink.routes()?;
         let local = routes.iter().filter(|route| route.table == TABLE_LOCAL && is_host(&route.dst));
         let (ours, others): (Vec<&Route>, Vec<&Route>) =
-            local.partition(|route| route.protocol == mark::ROUTE_PROTOCOL);
+            local.partition(|route| route.protocol == mark::SERVICE_ROUTE_PROTOCOL);
         let gone = ours.iter().filter(|route| !wanted.contains(&route.dst.addr()));
         let mut ops: Vec<Op> = gone.map(|route| Op::RouteDel((*route).clone())).collect();
         for route in ours.iter().chain(&others) {
@@ -250,7 +250,7 @@ fn local_route(ip: IpAddr) -> Route {
     Route {
         oif: Some(LOOPBACK),
         table: TABLE_LOCAL,
-        protocol: mark::ROUTE_PROTOCOL,
+        protocol: mark::SERVICE_ROUTE_PROTOCOL,
         scope: if ip.is_ipv4() { HOST } else { 0 },
         kind: LOCAL,
         ..Route::new(IpNet::from(ip))
@@ -258,14 +258,14 @@ fn local_route(ip: IpAddr) -> Route {
 }
 
 /// Where the clients of a frontend go; `None` where there is nowhere.
-fn target(plan: &ServicePlan, frontend: &Frontend) -> Option<Target> {
+fn target(plan: &ServicePlan, own: &[IpAddr], frontend: &Frontend) -> Option<Target> {
     let addresses = |list: &[Backend]| list.iter().map(|backend| backend.address).collect::<Vec<_>>();
     let all = addresses(frontend.all.backends());
     let outside = (frontend.policy == Policy::Local).then(|| addresses(frontend.local.backends()));
     if all.is_empty() && outside.as_ref().is_none_or(Vec::is_empty) {
         return None;
     }
-    let inside = || plan.pods.iter().chain(&plan.node_addresses).copied().collect();
+    let inside = || plan.pods.iter().copied().chain(own.iter().map(|ip| IpNet::from(*ip))).collect();
     Some(Target {
         all,
         inside: if outside.is_some() { inside() } else { Arc::new([]) },

@@ -186,7 +186,7 @@ fn serves(open: fn() -> Result<Userspace, weft_service::Error>) {
     // Somebody else removes what leads here.
     Command::new("nft").args(["flush", "ruleset"]).status().unwrap();
     for route in world.ns.netlink().routes().unwrap() {
-        if route.protocol == weft_model::mark::ROUTE_PROTOCOL {
+        if route.protocol == weft_model::mark::SERVICE_ROUTE_PROTOCOL {
             world.ns.netlink().apply(&weft_kernel::Op::RouteDel(route)).unwrap();
         }
     }
@@ -198,7 +198,7 @@ fn serves(open: fn() -> Result<Userspace, weft_service::Error>) {
     let tables = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&tables.stdout), "");
     let routes = world.ns.netlink().routes().unwrap();
-    assert!(routes.iter().all(|route| route.protocol != weft_model::mark::ROUTE_PROTOCOL));
+    assert!(routes.iter().all(|route| route.protocol != weft_model::mark::SERVICE_ROUTE_PROTOCOL));
 }
 
 #[test]
