@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use weft_kernel::nft::{Nft, NftEvent, Transaction};
+use weft_kernel::conntrack::forget_flows;
+use weft_kernel::nft::{Family, Nft, NftEvent, Transaction};
 use weft_kernel::{Netlink, Op, Route, TABLE_LOCAL};
 use weft_model::mark;
 use weft_model::service::Protocol;
@@ -75,6 +76,12 @@ impl Userspace {
     /// Serves what is planned; `changed` is all that changed since the last call that succeeded. Says how many
     /// elements, chains, sets and routes were written.
     pub fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
+        if !self.proxy.alive() {
+            tracing::error!("a thread of the userspace proxy ended: it is started anew");
+            self.proxy = Proxy::start(Limits::default(), UDP_IDLE)?;
+            self.served.clear();
+            self.known = false;
+        }
         let everything = !self.known || changed.rest;
         let mut keys = std::mem::take(&mut self.failed);
         if everything {
@@ -108,6 +115,9 @@ impl Userspace {
                 // Another program was faster than its event.
                 Some(Err(_)) | None => tables.replace(nft)?,
             };
+            if tables.datagrams() != self.tables.datagrams() || everything {
+                forget(&tables.datagrams())?;
+            }
         }
         self.tables = tables;
         self.known = true;
@@ -240,6 +250,16 @@ impl Userspace {
         }
         Ok(ops.len())
     }
+}
+
+/// Forgets flows of UDP that lead to a port of the proxy's that is none any more: a client that does not
+/// pause would be led there for ever.
+fn forget(ports: &BTreeSet<SocketAddr>) -> Result<(), Error> {
+    for (family, ipv6) in [(Family::Ip, false), (Family::Ip6, true)] {
+        let stale = |_, from: SocketAddr| from.ip() == own(ipv6) && !ports.contains(&from);
+        forget_flows(family, Protocol::Udp.number(), None, &stale)?;
+    }
+    Ok(())
 }
 
 fn is_host(net: &IpNet) -> bool {

@@ -91,6 +91,12 @@ fn table(ipv6: bool) -> Table {
 }
 
 impl Tables {
+    /// Where clients of UDP are led.
+    pub(super) fn datagrams(&self) -> BTreeSet<SocketAddr> {
+        let udp = self.leads.iter().filter(|(key, _)| key.protocol == Protocol::Udp);
+        udp.filter_map(|(_, lead)| if let Lead::To(at) = lead { Some(*at) } else { None }).collect()
+    }
+
     fn is_used(&self, ipv6: bool) -> bool {
         self.leads.keys().any(|key| key.place.is_ipv6() == ipv6)
             || self.cluster_ips.iter().any(|ip| ip.is_ipv6() == ipv6)

@@ -231,3 +231,23 @@ fn a_program_at_the_port_of_a_service_is_not_in_the_way() {
     let heard = world.client.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(300)).map(|_| ()));
     assert_eq!(heard.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
 }
+
+/// A client of UDP that never changes its port and never pauses.
+#[test]
+fn a_client_of_udp_is_led_on_when_the_agent_starts_anew() {
+    let world = World::new();
+    let mut userspace = Userspace::open().unwrap();
+    userspace.apply(&plan(), &Changed::default()).unwrap();
+    let client = world.client.run(|| UdpSocket::bind("192.0.2.9:7000").unwrap()).unwrap();
+    client.connect("10.96.0.10:80").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let answered = || {
+        let _ = client.send(b"?");
+        client.recv(&mut [0; 8]).is_ok()
+    };
+    eventually(PATIENCE, "it is answered", answered);
+    drop(userspace);
+    let mut userspace = Userspace::open().unwrap();
+    userspace.apply(&plan(), &Changed::default()).unwrap();
+    eventually(PATIENCE, "it is answered by the next", answered);
+}
