@@ -17,7 +17,11 @@ use proxies::Proxy;
 use weft_judge::ProxyMode;
 use weft_kernel::{Netlink, Netns};
 
-/// Has every row run, those of one client after the other, the clients at once.
+/// So many connections show whether each endpoint gets its share.
+const CONNECTIONS: u32 = 10_000;
+
+/// Has every row run, those of one client after the other, the clients at once; then counts what each endpoint
+/// gets of many connections.
 fn judge(proxy: Proxy) {
     let mut net = Net::new();
     let running = proxy.start();
@@ -41,6 +45,7 @@ fn judge(proxy: Proxy) {
         work.into_iter().flat_map(|work| work.join().unwrap()).collect()
     });
     let count: usize = From::ALL.iter().map(|from| rows::rows(*from).len()).sum();
+    let shares = clients[0].1.run(|| rows::shares(CONNECTIONS)).unwrap();
     drop(running);
     assert!(
         failures.is_empty(),
@@ -48,7 +53,11 @@ fn judge(proxy: Proxy) {
         failures.len(),
         failures.join("\n")
     );
-    println!("{proxy:?}: {count} rows");
+    // Six standard deviations: by chance once in a hundred million times.
+    let (expected, deviation) = (f64::from(CONNECTIONS) / 3.0, (f64::from(CONNECTIONS) * 2.0 / 9.0).sqrt());
+    let fair = |count: &u32| (f64::from(*count) - expected).abs() < 6.0 * deviation;
+    assert!(shares.len() == 3 && shares.values().all(fair), "{proxy:?}: {shares:?}");
+    println!("{proxy:?}: {count} rows; of {CONNECTIONS} connections {shares:?}");
 }
 
 #[test]

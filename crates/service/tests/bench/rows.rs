@@ -1,6 +1,6 @@
 //! The table: what should become of every connection, said by the plainest code, from the Services' own words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -53,6 +53,20 @@ pub(crate) fn rows(from: From) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// How many of so many connections from a pod to the first Service's cluster IP each endpoint got.
+pub(crate) fn shares(connections: u32) -> BTreeMap<String, u32> {
+    let (address, port) = scene::place(0, By::ClusterIp, false);
+    let to = SocketAddr::new(address, port);
+    let mut shares = BTreeMap::new();
+    for _ in 0..connections {
+        match connect_to(Protocol::Udp, None, to, PATIENT) {
+            Outcome::Answered { by, .. } => *shares.entry(by).or_default() += 1,
+            other => *shares.entry(format!("{other:?}")).or_default() += 1,
+        }
+    }
+    shares
 }
 
 impl Row {
