@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weft_agent::ProxyMode;
 use weft_lab::config::Topology;
 use weft_model::network::{Backend, Ipam, parse_cidr};
 use weft_observe::Protocol;
@@ -148,6 +149,9 @@ pub(crate) struct UpArgs {
     /// among the manifests
     #[arg(long, default_value = "node-cidr")]
     pub(crate) ipam: Ipam,
+    /// How Services are served: nftables, iptables, userspace or none
+    #[arg(long, value_name = "MODE", default_value = "nftables")]
+    pub(crate) proxy: ProxyMode,
     /// Join the cluster of this kubeconfig, instead of one with an API server of the lab's own
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,

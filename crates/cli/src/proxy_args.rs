@@ -39,7 +39,6 @@ impl ProxyArgs {
             external_ips: self.external_ips,
             healthz,
             reset_removed: self.reset_removed_endpoints,
-            beside_kube_proxy: false,
         })
     }
 }

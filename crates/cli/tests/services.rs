@@ -100,6 +100,9 @@ spec:
   type: NodePort
   selector: {app: host}
   ports: [{port: 80, targetPort: 9100}]
+"#;
+
+const NOBODY: &str = r#"
 ---
 apiVersion: v1
 kind: Service
@@ -209,19 +212,38 @@ fn one_flow(ip: &str) -> String {
 }
 
 #[test]
-fn every_kind_of_service_from_everywhere() {
-    let families = ["--pod-cidr", "10.244.0.0/16", "--pod-cidr", "fd00:244::/48"];
-    let lab = Lab::up("s", &format!("{WEB}{KINDS}"), &families);
-    let report = lab.checks();
-    // Nine parties: three pods, as many of the host's network, the nodes.
-    let count = report["services"].as_u64().unwrap();
-    assert!(count >= 9 * 30, "{count} connections");
-    assert_eq!(report["services"], report["services_matching"]);
+fn every_kind_of_service_from_everywhere_by_nftables() {
+    let lab = every_kind("nftables", NOBODY);
     let tables = lab.labs.on_node("s", "node1", "nft list tables");
     assert!(
         tables.contains("table ip weft-services") && tables.contains("table ip6 weft-services"),
         "{tables}"
     );
+}
+
+#[test]
+fn every_kind_of_service_from_everywhere_by_iptables() {
+    // Its refusals are of ICMP also for TCP, as kube-proxy's are, of which the kernel sends one client few:
+    // they have rows of their own in the tests of crates/service.
+    let lab = every_kind("iptables", "");
+    let rules = lab.labs.on_node("s", "node1", "iptables-save -t nat; nft list tables");
+    assert!(rules.contains("KUBE-SVC-") && !rules.contains("weft-services"), "{rules}");
+}
+
+#[test]
+fn every_kind_of_service_from_everywhere_by_the_userspace_proxy() {
+    every_kind("userspace", NOBODY);
+}
+
+fn every_kind(mode: &str, more: &str) -> Lab {
+    let families = ["--pod-cidr", "10.244.0.0/16", "--pod-cidr", "fd00:244::/48", "--proxy", mode];
+    let lab = Lab::up("s", &format!("{WEB}{KINDS}{more}"), &families);
+    let report = lab.checks();
+    // Nine parties: three pods, as many of the host's network, the nodes.
+    let count = report["services"].as_u64().unwrap();
+    assert!(count >= 9 * 30, "{count} connections");
+    assert_eq!(report["services"], report["services_matching"]);
+    lab
 }
 
 #[test]

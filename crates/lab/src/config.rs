@@ -79,6 +79,9 @@ pub struct LabConfig {
     /// From the CIDRs of their node, or from pools.
     #[serde(default)]
     pub ipam: Ipam,
+    /// How agents serve Services: a mode of `weft agent --proxy`, which reads it.
+    #[serde(default = "default_proxy")]
+    pub proxy: String,
     /// Where pods' addresses come from, at most one a family; nodes' addresses are of the same
     /// families, in the same order.
     pub pod_cidrs: Vec<IpNet>,
@@ -107,6 +110,7 @@ impl Default for LabConfig {
             topology: Topology::Flat,
             backend: Backend::AUTO,
             ipam: Ipam::NodeCidr,
+            proxy: default_proxy(),
             pod_cidrs: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into()],
             node_mask: 24,
             kubeconfig: None,
@@ -226,6 +230,10 @@ fn for_hosts(cidr: &IpNet) -> bool {
             net.prefix_len() >= 16 && first & 0xff00 != 0xff00 && first & 0xffc0 != 0xfe80 && first != 0
         }
     }
+}
+
+fn default_proxy() -> String {
+    "nftables".into()
 }
 
 #[cfg(test)]

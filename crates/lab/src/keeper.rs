@@ -151,7 +151,7 @@ fn start_agent(
     children.start(&format!("the agent of {name}"), Some(node.netns.clone()), move || {
         let mut command = Command::new(executable()?);
         command.arg("agent").args(["--node-name", &name, "--backend", &config.backend.to_string()]);
-        command.args(["--ipam", &config.ipam.to_string()]);
+        command.args(["--ipam", &config.ipam.to_string(), "--proxy", &config.proxy]);
         command.arg("--kubeconfig").arg(state.kubeconfig_of_node(&name));
         for cidr in &config.pod_cidrs {
             command.args(["--cluster-cidr", &cidr.to_string()]);

@@ -4,7 +4,6 @@
 mod health;
 mod hold;
 mod mode;
-mod rival;
 mod status;
 mod worker;
 

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use weft_kernel::nft::NftEvent;
-use weft_service::iptables::Iptables;
-use weft_service::nftables::Nftables;
+use weft_kernel::nft::{Family, Nft, NftEvent, Table};
+use weft_service::iptables::{self, Iptables};
+use weft_service::nftables::{self, Nftables};
 use weft_service::userspace::Userspace;
 use weft_service::{Changed, Error, ServicePlan};
 
@@ -66,8 +66,23 @@ pub struct ProxyConfig {
     pub healthz: Option<SocketAddr>,
     /// Whether clients of a removed endpoint are reset.
     pub reset_removed: bool,
-    /// Whether to serve although kube-proxy's rules are here.
-    pub beside_kube_proxy: bool,
+}
+
+/// Removes what an agent of another mode left: two sets of rules would not agree.
+pub(super) fn remove_others(mode: ProxyMode) -> Result<(), Error> {
+    let mut nft = Nft::open()?;
+    for family in [Family::Ip, Family::Ip6] {
+        let ours = nft.has_chain(&Table::new(family, "filter"), iptables::CLUSTER_IPS)?;
+        if mode != ProxyMode::Iptables && ours {
+            Iptables::open()?.remove()?;
+        }
+        // The userspace mode has this table too.
+        let table = nft.has_chain(&Table::new(family, nftables::TABLE), "prerouting")?;
+        if mode == ProxyMode::Iptables && table {
+            Nftables::open()?.remove()?;
+        }
+    }
+    Ok(())
 }
 
 /// The way that was chosen, at work.

@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until};
 use weft_kernel::nft::{Nft, NftEvent, NftMonitor};
 use weft_kernel::sysctl;
 use weft_model::{Changes, Cluster};
-use weft_service::{Changed, FrontendKey, Planner, Refusal, ServiceConfig, conntrack};
+use weft_service::{Changed, FrontendKey, Planner, Refusal, ServiceConfig, conntrack, kube_proxy};
 
+use super::ProxyStatus;
 use super::hold::Hold;
-use super::mode::Backend;
-use super::{ProxyStatus, rival};
+use super::mode::{Backend, remove_others};
 use crate::AgentConfig;
 use crate::views::Views;
 
@@ -21,7 +21,7 @@ use crate::views::Views;
 const AUDIT: Duration = Duration::from_secs(30);
 /// After a failure nothing is tried again sooner than the first, nor left longer than the last.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 /// Where a packet that a bridge carries meets no rule: its answer then passes the translation by.
 const BRIDGED: [&str; 2] = ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
@@ -30,6 +30,8 @@ struct Worker<'a> {
     planner: Planner,
     backend: Option<Backend>,
     hold: Option<Hold>,
+    /// Whether nothing is left of an agent of another mode.
+    alone: bool,
     /// What changed since the kernel was as planned.
     changed: Changed,
     /// Frontends whose old flows are to be forgotten now that it is.
@@ -90,6 +92,7 @@ impl<'a> Worker<'a> {
             planner: Planner::new(config),
             backend: None,
             hold: None,
+            alone: false,
             changed: Changed::default(),
             moved: BTreeSet::new(),
             status: ProxyStatus::new(cfg.proxy.mode),
@@ -179,6 +182,10 @@ impl<'a> Worker<'a> {
             none => none.insert(open(self.cfg)?),
         };
         let written = backend.apply(self.planner.plan(), &self.changed)?;
+        if !self.alone {
+            remove_others(self.cfg.proxy.mode)?;
+            self.alone = true;
+        }
         if self.changed.is_empty() && !adopts && written > 0 {
             tracing::info!(objects = written, "repaired Services that something else changed");
             self.status.repaired += written as u64;
@@ -194,9 +201,8 @@ impl<'a> Worker<'a> {
 }
 
 fn open(cfg: &AgentConfig) -> anyhow::Result<Backend> {
-    if !cfg.proxy.beside_kube_proxy
-        && let Some(place) = rival::find(&mut Nft::open()?)?
-    {
+    let told = cfg.state_dir.join(kube_proxy::TAKE_OVER).exists();
+    if !told && let Some(place) = kube_proxy::find(&mut Nft::open()?)? {
         anyhow::bail!(
             "kube-proxy serves them here ({place}): take over by `weft service migrate-from kube-proxy`, \
              or leave them to it by --proxy none"

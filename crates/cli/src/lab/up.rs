@@ -27,6 +27,7 @@ pub(super) fn run(options: &UpArgs) -> anyhow::Result<u8> {
         topology: options.topology,
         backend: options.backend,
         ipam: options.ipam,
+        proxy: options.proxy.to_string(),
         pod_cidrs: options.pod_cidr.clone(),
         kubeconfig,
         underlay_mtu: options.underlay_mtu,

@@ -1,6 +1,7 @@
 //! `weft service`: Services as a node serves them, in the user's words.
 
 mod list;
+mod migrate;
 mod show;
 
 use std::sync::Arc;
@@ -25,6 +26,11 @@ pub(crate) enum ServiceCommand {
         after_help = "Examples:\n  weft service show shop/web\n  weft service show shop/web --node node2 -o json"
     )]
     Show(ShowArgs),
+    /// Take this host's Services over from another proxy: no established connection breaks
+    #[command(
+        after_help = "kube-proxy has to be stopped first, and the agent to run; then its rules are removed.\n\nExample:\n  weft service migrate-from kube-proxy"
+    )]
+    MigrateFrom(migrate::MigrateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +68,7 @@ struct View {
 pub(crate) fn run(command: ServiceCommand) -> anyhow::Result<u8> {
     daemons::runtime()?.block_on(async {
         match command {
+            ServiceCommand::MigrateFrom(options) => migrate::run(&options),
             ServiceCommand::List(options) => list::run(&options).await,
             ServiceCommand::Show(options) => show::run(&options).await,
         }

@@ -34,7 +34,7 @@ impl Prober<'_> {
         let (world, door) = (self.world(), &self.world().doors[door]);
         let parties = self.parties();
         let source = &parties[from];
-        let (expected, rule) = expect_door(&world.nodes, parties, source, door);
+        let (expected, rule) = expect_door(&world.nodes, parties, source, door, world.relayed);
         let to = SocketAddr::new(door.address, door.port);
         let mut observed = self.ask(from, door.proto, to, PATIENCE[0]).await;
         let retried = !as_it_should(world, door.proto, &expected, &observed)

@@ -39,6 +39,8 @@ pub struct World {
     pub skipped: Vec<Skipped>,
     /// Where Services are asked for.
     pub doors: Vec<Door>,
+    /// Whether nodes end connections to Services and make others themselves: the userspace proxy.
+    pub relayed: bool,
 }
 
 impl World {

@@ -58,8 +58,15 @@ pub enum Outcome {
     Silence,
 }
 
-/// What should come of a connection from `from` to `door`.
-pub fn expect_door(nodes: &[Node], parties: &[Party], from: &Party, door: &Door) -> (Outcome, &'static str) {
+/// What should come of a connection from `from` to `door`; `relayed` where nodes do not translate connections but
+/// end them and make others themselves.
+pub fn expect_door(
+    nodes: &[Node],
+    parties: &[Party],
+    from: &Party,
+    door: &Door,
+    relayed: bool,
+) -> (Outcome, &'static str) {
     // The node whose rules lead the client on: his own for a cluster IP, the one that is asked else.
     let mut decides = from.node.as_str();
     if let Some(node) = &door.node {
@@ -121,7 +128,7 @@ pub fn expect_door(nodes: &[Node], parties: &[Party], from: &Party, door: &Door)
         // What the node is led to that leads on goes nowhere, and so passes no masquerade.
         let ends_there = !target.own_address && target.node == decides;
         let mut sources = BTreeSet::new();
-        if !ends_there && (masqueraded || itself || (!from.own_address && !outside)) {
+        if relayed || !ends_there && (masqueraded || itself || (!from.own_address && !outside)) {
             // The node that leads on puts itself in the client's place.
             for node in nodes {
                 if node.name == decides {
@@ -192,7 +199,7 @@ mod tests {
             endpoints: serve.iter().map(endpoint).collect(),
         };
         let parties = parties();
-        match expect_door(&nodes(), &parties, &parties[from], &door).0 {
+        match expect_door(&nodes(), &parties, &parties[from], &door, false).0 {
             Outcome::Refused => vec!["refused".into()],
             Outcome::Silence => vec!["silence".into()],
             Outcome::Answer(list) => {
