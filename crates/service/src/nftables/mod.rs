@@ -13,6 +13,7 @@ mod counts;
 mod maps;
 mod state;
 mod sync;
+mod walk;
 mod way;
 
 use weft_kernel::Netns;
@@ -20,6 +21,7 @@ use weft_kernel::nft::{Nft, NftEvent, Transaction};
 
 use crate::{Changed, Error, ServicePlan};
 use state::State;
+pub use walk::{Packet, Step, Tables, Unknown, Verdict, Walk};
 
 /// The tables' name.
 pub const TABLE: &str = "weft-services";
