@@ -15,6 +15,7 @@ use crate::ipam_args::IpamCommand;
 use crate::network::NetworkCommand;
 use crate::proxy_args::ProxyArgs;
 use crate::service::ServiceCommand;
+use crate::why::WhyArgs;
 
 /// A container network: every pod an address, every pod and node reachable, every hop explained.
 #[derive(Debug, Parser)]
@@ -37,6 +38,11 @@ pub(crate) enum Command {
         after_help = "SRC and DST are [NAMESPACE/]POD, node/NODE or an address; DST may be svc/[NAMESPACE/]NAME[:PORT].\n\nExamples:\n  weft trace shop/web-0 shop/db-0\n  weft trace shop/web-0 svc/shop/cart\n  weft trace web node/node2 --proto tcp --port 9100\n  weft trace node/node1 10.244.2.7 --proto udp --port 53 -o json"
     )]
     Trace(TraceArgs),
+    /// What the planned rules do with a connection to a Service, and which objects say so
+    #[command(
+        after_help = "Nothing is sent: weft trace shows what does happen.\n\nExamples:\n  weft why shop/web-0 svc/shop/cart\n  weft why node/node1 svc/shop/web:http -o json\n  weft why 192.0.2.9 svc/shop/web --node-port node2"
+    )]
+    Why(WhyArgs),
     /// One node's daemon: programs what the cluster says
     #[command(
         after_help = "Example:\n  weft agent --node-name node1 --kubeconfig /etc/weft/kubeconfig --backend vxlan --cluster-cidr 10.244.0.0/16"

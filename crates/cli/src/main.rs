@@ -20,6 +20,7 @@ mod output;
 mod proxy_args;
 mod service;
 mod trace;
+mod why;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Trace(options) => trace::run(&options),
         Command::Ipam(command) => ipam::run(command),
         Command::Service(command) => service::run(command),
+        Command::Why(options) => why::run(&options),
         Command::Agent(options) => daemons::agent(options),
         Command::Network(command) => network::run(command),
         Command::Cni(command) => cni::run(*command),

@@ -84,6 +84,12 @@ async fn planned(cluster: &ipam_args::Cluster, view: &View) -> anyhow::Result<(C
         (None, Some(first)) => first.clone(),
         (None, None) => bail!("the cluster has no node"),
     };
+    let planner = planned_for(&cluster, node);
+    Ok((cluster, planner))
+}
+
+/// What a node plans for the Services of a cluster.
+pub(crate) fn planned_for(cluster: &Cluster, node: Arc<str>) -> Planner {
     let of_nodes = cluster.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied());
     let cluster_cidrs = of_nodes.chain(cluster.pools.values().map(|pool| pool.cidr)).collect();
     let mut planner = Planner::new(ServiceConfig { node, cluster_cidrs, ..ServiceConfig::default() });
@@ -93,6 +99,6 @@ async fn planned(cluster: &ipam_args::Cluster, view: &View) -> anyhow::Result<(C
         slices: cluster.slices.keys().cloned().collect(),
         ..Changes::default()
     };
-    planner.update(&cluster, &everything);
-    Ok((cluster, planner))
+    planner.update(cluster, &everything);
+    planner
 }

@@ -35,8 +35,9 @@ impl Outcome {
     fn name(self) -> String {
         match self {
             Outcome::Pick(count) => count.to_string(),
-            Outcome::Reject => "reject".into(),
-            Outcome::Drop => "drop".into(),
+            // Not the words of nft, which takes a chain of such a name for them.
+            Outcome::Reject => "refused".into(),
+            Outcome::Drop => "dropped".into(),
         }
     }
 }
