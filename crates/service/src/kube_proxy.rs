@@ -30,9 +30,10 @@ pub fn find(nft: &mut Nft) -> Result<Option<String>> {
 pub fn process() -> Option<u32> {
     let all = std::fs::read_dir("/proc").ok()?;
     let numbers = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut named = numbers.filter(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-proxy")
-    });
+    let read = |pid: &u32, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    // One that has ended and that nobody has asked about yet has no command line.
+    let mut named =
+        numbers.filter(|pid| read(pid, "comm") == b"kube-proxy\n" && !read(pid, "cmdline").is_empty());
     named.next()
 }
 
