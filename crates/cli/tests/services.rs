@@ -325,14 +325,28 @@ fn a_load_balancer_learns_where_endpoints_are_and_the_node_s_health() {
 }
 
 #[test]
-fn no_request_fails_while_a_deployment_is_rolled() {
+fn no_request_fails_while_a_deployment_is_rolled_by_nftables() {
+    rolls("nftables");
+}
+
+#[test]
+fn no_request_fails_while_a_deployment_is_rolled_by_iptables() {
+    rolls("iptables");
+}
+
+#[test]
+fn no_request_fails_while_a_deployment_is_rolled_by_the_userspace_proxy() {
+    rolls("userspace");
+}
+
+fn rolls(mode: &str) {
     let graceful =
         WEB.replace("image: web\n", "image: web\n        lifecycle: {preStop: {sleep: {seconds: 2}}}\n");
     let graceful =
         graceful.replace("replicas: 3", "replicas: 3\n  strategy: {rollingUpdate: {maxUnavailable: 0}}");
-    let lab = Lab::up("r", &graceful, &["--nodes", "2"]);
+    let lab = Lab::up("r", &graceful, &["--nodes", "2", "--proxy", mode]);
     lab.checks();
-    let line = format!("wrk -t 1 -c 8 -d 15 -H 'Connection: close' http://{}/", lab.ip("web"));
+    let line = format!("wrk -t 1 -c 8 -d 12 -H 'Connection: close' http://{}/", lab.ip("web"));
     let load = lab.labs.weft(&["lab", "exec", "--name", "r", "node/node1", "--", "sh", "-c", &line]);
     let load = { load }.stdout(Stdio::piped()).spawn().unwrap();
     lab.kubectl(&["rollout", "restart", "deployment", "web"]);
