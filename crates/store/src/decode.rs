@@ -3,6 +3,7 @@
 mod network;
 mod pools;
 mod service;
+mod slice;
 
 pub use network::decode_network;
 
