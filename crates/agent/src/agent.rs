@@ -15,7 +15,7 @@ use crate::flannel::Leftovers;
 use crate::host::{self, Standing};
 use crate::offload::Offload;
 use crate::status::{self, Repairs, Status, UdpTraffic};
-use crate::{AgentConfig, conflist, containers, files, flannel, forwarding, underlay};
+use crate::{AgentConfig, conflist, containers, files, flannel, forward_filter, forwarding, underlay};
 
 /// What it means that nf_tables fails.
 const NOT_MASQUERADED: &str =
@@ -54,6 +54,8 @@ pub struct Agent {
     /// What was last logged that the plan waits for.
     waiting: Option<Waiting>,
     errors: Vec<String>,
+    /// Others' filters that drop pods' packets.
+    filtered: Vec<String>,
     repairs: Repairs,
 }
 
@@ -62,14 +64,15 @@ struct Due {
     underlay: bool,
     forwarding: bool,
     masquerade: bool,
+    filter: bool,
     conflist: bool,
 }
 
 impl Due {
-    const ALL: Due = Due { underlay: true, forwarding: true, masquerade: true, conflist: true };
+    const ALL: Due = Due { underlay: true, forwarding: true, masquerade: true, filter: true, conflist: true };
 
     fn any(self) -> bool {
-        self.underlay || self.forwarding || self.masquerade || self.conflist
+        self.underlay || self.forwarding || self.masquerade || self.filter || self.conflist
     }
 }
 
@@ -97,6 +100,7 @@ impl Agent {
             replanned: true,
             waiting: None,
             errors: Vec::new(),
+            filtered: Vec::new(),
             repairs: Repairs::default(),
             cfg,
         })
@@ -129,6 +133,7 @@ impl Agent {
 
     /// Takes in what nftables says; own changes are known by their port.
     pub fn handle_nft_event(&mut self, event: &NftEvent) {
+        self.due.filter |= forward_filter::concerns(event);
         self.due.masquerade |= match event {
             NftEvent::Touched { table, port } => {
                 table.name == mark::TABLE && self.nft.as_ref().is_none_or(|nft| *port != nft.port())
@@ -208,8 +213,9 @@ impl Agent {
             errors.push(format!("the API is away, the last known state serves: {reason}"));
         }
         errors.extend(self.offload.told());
-        // What leaves the cluster is no matter of pods among themselves.
-        let due = Due { masquerade: false, ..self.due };
+        errors.extend(self.filtered.iter().cloned());
+        // What leaves the cluster is no matter of pods among themselves, and what others filter not ours.
+        let due = Due { masquerade: false, filter: false, ..self.due };
         let ready =
             plan.local.is_ok() && self.leftovers.is_empty() && self.fabric.bridge().is_some() && !due.any();
         let settled = ready && self.errors.is_empty() && !self.fabric.pending();
@@ -365,6 +371,13 @@ impl Agent {
                 none => none.insert(Nft::open().context(NOT_MASQUERADED)?),
             };
             masquerade::ensure(nft, &local.masquerade).context(NOT_MASQUERADED)
+        });
+        let filtered = &mut self.filtered;
+        step(&mut self.due.filter, &mut || {
+            let Some(nft) = &mut *nft else { return Ok(0) };
+            let found = forward_filter::ensure(nft, &self.cfg.cluster_cidrs)?;
+            *filtered = found.problems;
+            Ok(found.written)
         });
         // Without the bridge a pod would get a network that leads nowhere.
         if self.fabric.bridge().is_some() {

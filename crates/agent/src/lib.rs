@@ -14,6 +14,7 @@ mod conflist;
 mod containers;
 mod files;
 mod flannel;
+mod forward_filter;
 mod forwarding;
 mod heart;
 mod host;

@@ -9,6 +9,10 @@ use crate::{Mac, PodKey};
 pub const ROUTE_PROTOCOL: u8 = 87;
 /// The protocol of routes that make a Service's address the node's, where the userspace proxy listens at it.
 pub const SERVICE_ROUTE_PROTOCOL: u8 = 88;
+/// The bit of a packet's mark that has it masqueraded, as kube-proxy uses it.
+pub const MASQUERADE: u32 = 0x4000;
+/// The chain of iptables that lets pods' packets pass where FORWARD drops what nobody decided.
+pub const FORWARD_CHAIN: &str = "WEFT-FORWARD";
 /// The numbers of next-hop objects of ours begin with this byte.
 pub const NEXTHOPS: u32 = 87 << 24;
 /// The part of such a number that tells one from another.

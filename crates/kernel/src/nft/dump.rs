@@ -43,6 +43,19 @@ impl Nft {
         })
     }
 
+    /// The chains that the kernel calls by itself, of all families and tables.
+    pub fn base_chains(&mut self) -> Result<Vec<(Table, String, Base)>> {
+        self.consistent(|nft| {
+            let found = nft.request(msg::GET_CHAIN, F_DUMP, Family::Other(0), &[], "the chains")?;
+            let chain = |(family, data): &(u8, Vec<u8>)| {
+                let a = Attributes(data);
+                let table = Table { family: Family::from_number(*family), name: a.text(1)? };
+                Some((table, a.text(3)?, base(a)?))
+            };
+            Ok(found.iter().filter_map(chain).collect())
+        })
+    }
+
     /// The rules of any table, with their handles.
     pub fn rules(&mut self, family: Family, table: &str) -> Result<Vec<LiveRule>> {
         let table = Table::new(family, table);

@@ -66,6 +66,16 @@ impl Xtables {
         Ok(self.rules_where(table, chain, named)?.unwrap_or_default())
     }
 
+    /// Whether one of iptables' own chains drops what none of its rules decided.
+    pub fn drops(&mut self, table: &Table, chain: &str) -> Result<bool> {
+        if self.variant.legacy {
+            let policy = format!(":{chain} DROP ");
+            return Ok(self.save(table)?.lines().any(|line| line.starts_with(&policy)));
+        }
+        let all = self.nft()?.base_chains()?;
+        Ok(all.iter().any(|(of, name, base)| of == table && name == chain && base.drop))
+    }
+
     fn rules_where(
         &mut self,
         table: &Table,
@@ -214,12 +224,16 @@ impl Xtables {
     }
 
     /// The whole table as iptables-save prints it.
-    fn saved(&self, table: &Table) -> Result<View> {
+    fn save(&self, table: &Table) -> Result<String> {
         let program = self.variant.program(table.family, "-save");
         let named = format!("{} -t {}", program.display(), table.name);
         let failed = |e| Error::sys("run", &named, e);
-        let output = Command::new(&program).args(["-t", &table.name]).output().map_err(failed)?;
-        let text = succeeded(&named, output)?;
+        succeeded(&named, Command::new(&program).args(["-t", &table.name]).output().map_err(failed)?)
+    }
+
+    /// The same, understood.
+    fn saved(&self, table: &Table) -> Result<View> {
+        let text = self.save(table)?;
         let mut view = View::new();
         for line in text.lines() {
             if let Some(chain) = line.strip_prefix(':').and_then(|rest| rest.split(' ').next()) {

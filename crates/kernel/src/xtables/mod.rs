@@ -23,7 +23,7 @@ mod variant;
 pub use client::Xtables;
 pub use plan::{Edit, Edits};
 pub use rule::{AddressKind, CtState, Is, Match, PortKind, Rule, Target};
-pub use variant::Variant;
+pub use variant::{Variant, older_tables};
 
 #[cfg(test)]
 mod tests;

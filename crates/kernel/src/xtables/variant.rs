@@ -50,7 +50,13 @@ fn is_legacy(program: &Path) -> bool {
     if name.contains("legacy") || name == "xtables-multi" {
         return true;
     }
-    ["ip_tables_names", "ip6_tables_names"].iter().any(|list| {
-        fs::read_to_string(Path::new("/proc/thread-self/net").join(list)).is_ok_and(|names| !names.is_empty())
-    })
+    [Family::Ip, Family::Ip6].iter().any(|family| !older_tables(*family).is_empty())
+}
+
+/// The tables of the legacy variant that the calling thread's network namespace has: asking the
+/// program would make them.
+pub fn older_tables(family: Family) -> Vec<String> {
+    let list = if family == Family::Ip6 { "ip6_tables_names" } else { "ip_tables_names" };
+    let names = fs::read_to_string(Path::new("/proc/thread-self/net").join(list)).unwrap_or_default();
+    names.lines().map(str::to_owned).collect()
 }

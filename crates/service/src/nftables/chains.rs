@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use weft_kernel::nft::{Base, Chain, ChainKind, Expr, Field, Hook, Rule, Side};
+use weft_model::mark::MASQUERADE;
 use weft_model::service::Protocol;
 
 use super::maps::Map;
-use super::way::{MASQUERADE, PODS, TCP, address, frontend};
+use super::way::{PODS, TCP, address, frontend};
 
 /// The node's addresses that serve node ports.
 pub(super) const NODE_ADDRESSES: &str = "node-addresses";

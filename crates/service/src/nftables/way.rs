@@ -1,12 +1,11 @@
 //! The chains that Services share: one for each way of leading a connection, whatever Services go it.
 
 use weft_kernel::nft::{Change, Expr, Field, Rule, Side};
+use weft_model::mark::MASQUERADE;
 
 use super::maps::{Map, affinity};
 use crate::{Choice, Frontend, FrontendKey, Place, Policy};
 
-/// What a connection is marked with that is masqueraded, as kube-proxy does it.
-pub(super) const MASQUERADE: u32 = 0x4000;
 /// From which slot on the backends on this node are, where they are counted apart.
 pub(super) const LOCAL_SLOTS: u32 = 1 << 20;
 /// Pods.
