@@ -216,9 +216,9 @@ fn services() -> impl Strategy<Value = Value> {
     let families = prop_oneof![4 => Just(json!(["IPv4"])), 1 => Just(json!(["IPv6"])), 2 => Just(json!(["IPv4", "IPv6"]))];
     let policy = prop_oneof![Just("PreferDualStack"), Just("RequireDualStack")];
     let key = prop_oneof![3 => Just(Value::Null), 2 => Just(json!("k")), 1 => Just(json!("j"))];
-    let ip = prop_oneof![4 => Just(Value::Null), 2 => (0u8..12).prop_map(|n| json!(format!("192.0.2.{n}"))),
+    let ip = prop_oneof![4 => Just(Value::Null), 4 => (0u8..6).prop_map(|n| json!(format!("192.0.2.{n}"))),
         1 => Just(json!("nonsense"))];
-    let pool = prop_oneof![6 => Just(Value::Null), 1 => (0usize..4).prop_map(|n| json!(format!("pool{n}")))];
+    let pool = prop_oneof![6 => Just(Value::Null), 1 => (0usize..3).prop_map(|n| json!(format!("pool{n}")))];
     let class = prop_oneof![5 => Just(Value::Null), 1 => Just(json!("weft.dev/load-balancer")), 1 => Just(json!("other"))];
     let label = prop_oneof![Just(json!("a")), Just(json!("b"))];
     let rest = (80u16..83, any::<bool>(), class, label);
@@ -234,7 +234,7 @@ fn services() -> impl Strategy<Value = Value> {
 }
 
 fn pools() -> impl Strategy<Value = Value> {
-    let v4 = (0u8..14, 0u8..6).prop_map(|(from, count)| format!("192.0.2.{from}-192.0.2.{}", from + count));
+    let v4 = (0u8..6, 0u8..6).prop_map(|(from, count)| format!("192.0.2.{from}-192.0.2.{}", from + count));
     let addresses = prop_oneof![
         4 => v4.clone().prop_map(|range| json!([range])),
         2 => v4.prop_map(|range| json!([range, "2001:db8::/126"])),
@@ -255,10 +255,10 @@ fn pools() -> impl Strategy<Value = Value> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0usize..8, services()).prop_map(|(n, spec)| Step::Service(n, spec)),
-        2 => (0usize..8).prop_map(Step::DeleteService),
-        3 => (0usize..4, pools()).prop_map(|(n, spec)| Step::Pool(n, spec)),
-        1 => (0usize..4).prop_map(Step::DeletePool),
+        6 => (0usize..6, services()).prop_map(|(n, spec)| Step::Service(n, spec)),
+        2 => (0usize..6).prop_map(Step::DeleteService),
+        3 => (0usize..3, pools()).prop_map(|(n, spec)| Step::Pool(n, spec)),
+        1 => (0usize..3).prop_map(Step::DeletePool),
         1 => (0u8..14).prop_map(Step::Node),
         6 => (any::<usize>(), any::<u8>()).prop_map(|(turn, lost)| Step::Plan(turn, lost)),
     ];
