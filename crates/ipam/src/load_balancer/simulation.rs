@@ -189,8 +189,8 @@ impl Api {
                     let mut at = Some(range.first());
                     while let Some(ip) = at {
                         let free = !all.iter().any(|other| other.ips().any(|o| o == ip));
-                        let fits = !self.nodes.contains(&ip) && !(pool.avoid_buggy && is_buggy(ip));
-                        assert!(!free || !fits, "{} has none, and {ip} is free", claim.key);
+                        let unfit = self.nodes.contains(&ip) || (pool.avoid_buggy && is_buggy(ip));
+                        assert_ne!((free, unfit), (true, false), "{} has none, and {ip} is free", claim.key);
                         at = range.after(ip);
                     }
                 }
