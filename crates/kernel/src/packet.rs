@@ -21,8 +21,15 @@ pub enum PacketFilter {
         /// The destination port.
         port: u16,
     },
+    /// The same in IPv6, where nothing stands between the headers.
+    Udp6 {
+        /// The destination port.
+        port: u16,
+    },
     /// ARP.
     Arp,
+    /// Neighbour solicitations and advertisements of IPv6 (ICMPv6 135 and 136).
+    Neighbours,
 }
 
 /// A socket for the packets of one device, without their link headers.
@@ -40,6 +47,8 @@ pub struct Received {
     pub length: usize,
     /// Whether its transport checksum is filled in.
     pub summed: bool,
+    /// The station that sent it.
+    pub from: Mac,
 }
 
 impl PacketSocket {
@@ -59,10 +68,14 @@ impl PacketSocket {
         let protocol = match filter {
             PacketFilter::Udp { .. } => libc::ETH_P_IP,
             PacketFilter::Arp => libc::ETH_P_ARP,
+            PacketFilter::Udp6 { .. } | PacketFilter::Neighbours => libc::ETH_P_IPV6,
         };
         let socket = PacketSocket { fd, ifindex, protocol: u16::try_from(protocol).unwrap_or_default() };
-        if let PacketFilter::Udp { port } = filter {
-            socket.attach(&udp_program(port)).map_err(failed)?;
+        match filter {
+            PacketFilter::Udp { port } => socket.attach(&udp_program(port)).map_err(failed)?,
+            PacketFilter::Udp6 { port } => socket.attach(&udp6_program(port)).map_err(failed)?,
+            PacketFilter::Neighbours => socket.attach(&neighbours_program()).map_err(failed)?,
+            PacketFilter::Arp => {}
         }
         socket.option(libc::SOL_PACKET, PACKET_AUXDATA, &1).map_err(failed)?;
         socket.bind().map_err(failed)?;
@@ -94,11 +107,16 @@ impl PacketSocket {
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&control);
+        let mut from = self.address();
+        message.msg_name = (&raw mut from).cast();
+        message.msg_namelen = size_of_val(&from) as libc::socklen_t;
         // SAFETY: every pointer in `message` is to memory that lives through the call, with its
         // size.
         let got = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut message, 0) };
         let length = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-        Ok(Received { length, summed: status(&message) & NOT_SUMMED == 0 })
+        let [a, b, c, d, e, f, ..] = from.sll_addr;
+        let from = Mac([a, b, c, d, e, f]);
+        Ok(Received { length, summed: status(&message) & NOT_SUMMED == 0, from })
     }
 
     fn address(&self) -> libc::sockaddr_ll {
@@ -140,14 +158,41 @@ impl AsFd for PacketSocket {
     }
 }
 
+fn code(class: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: u16::try_from(class).unwrap_or_default(), jt, jf, k }
+}
+
+/// Classic BPF over an IPv6 packet: next header UDP, destination port.
+fn udp6_program(port: u16) -> [libc::sock_filter; 6] {
+    let load = libc::BPF_LD | libc::BPF_ABS;
+    let jump = libc::BPF_JMP | libc::BPF_K | libc::BPF_JEQ;
+    [
+        code(load | libc::BPF_B, 6, 0, 0),
+        code(jump, libc::IPPROTO_UDP as u32, 0, 2),
+        code(load | libc::BPF_H, 42, 0, 0),
+        code(jump, port.into(), 1, 0),
+        code(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        code(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+    ]
+}
+
+/// Classic BPF over an IPv6 packet: next header ICMPv6, type 135 or 136.
+fn neighbours_program() -> [libc::sock_filter; 7] {
+    let load = libc::BPF_LD | libc::BPF_ABS | libc::BPF_B;
+    let jump = libc::BPF_JMP | libc::BPF_K | libc::BPF_JEQ;
+    [
+        code(load, 6, 0, 0),
+        code(jump, libc::IPPROTO_ICMPV6 as u32, 0, 3),
+        code(load, 40, 0, 0),
+        code(jump, 135, 2, 0),
+        code(jump, 136, 1, 0),
+        code(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        code(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+    ]
+}
+
 /// Classic BPF over an IPv4 packet: protocol UDP, first fragment, destination port.
 fn udp_program(port: u16) -> [libc::sock_filter; 9] {
-    let code = |class: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: u16::try_from(class).unwrap_or_default(),
-        jt,
-        jf,
-        k,
-    };
     let load = libc::BPF_LD | libc::BPF_ABS;
     let jump = libc::BPF_JMP | libc::BPF_K;
     [
@@ -210,6 +255,36 @@ mod tests {
         assert_eq!(udp.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         eventually(Duration::from_secs(10), "an ARP packet", || arp.receive(&mut buffer).is_ok());
         assert_eq!(&buffer[..4], &[0, 1, 8, 0]);
+    }
+
+    #[test]
+    fn of_ipv6_a_socket_gets_neighbours_or_datagrams_and_who_sent_them() {
+        let mut test = TestNs::new();
+        let (here, pod) = (test.ns().clone(), test.extra("pod"));
+        test.join((&here, "a", "fd00::1/64"), (&pod, "b", "fd00::2/64"));
+        let mac = test.netlink().link("a").unwrap().unwrap().mac.unwrap();
+        let index = pod.run(|| crate::Netlink::open().unwrap().link("b").unwrap().unwrap().index).unwrap();
+        let open = |filter| pod.run(|| PacketSocket::open(index, filter)).unwrap().unwrap();
+        let (udp, neighbours) = (open(PacketFilter::Udp6 { port: 68 }), open(PacketFilter::Neighbours));
+        let sender = UdpSocket::bind("[fd00::1]:0").unwrap();
+        for port in [67, 68, 69] {
+            sender.send_to(&[0x5a; 40], ("fd00::2", port)).unwrap();
+        }
+        let mut buffer = [0; 2000];
+        let mut got = None;
+        eventually(Duration::from_secs(10), "a datagram", || {
+            got = udp.receive(&mut buffer).ok();
+            got.is_some()
+        });
+        assert_eq!((got.unwrap().length, got.unwrap().from), (40 + 8 + 40, mac));
+        assert_eq!(&buffer[42..44], &68u16.to_be_bytes());
+        assert_eq!(udp.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        eventually(Duration::from_secs(10), "a solicitation", || {
+            neighbours.receive(&mut buffer).is_ok_and(|got| got.from == mac && buffer[40] == 135)
+        });
+        while neighbours.receive(&mut buffer).is_ok() {
+            assert!(matches!(buffer[40], 135 | 136), "type {}", buffer[40]);
+        }
     }
 
     #[test]
