@@ -18,6 +18,12 @@ pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The label of a Node that names its zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// `spec.loadBalancerClass` of Services whose addresses Weft gives.
+pub const LOAD_BALANCER_CLASS: &str = "weft.dev/load-balancer";
+
+/// The condition of a Service to which Weft gave addresses.
+pub const ADDRESSES_CONDITION: &str = "weft.dev/AddressesAssigned";
+
 /// How long a client stays with its endpoint where the Service says nothing, in seconds.
 pub const DEFAULT_AFFINITY: u32 = 10_800;
 /// The longest time for that (core/v1 ClientIPConfig), in seconds.
@@ -109,6 +115,10 @@ pub struct Service {
     /// `status.loadBalancer.ingress` whose mode is VIP: those of mode Proxy are not translated here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub load_balancer_ips: Vec<IpAddr>,
+    /// Weft gives those addresses, by `spec.loadBalancerClass` [`LOAD_BALANCER_CLASS`] or the condition
+    /// [`ADDRESSES_CONDITION`], and so tells the network where they are. Others' are told by others.
+    #[serde(skip_serializing_if = "is_false")]
+    pub balanced_here: bool,
     /// `spec.loadBalancerSourceRanges`; `None` where all may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ranges: Option<Arc<[IpNet]>>,

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use weft_model::NamespacedName;
 use weft_model::service::{
-    DEFAULT_AFFINITY, MOST_AFFINITY, PROXY_NAME_LABEL, Protocol, Service, ServiceKey, ServicePort,
-    ServiceType,
+    ADDRESSES_CONDITION, DEFAULT_AFFINITY, LOAD_BALANCER_CLASS, MOST_AFFINITY, PROXY_NAME_LABEL, Protocol,
+    Service, ServiceKey, ServicePort, ServiceType,
 };
 
 use super::{Kind, Meta, NAME_LIMIT, one_a_family};
@@ -53,6 +53,7 @@ struct ServiceSpec {
     internal_traffic_policy: Option<String>,
     external_traffic_policy: Option<String>,
     health_check_node_port: Option<i64>,
+    load_balancer_class: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +81,13 @@ struct ClientIpWire {
 #[serde(rename_all = "camelCase", default)]
 struct ServiceStatus {
     load_balancer: Option<LoadBalancerWire>,
+    conditions: Option<Vec<ConditionWire>>,
+}
+
+#[derive(Deserialize)]
+struct ConditionWire {
+    #[serde(rename = "type", default)]
+    kind: String,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +113,9 @@ impl Kind for Service {
         let cluster_ips = spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect());
         let cluster_ips = cluster_ips.into_iter().filter(|ip| !ip.is_empty() && ip != "None");
         let cluster_ips = parsed("clusterIPs", cluster_ips, &mut nonsense);
+        let mut conditions = status.conditions.iter().flatten();
+        let balanced_here = spec.load_balancer_class.as_deref() == Some(LOAD_BALANCER_CLASS)
+            || conditions.any(|condition| condition.kind == ADDRESSES_CONDITION);
         let ingress = status.load_balancer.and_then(|balancer| balancer.ingress).unwrap_or_default();
         let vips = ingress.into_iter().filter(|entry| entry.ip_mode.as_deref() != Some("Proxy"));
         let vips = vips.filter_map(|entry| entry.ip).filter(|ip| !ip.is_empty());
@@ -121,6 +132,7 @@ impl Kind for Service {
             ports: spec.ports.unwrap_or_default().into_iter().filter_map(port).collect(),
             external_ips: parsed("externalIPs", spec.external_ips.into_iter().flatten(), &mut nonsense),
             load_balancer_ips: parsed("status.loadBalancer", vips, &mut nonsense),
+            balanced_here,
             source_ranges: spec
                 .load_balancer_source_ranges
                 .filter(|ranges| !ranges.is_empty())
@@ -253,6 +265,19 @@ mod tests {
         assert!(decode::<Service>(name).unwrap().headless());
         let ranges = r#"{"metadata":{"name":"a"},"spec":{"loadBalancerSourceRanges":["x"]}}"#;
         assert_eq!(decode::<Service>(ranges).unwrap().source_ranges.as_deref(), Some(&[][..]));
+    }
+
+    #[test]
+    fn addresses_outside_are_ours_by_class_or_condition() {
+        let class = |class: &str| {
+            format!(r#"{{"metadata":{{"name":"a"}},"spec":{{"loadBalancerClass":"{class}"}}}}"#)
+        };
+        assert!(decode::<Service>(&class("weft.dev/load-balancer")).unwrap().balanced_here);
+        assert!(!decode::<Service>(&class("example.org/other")).unwrap().balanced_here);
+        let condition =
+            r#"{"metadata":{"name":"a"},"status":{"conditions":[{},{"type":"weft.dev/AddressesAssigned"}]}}"#;
+        assert!(decode::<Service>(condition).unwrap().balanced_here);
+        assert!(!decode::<Service>(SERVICE).unwrap().balanced_here);
     }
 
     #[test]
