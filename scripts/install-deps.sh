@@ -6,7 +6,7 @@ set -euo pipefail
 case "${1:-}" in
 run)   commands=(cc) ;;
 test)  commands=(cc ip nft ping strace kubectl iperf3 cnitest unshare setpriv etcd etcdctl ovs-vswitchd \
-    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk) ;;
+    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk arping ndisc6) ;;
 bench) commands=(cc ip nft iperf3 cnitest python3 haproxy wrk nginx) ;;
 vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
@@ -18,6 +18,7 @@ package_of() {
     ip) echo iproute2 ;;
     nft) echo nftables ;;
     ping) echo iputils-ping ;;
+    arping) echo iputils-arping ;;
     kubectl) echo kubernetes-client ;;
     iperf3) echo iperf3 ;;
     cnitest) echo containernetworking-plugins ;;

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use weft_model::Cluster;
 use weft_model::network::{Backend, Ipam};
 
-use crate::ProxyConfig;
+use crate::{AnnounceOn, ProxyConfig};
 
 /// How one node's agent works.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// How Services are served.
     pub proxy: ProxyConfig,
+    /// On which link addresses of Services of type LoadBalancer are announced.
+    pub announce: AnnounceOn,
 }
 
 impl AgentConfig {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod announce;
 mod conditions;
 mod config;
 mod conflist;
@@ -30,6 +31,7 @@ mod underlay;
 mod views;
 
 pub use agent::Agent;
+pub use announce::{AnnounceOn, AnnounceStatus};
 pub use config::AgentConfig;
 pub use flannel::{Adoption, adopt};
 pub use host::Standing;

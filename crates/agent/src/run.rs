@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::conditions::Report;
 use crate::sources::Sources;
 use crate::{
-    Agent, AgentConfig, ProxyMode, Status, Views, conditions, containers, files, flannel, heart, neighbours,
-    pools, proxy,
+    Agent, AgentConfig, ProxyMode, Status, Views, announce, conditions, containers, files, flannel, heart,
+    neighbours, pools, proxy,
 };
 
 /// How often everything is looked at, in case a notification was missed.
@@ -20,6 +20,8 @@ const AUDIT: Duration = Duration::from_secs(30);
 /// After a failure nothing is tried again sooner than the first, nor left longer than the last.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// How long other nodes may be told that this one restarts.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Between two reports of a status that changes all the time.
 const REPORT: Duration = Duration::from_millis(100);
 
@@ -34,7 +36,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     std::fs::create_dir_all(&cfg.state_dir)
         .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
     let mut store = {
-        let services = cfg.proxy.mode != ProxyMode::None;
+        let services = cfg.proxy.mode != ProxyMode::None || cfg.announce.is_on(cfg.proxy.mode);
         Store::start(api.clone(), StoreConfig { cache, services, ..StoreConfig::default() })
     };
     let (wanted, conditions) = watch::channel(Report::default());
@@ -45,7 +47,12 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let (home, at_home) = watch::channel(false);
     let keeper = tokio::spawn(once(at_home.clone(), containers::keep(api.clone(), cfg.clone())));
     let services = Arc::new(Views::default());
-    let proxy = tokio::spawn(once(at_home.clone(), proxy::keep(cfg.clone(), services.clone())));
+    let (forwards, forwarding) = watch::channel(false);
+    let proxy = tokio::spawn(once(at_home.clone(), proxy::keep(cfg.clone(), services.clone(), forwards)));
+    let announced = Arc::new(Views::default());
+    let (end, ends) = watch::channel(false);
+    let addresses = announce::keep(cfg.clone(), announced.clone(), forwarding, ends);
+    let mut addresses = tokio::spawn(once(at_home.clone(), addresses));
     let views = Arc::new(Views::default());
     let pools = tokio::spawn(once(at_home, pools::keep(api.clone(), cfg.clone(), views.clone())));
     let announcer = tokio::spawn(flannel::keep(api.clone(), node.clone(), to_write));
@@ -58,7 +65,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         if let Err(error) = files::ensure(&status_file, &text) {
             tracing::warn!("{error:#}");
         }
-        announce(&annotations, status);
+        annotate(&annotations, status);
         if served {
             if !status.standing.elsewhere {
                 home.send_replace(true);
@@ -77,12 +84,19 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
             let update = store.changed().await;
             views.tell(&update);
             services.tell(&update);
+            announced.tell(&update);
             update
         },
         terminated()?,
         report,
     )
     .await;
+    // Before anything else ends: who waits for this node has to know.
+    end.send_replace(true);
+    if *home.borrow() {
+        let _ = timeout(LAST_WORDS, &mut addresses).await;
+    }
+    addresses.abort();
     reporter.abort();
     announcer.abort();
     keeper.abort();
@@ -100,7 +114,7 @@ async fn once(mut at_home: watch::Receiver<bool>, work: impl Future<Output = ()>
     }
 }
 
-fn announce(annotations: &watch::Sender<serde_json::Map<String, serde_json::Value>>, status: &Status) {
+fn annotate(annotations: &watch::Sender<serde_json::Map<String, serde_json::Value>>, status: &Status) {
     annotations.send_if_modified(|old| {
         let differs = *old != status.flannel;
         old.clone_from(&status.flannel);

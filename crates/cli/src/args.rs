@@ -47,7 +47,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example:\n  weft agent --node-name node1 --kubeconfig /etc/weft/kubeconfig --backend vxlan --cluster-cidr 10.244.0.0/16"
     )]
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// The Kubernetes API where there is no Kubernetes
     #[command(
         after_help = "The folder given by --data-dir then holds the objects, ca.crt and admin.kubeconfig.\n\nExample:\n  weft apiserver --data-dir /var/lib/weft --listen 10.0.0.1:6443 --cluster-cidr 10.244.0.0/16"

@@ -30,6 +30,7 @@ pub(crate) fn agent(options: AgentArgs) -> anyhow::Result<u8> {
         podman_socket: options.podman_socket,
         subnet_file: options.subnet_file,
         state_dir: options.state_dir,
+        announce: options.proxy.announce.clone(),
         proxy: options.proxy.config()?,
     };
     runtime()?.block_on(weft_agent::run(config))?;

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Command::Ipam(command) => ipam::run(command),
         Command::Service(command) => service::run(command),
         Command::Why(options) => why::run(&options),
-        Command::Agent(options) => daemons::agent(options),
+        Command::Agent(options) => daemons::agent(*options),
         Command::Network(command) => network::run(command),
         Command::Cni(command) => cni::run(*command),
         Command::Apiserver(options) => daemons::apiserver(*options),

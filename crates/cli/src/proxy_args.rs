@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use weft_agent::{ProxyConfig, ProxyMode};
+use weft_agent::{AnnounceOn, ProxyConfig, ProxyMode};
 
 /// How Services are served; where kube-proxy has the option, its name.
 #[derive(Debug, Args)]
@@ -23,6 +23,10 @@ pub(crate) struct ProxyArgs {
     /// Reset the connections of clients whose endpoint was removed
     #[arg(long)]
     pub(crate) reset_removed_endpoints: bool,
+    /// Where addresses of type LoadBalancer are announced by ARP and NDP: on the link that has the node's
+    /// address unless --proxy none (auto), on a link of this name, or none
+    #[arg(long, value_name = "LINK", default_value_t = AnnounceOn::Auto)]
+    pub(crate) announce: AnnounceOn,
 }
 
 impl ProxyArgs {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use weft_agent::{AgentConfig, ProxyConfig, ProxyMode, Views, keep_pools};
+use weft_agent::{AgentConfig, AnnounceOn, ProxyConfig, ProxyMode, Views, keep_pools};
 use weft_judge::Process;
 use weft_model::network::{Backend, Ipam};
 use weft_store::{Api, Store, StoreConfig};
@@ -168,6 +168,7 @@ async fn run(
             subnet_file: PathBuf::new(),
             state_dir: files.join("state"),
             proxy: ProxyConfig { mode: ProxyMode::None, ..ProxyConfig::default() },
+            announce: AnnounceOn::None,
         };
         let views = Arc::new(Views::default());
         let mut store = Store::start(api.clone(), StoreConfig::default());

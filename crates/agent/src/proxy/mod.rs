@@ -17,8 +17,11 @@ pub use mode::{ProxyConfig, ProxyMode};
 pub use status::ProxyStatus;
 
 /// Serves Services in the calling thread's network namespace, for good, and answers health checks.
-pub(crate) async fn keep(cfg: AgentConfig, views: Arc<Views>) {
+/// `forwards` is told when the kernel is as planned for the first time.
+pub(crate) async fn keep(cfg: AgentConfig, views: Arc<Views>, forwards: watch::Sender<bool>) {
     if cfg.proxy.mode == ProxyMode::None {
+        // Another program sees to it.
+        forwards.send_replace(true);
         return;
     }
     let (teller, told) = watch::channel(ProxyStatus::new(cfg.proxy.mode));
@@ -35,5 +38,11 @@ pub(crate) async fn keep(cfg: AgentConfig, views: Arc<Views>) {
     if let Err(error) = std::thread::Builder::new().name("services".into()).spawn(work) {
         tracing::error!("Services are not served, their thread cannot be started: {error}");
     }
-    tokio::join!(status::keep(file, told.clone()), health::keep(healthz, told));
+    let mut first = told.clone();
+    let programmed = async {
+        if first.wait_for(|status| status.last_sync.is_some()).await.is_ok() {
+            forwards.send_replace(true);
+        }
+    };
+    tokio::join!(programmed, status::keep(file, told.clone()), health::keep(healthz, told));
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
-use weft_agent::{Agent, AgentConfig, ProxyConfig, ProxyMode, Status, drive};
+use weft_agent::{Agent, AgentConfig, AnnounceOn, ProxyConfig, ProxyMode, Status, drive};
 use weft_kernel::testing::{TestNs, eventually};
 use weft_kernel::{LinkKind, Netlink, Netns, NewLink, Op};
 use weft_model::network::Backend;
@@ -187,6 +187,7 @@ impl TestNode {
             subnet_file: self.files.path().join("subnet.env"),
             state_dir: self.files.path().join("agent"),
             proxy: ProxyConfig { mode: ProxyMode::None, ..ProxyConfig::default() },
+            announce: AnnounceOn::None,
         }
     }
 

@@ -4,6 +4,7 @@ mod list;
 mod migrate;
 mod show;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -51,6 +52,9 @@ pub(crate) struct ShowArgs {
     /// The Service: [NAMESPACE/]NAME
     #[arg(value_name = "SERVICE")]
     service: String,
+    /// The folder of this host's agent, which says which node announces an address
+    #[arg(long, default_value = "/var/lib/weft/agent")]
+    state_dir: PathBuf,
     #[command(flatten)]
     view: View,
 }

@@ -1,10 +1,12 @@
 //! `weft service show`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::bail;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use weft_model::service::{Service, ServiceKey};
 use weft_model::{Cluster, PodPhase};
 use weft_service::{Choice, Frontend, FrontendKey, Policy, ServicePlan};
@@ -22,8 +24,27 @@ struct Shown {
     /// As which node serves it.
     node: String,
     affinity_seconds: Option<u32>,
+    /// Where its addresses are announced, as this host's agent knows it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    announced: Vec<Announced>,
     frontends: Vec<ShownFrontend>,
     problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Announced {
+    address: IpAddr,
+    #[serde(flatten)]
+    place: Announcement,
+}
+
+/// An address in the agent's `announce.json`.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Announcement {
+    owner: Option<String>,
+    since: Option<String>,
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -70,7 +91,8 @@ pub(super) async fn run(options: &ShowArgs) -> anyhow::Result<u8> {
     let Some(service) = cluster.services.get(&key) else {
         bail!("there is no Service {key}: weft service list shows all");
     };
-    let shown = shown(service, &cluster, planner.plan(), &planner.config().node);
+    let announced = announced(service, &options.state_dir);
+    let shown = Shown { announced, ..shown(service, &cluster, planner.plan(), &planner.config().node) };
     match options.view.output {
         StatusOutput::Json => output::line(&serde_json::to_string_pretty(&shown)?),
         StatusOutput::Yaml => output::print(&serde_saphyr::to_string(&shown)?),
@@ -87,9 +109,23 @@ fn shown(service: &Service, cluster: &Cluster, plan: &ServicePlan, node: &str) -
         kind: service.kind.to_string(),
         node: node.to_owned(),
         affinity_seconds: service.affinity,
+        announced: Vec::new(),
         frontends: own.map(|(at, frontend)| shown_frontend(at, frontend, cluster)).collect(),
         problems: plan.refused.get(&key).into_iter().flatten().map(ToString::to_string).collect(),
     }
+}
+
+/// Nothing where no agent of this host says it.
+fn announced(service: &Service, state_dir: &Path) -> Vec<Announced> {
+    #[derive(Deserialize)]
+    struct File {
+        addresses: BTreeMap<IpAddr, Announcement>,
+    }
+    let text = std::fs::read(state_dir.join("announce.json")).ok();
+    let file: Option<File> = text.and_then(|text| serde_json::from_slice(&text).ok());
+    let mut known = file.map(|file| file.addresses).unwrap_or_default();
+    let own = service.load_balancer_ips.iter();
+    own.filter_map(|ip| Some(Announced { address: *ip, place: known.remove(ip)? })).collect()
 }
 
 fn shown_frontend(at: &FrontendKey, frontend: &Frontend, cluster: &Cluster) -> ShownFrontend {
@@ -153,6 +189,15 @@ fn text(shown: &Shown, service: &Service) -> String {
     }
     if let Some(seconds) = shown.affinity_seconds {
         let _ = writeln!(text, "  a client stays with its endpoint for {seconds} s");
+    }
+    for Announced { address, place } in &shown.announced {
+        let Announcement { owner, since, why } = place;
+        let _ = match (owner, since, why) {
+            (Some(node), Some(since), Some(why)) => {
+                writeln!(text, "  {address} is announced by {node}, since {since}: {why}")
+            }
+            _ => writeln!(text, "  {address} is announced by nobody"),
+        };
     }
     for frontend in &shown.frontends {
         let name = match &*frontend.port_name {

@@ -1,0 +1,406 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use weft_announce::arp::Arp;
+use weft_announce::datagram::Datagram;
+use weft_announce::ndp::{self, Neighbour};
+use weft_announce::{Action, Beat, Election, Wants};
+use weft_kernel::{Event, Monitor, Netlink};
+use weft_model::{Cluster, Mac};
+
+use super::AnnounceStatus;
+use super::conflicts::Conflicts;
+use super::link::{self, Announcing};
+use super::sockets::{Kind, Sockets};
+use crate::views::Views;
+use crate::{AgentConfig, ProxyMode};
+
+/// How often the link is looked at, in case a notification was missed, and after a failure.
+const AUDIT: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(1);
+
+struct Worker<'a> {
+    cfg: &'a AgentConfig,
+    started: Instant,
+    run: u64,
+    netlink: Netlink,
+    cluster: Cluster,
+    wants: Wants,
+    /// The nodes' addresses, by which beats are believed.
+    nodes: BTreeMap<Arc<str>, Vec<IpAddr>>,
+    election: Election,
+    link: Option<Announcing>,
+    sockets: Option<Sockets>,
+    /// The stations of nodes that were heard: what they say of an address as it moves is no conflict.
+    stations: BTreeMap<Mac, Arc<str>>,
+    conflicts: Conflicts,
+    /// Whether the kernel forwards for Services.
+    forwards: bool,
+    /// When the link is looked at next.
+    look: Instant,
+    status: AnnounceStatus,
+}
+
+/// Takes part, until `ends`.
+pub(super) async fn work(
+    cfg: &AgentConfig,
+    views: &Views,
+    mut forwards: watch::Receiver<bool>,
+    mut ends: watch::Receiver<bool>,
+    teller: &watch::Sender<AnnounceStatus>,
+) {
+    let opened = Monitor::open().map_err(anyhow::Error::from).and_then(|monitor| {
+        let fd: OwnedFd = monitor.as_fd().try_clone_to_owned()?;
+        #[expect(deprecated, reason = "its successor is unsafe to call; an OwnedFd keeps to its terms")]
+        let wait = AsyncFd::new(fd)?;
+        Ok((monitor, wait, Netlink::open()?))
+    });
+    let (mut monitor, wait, netlink) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!("no address is announced: {error:#}");
+            return;
+        }
+    };
+    let mut worker = Worker::new(cfg, netlink);
+    let mut more = false;
+    loop {
+        let packets = async {
+            match &worker.sockets {
+                _ if more => {}
+                Some(sockets) => sockets.ready().await,
+                None => std::future::pending().await,
+            }
+        };
+        // The sender gone means no more news.
+        let news = async {
+            if forwards.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            _ = ends.wait_for(|ends| *ends) => return worker.last_words(),
+            () = views.changed() => {}
+            () = packets => {}
+            () = news => {}
+            ready = wait.readable() => { let _ = ready.map(|mut guard| guard.clear_ready()); }
+            () = sleep_until(worker.wakes()) => {}
+        }
+        worker.forwards = *forwards.borrow();
+        while let Ok(Some(event)) = monitor.try_next().inspect_err(|error| tracing::warn!("{error}")) {
+            worker.notice(&event);
+        }
+        worker.look(views);
+        more = worker.turn();
+        worker.tell(teller);
+    }
+}
+
+impl<'a> Worker<'a> {
+    fn new(cfg: &'a AgentConfig, netlink: Netlink) -> Worker<'a> {
+        let run = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+        let digits: String = run.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        let run = u64::from_str_radix(&digits, 16).unwrap_or_default();
+        let started = Instant::now();
+        Worker {
+            cfg,
+            started,
+            run,
+            netlink,
+            cluster: Cluster::default(),
+            wants: Wants::default(),
+            nodes: BTreeMap::new(),
+            election: Election::new(cfg.node_name.as_str().into(), run),
+            link: None,
+            sockets: None,
+            stations: BTreeMap::new(),
+            conflicts: Conflicts::default(),
+            forwards: false,
+            look: started,
+            status: AnnounceStatus::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn wakes(&self) -> Instant {
+        let due = [self.election.wakes(self.now()), self.conflicts.wakes()];
+        let due = due.into_iter().flatten().map(|after| self.started + after);
+        due.chain([self.look]).min().unwrap_or(self.look)
+    }
+
+    fn notice(&mut self, event: &Event) {
+        if link::concerns(event, self.link.as_ref()) {
+            self.look = Instant::now();
+        }
+    }
+
+    /// Takes in what changed in the cluster and of the link.
+    fn look(&mut self, views: &Views) {
+        let mut concerned = false;
+        if let Some((cluster, changes)) = views.take() {
+            concerned = self.wants.concerned(&cluster, &changes) || self.nodes.is_empty();
+            if concerned {
+                let own = &*self.cfg.node_name;
+                let moved = cluster.nodes.get(own).map(|node| &node.addresses)
+                    != self.cluster.nodes.get(own).map(|node| &node.addresses);
+                self.look = if moved { Instant::now() } else { self.look };
+            }
+            self.cluster = cluster;
+        }
+        if Instant::now() >= self.look {
+            let before = self.link.clone();
+            match self.find_link() {
+                Ok(()) => self.look = Instant::now() + AUDIT,
+                Err(error) => {
+                    self.complain(vec![format!("{error:#}")]);
+                    self.look = Instant::now() + RETRY;
+                }
+            }
+            concerned |= before != self.link;
+        }
+        if concerned {
+            self.replan();
+        }
+    }
+
+    fn find_link(&mut self) -> anyhow::Result<()> {
+        let Some(node) = self.cluster.nodes.get(&*self.cfg.node_name) else {
+            self.let_go_of_link();
+            self.complain(Vec::new());
+            return Ok(());
+        };
+        let found = match Announcing::find(&mut self.netlink, &self.cfg.announce, node)? {
+            Ok(found) => found,
+            Err(why) => {
+                self.let_go_of_link();
+                self.complain(vec![why]);
+                return Ok(());
+            }
+        };
+        let same_sockets =
+            |old: &Announcing| (old.index, old.mac, &old.sources) == (found.index, found.mac, &found.sources);
+        if self.sockets.is_none() || !self.link.as_ref().is_some_and(same_sockets) {
+            // Whoever is asked from now on answers with what the link has now.
+            let mut sockets = Sockets::open(&found)?;
+            let mine: Vec<IpAddr> = self.mine();
+            for address in &mine {
+                if let IpAddr::V6(ip) = address {
+                    sockets.join(*ip)?;
+                }
+            }
+            self.sockets = Some(sockets);
+            mine.into_iter().for_each(|address| self.announce(address));
+        }
+        self.link = Some(found);
+        self.complain(Vec::new());
+        Ok(())
+    }
+
+    fn mine(&self) -> Vec<IpAddr> {
+        self.wants.addresses().keys().copied().filter(|address| self.election.has(*address)).collect()
+    }
+
+    fn let_go_of_link(&mut self) {
+        self.link = None;
+    }
+
+    fn complain(&mut self, errors: Vec<String>) {
+        for error in errors.iter().filter(|error| !self.status.errors.contains(*error)) {
+            tracing::warn!("addresses are not announced: {error}");
+        }
+        self.status.errors = errors;
+    }
+
+    fn replan(&mut self) {
+        let nodes = self.cluster.nodes.values();
+        self.nodes = nodes.map(|node| (node.name.clone(), node.addresses.clone())).collect();
+        let nets = self.link.as_ref().map(|link| link.nets.clone()).unwrap_or_default();
+        self.wants.update(&self.cluster, &nets);
+        let wanted = self.wants.addresses().iter();
+        self.election.set_wanted(wanted.map(|(address, one)| (*address, one.candidates.clone())).collect());
+        let now = self.now();
+        self.election.retain_nodes(|node| self.nodes.contains_key(node), now);
+        self.stations.retain(|_, node| self.nodes.contains_key(node));
+        let of_kernel = matches!(self.cfg.proxy.mode, ProxyMode::Nftables | ProxyMode::Iptables);
+        if !of_kernel && self.wants.addresses().keys().any(IpAddr::is_ipv4) {
+            let quiet = self.link.as_ref().map_or(Ok(()), Announcing::quiet_kernel);
+            if let Err(error) = quiet {
+                self.complain(vec![format!("the kernel may answer too: {error}")]);
+            }
+        }
+    }
+
+    /// Hears what nodes say, decides, and then answers whoever asks. Says whether more may wait.
+    fn turn(&mut self) -> bool {
+        let running = self.link.as_ref().is_some_and(|link| link.running);
+        self.election.set_able(running && self.forwards, self.now());
+        let mut more = self.hear();
+        self.act();
+        more |= self.read();
+        more
+    }
+
+    fn hear(&mut self) -> bool {
+        let Some(sockets) = &self.sockets else { return false };
+        let now = self.started.elapsed();
+        let own = (&*self.cfg.node_name, self.run);
+        sockets.drain(Kind::Beats, |packet, received| {
+            let Some(datagram) = Datagram::decode(packet, received.summed) else { return };
+            let addresses = |node: &str| self.nodes.get(node).map(Vec::as_slice);
+            match Beat::receive(datagram.payload, datagram.from, datagram.hop_limit, own, addresses) {
+                Ok(Some(beat)) => {
+                    self.stations.insert(received.from, beat.node.clone());
+                    self.election.hear(&beat, now);
+                }
+                Ok(None) => {}
+                Err(stranger) => *self.status.strangers.entry(stranger.to_string()).or_default() += 1,
+            }
+        })
+    }
+
+    fn act(&mut self) {
+        for action in self.election.poll(self.now()) {
+            match action {
+                Action::Say(beat) => {
+                    let said = self.sockets.as_ref().map_or(Ok(()), |sockets| sockets.say(&beat));
+                    // A link without carrier says so itself.
+                    let _ = said.inspect_err(|error| tracing::debug!("tell the other nodes: {error}"));
+                }
+                Action::Take(address) => {
+                    let owner = self.election.owners().remove(&address);
+                    let why = owner.map(|owner| owner.why.to_string()).unwrap_or_default();
+                    tracing::info!("announces {address}: {why}");
+                    if let (IpAddr::V6(ip), Some(sockets)) = (address, &mut self.sockets)
+                        && let Err(error) = sockets.join(ip)
+                    {
+                        tracing::warn!("neighbours that ask for {ip} may not be heard: {error}");
+                    }
+                }
+                Action::Withdraw(address) => {
+                    tracing::info!("announces {address} no more");
+                    if let (IpAddr::V6(ip), Some(sockets)) = (address, &mut self.sockets) {
+                        sockets.leave(ip);
+                    }
+                }
+                Action::Announce(address) => self.announce(address),
+            }
+        }
+    }
+
+    fn announce(&self, address: IpAddr) {
+        let Some(sockets) = &self.sockets else { return };
+        let _ = sockets.announce(address).inspect_err(|error| tracing::debug!("announce {address}: {error}"));
+    }
+
+    fn read(&mut self) -> bool {
+        let Some(sockets) = &self.sockets else { return false };
+        let (mut arps, mut neighbours) = (Vec::new(), Vec::new());
+        let mut more = sockets.drain(Kind::Arp, |packet, _| arps.extend(Arp::decode(packet)));
+        more |= sockets.drain(Kind::Neighbours, |packet, received| {
+            let said = Neighbour::decode(packet, received.summed);
+            neighbours.extend(said.map(|said| (said, received.from)));
+        });
+        arps.iter().for_each(|arp| self.handle_arp(arp));
+        neighbours.iter().for_each(|(said, from)| self.handle_neighbour(said, *from));
+        more
+    }
+
+    fn own_mac(&self) -> Option<Mac> {
+        self.link.as_ref().map(|link| link.mac)
+    }
+
+    fn handle_arp(&mut self, arp: &Arp) {
+        let Some(mac) = self.own_mac().filter(|mac| *mac != arp.sender) else { return };
+        let probes = arp.sender_ip == Ipv4Addr::UNSPECIFIED;
+        if self.election.has(arp.sender_ip.into()) {
+            self.claimed(arp.sender_ip.into(), arp.sender, true);
+        } else if arp.request && self.election.has(arp.target_ip.into()) {
+            if probes {
+                self.claimed(arp.target_ip.into(), arp.sender, false);
+            }
+            self.answer(Kind::Arp, arp.sender, &arp.answer(mac).encode());
+        }
+    }
+
+    fn handle_neighbour(&mut self, said: &Neighbour, from_station: Mac) {
+        let Some(own) = self.own_mac().filter(|mac| *mac != from_station) else { return };
+        match *said {
+            Neighbour::Asks { from, mac, target } if self.election.has(target.into()) => {
+                if from.is_unspecified() {
+                    self.claimed(target.into(), from_station, false);
+                    let answer = ndp::advertisement(target, own, None);
+                    self.answer(Kind::Neighbours, ndp::group_mac(ndp::ALL_NODES), &answer);
+                } else {
+                    let answer = ndp::advertisement(target, own, Some(from));
+                    self.answer(Kind::Neighbours, mac.unwrap_or(from_station), &answer);
+                }
+            }
+            Neighbour::Has { target, mac } if self.election.has(target.into()) => {
+                self.claimed(target.into(), mac.unwrap_or(from_station), true);
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&self, kind: Kind, to: Mac, packet: &[u8]) {
+        let sent = self.sockets.as_ref().map_or(Ok(()), |sockets| sockets.send(kind, to, packet));
+        let _ = sent.inspect_err(|error| tracing::debug!("answer {to}: {error}"));
+    }
+
+    /// Somebody who is no node of the cluster has what this node has, or is about to.
+    fn claimed(&mut self, address: IpAddr, mac: Mac, has: bool) {
+        if self.stations.contains_key(&mac) || self.own_mac() == Some(mac) {
+            return;
+        }
+        if self.conflicts.claimed(address, mac, self.now()) {
+            tracing::warn!("{mac} claims {address}, which this node has for a Service");
+            if has {
+                self.announce(address);
+            }
+        }
+    }
+
+    /// Others wait for this node, whose kernel goes on forwarding: said twice, since one may be lost.
+    fn last_words(&mut self) {
+        if let (Some(beat), Some(sockets)) = (self.election.restarts(), &self.sockets) {
+            for _ in 0..2 {
+                let _ = sockets.say(&beat);
+            }
+        }
+    }
+
+    fn tell(&mut self, teller: &watch::Sender<AnnounceStatus>) {
+        let services =
+            |wanted: &weft_announce::Wanted| wanted.services.iter().map(ToString::to_string).collect();
+        let services =
+            self.wants.addresses().iter().map(|(address, one)| (*address, services(one))).collect();
+        self.status.place(&self.election.owners(), &services);
+        self.status.link = self.link.as_ref().map(|link| link.name.clone());
+        self.status.out = self.out();
+        self.status.conflicts = self.conflicts.told(self.started.elapsed());
+        teller.send_if_modified(|told| {
+            let differs = *told != self.status;
+            told.clone_from(&self.status);
+            differs
+        });
+    }
+
+    /// Why this node may have no address.
+    fn out(&self) -> Option<String> {
+        match &self.link {
+            None => Some("there is no link to announce on".into()),
+            Some(link) if !link.running => Some(format!("{} has no carrier", link.name)),
+            Some(_) if !self.forwards => Some("its Services are not programmed yet".into()),
+            Some(_) => None,
+        }
+    }
+}
