@@ -19,9 +19,7 @@ fuzz_target!(|data: &[u8]| {
         let mut request = Request { namespace, ..Request::default() };
         for wished in [None, firsts.last().copied()] {
             request.wish.ips = wished.into_iter().collect();
-            let Ok(given) = choose(&file, &request, &taken, [firsts.first().copied(), None]) else {
-                continue;
-            };
+            let Ok(given) = choose(&file, &request, &taken, [firsts.first().copied(), None]) else { continue };
             for ip in given.iter().map(|one| one.address.addr()) {
                 assert!(file.spans.iter().any(|span| span.holds(&ip)), "{ip} is not this node's");
                 assert!(Some(ip) == wished || !file.held.contains(&ip), "{ip} is kept for another");

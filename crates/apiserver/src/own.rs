@@ -10,6 +10,7 @@ const DEFINITIONS: &[&str] = &[
     include_str!("../../store/definitions/networks.yaml"),
     include_str!("../../store/definitions/ippools.yaml"),
     include_str!("../../store/definitions/ipblocks.yaml"),
+    include_str!("../../store/definitions/loadbalancerpools.yaml"),
 ];
 
 /// Makes what is missing, and brings what an older version made up to date.

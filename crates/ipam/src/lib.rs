@@ -6,6 +6,7 @@
 //!   `host-local`, so that both can share one directory; killed at any instruction, the directory
 //!   is right, and what an interrupted ADD had taken comes back.
 //! - [`pools`]: pools whose blocks nodes claim, borrow from and give back. Pure.
+//! - [`load_balancer`]: which Service of type LoadBalancer has which address. Pure.
 //! - [`dhcp`]: DHCP clients for IPv4 and IPv6. Pure.
 
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 mod address;
 pub mod dhcp;
 pub mod host_local;
+pub mod load_balancer;
 pub mod node_cidr;
 pub mod pools;
 pub mod range;

@@ -20,7 +20,7 @@ pub(super) fn about(
         involved["namespace"] = json!(namespace);
     }
     let event = json!({
-        "metadata": {"generateName": format!("{name}.")}, "involvedObject": involved,
+        "metadata": {"generateName": format!("{name}-")}, "involvedObject": involved,
         "reason": reason, "message": message, "type": severity, "count": 1,
         "source": {"component": "weft-apiserver"}, "firstTimestamp": now, "lastTimestamp": now,
     });

@@ -19,6 +19,7 @@ mod guard;
 mod key;
 mod known;
 mod leader;
+mod load_balancer;
 mod matching;
 mod namespace;
 mod nodes;
@@ -59,6 +60,8 @@ pub struct ControllersConfig {
     /// Where pods reach this API server: with those that others tell of, the endpoints of the Service
     /// `kubernetes`. There is none when there are none.
     pub advertised: Vec<SocketAddr>,
+    /// Where Services get their cluster addresses from.
+    pub service_cidrs: Vec<IpNet>,
     /// The address of the Service `kubernetes`.
     pub api_service_ip: Option<IpAddr>,
     /// Whether no other server can have the store: then nobody else can run controllers.
@@ -78,6 +81,7 @@ impl Default for ControllersConfig {
             node_cidr_mask_v6: 64,
             root_ca: None,
             advertised: Vec::new(),
+            service_cidrs: Vec::new(),
             api_service_ip: None,
             exclusive: true,
             lease: LeaseTimes::default(),
@@ -170,6 +174,8 @@ async fn lead(mut candidate: Candidate, registry: Registry, config: ControllersC
 
 #[cfg(test)]
 mod deletion_tests;
+#[cfg(test)]
+mod load_balancer_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]

@@ -13,7 +13,9 @@ use super::feed::{Feeds, News};
 use super::guard::{self, Panicked};
 use super::leader::Term;
 use super::world::{Key, World};
-use super::{ControllersConfig, basics, disruption, endpoints, gc, nodes, scheduler, workloads};
+use super::{
+    ControllersConfig, basics, disruption, endpoints, gc, load_balancer, nodes, scheduler, workloads,
+};
 use crate::ApiError;
 use crate::kinds;
 use crate::registry::{Part, Registry};
@@ -183,6 +185,8 @@ impl Runner {
     /// What to write for these objects, and for which it is not known.
     fn plan(&mut self, dirty: &[Key]) -> (Vec<(Key, Action)>, Vec<Panicked>) {
         let now = crate::strategy::now();
+        // What is written for it makes it stale again.
+        let stale = std::mem::take(&mut self.world.claims.stale);
         let (mut planned, mut panicked) = (Vec::new(), Vec::new());
         for key in dirty {
             self.world.rest();
@@ -198,6 +202,14 @@ impl Runner {
             nodes::cidr::plan(world, dirty, config, &now)
         }));
         planned.extend(guard::together("scheduler", dirty, bad, |dirty| scheduler::plan(world, dirty, &now)));
+        let again = |key: &Key| {
+            matches!(&*key.kind, "services" | load_balancer::POOLS) && self.retries.contains_key(key)
+        };
+        if stale || dirty.iter().any(again) {
+            planned.extend(guard::together("load-balancers", dirty, bad, |_| {
+                load_balancer::plan(world, config, &now)
+            }));
+        }
         let mut busy: HashSet<&Key> = planned.iter().map(|(key, _)| key).collect();
         busy.extend(panicked.iter().map(|panicked| &panicked.key));
         for key in dirty.iter().filter(|key| !busy.contains(key)) {

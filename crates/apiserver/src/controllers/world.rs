@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 pub(super) use super::key::Key;
 use super::known::{self, Objects};
+use super::load_balancer::Claims;
 use super::object;
 use super::scheduler::{self, Load, Room};
 use super::selection::{self, Selection};
@@ -43,6 +44,8 @@ pub(super) struct World {
     ready_nodes: usize,
     /// Which Services choose which pods.
     selection: Selection,
+    /// Services that may have addresses of load balancers.
+    pub(super) claims: Claims,
     /// Services whose endpoints are shared out by what all nodes have.
     spread: BTreeSet<Key>,
     /// Pods that wait for a node.

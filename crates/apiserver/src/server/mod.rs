@@ -181,6 +181,7 @@ impl Server {
         ControllersConfig {
             root_ca: Some(self.root_ca.clone()),
             advertised: advertised(config.advertise_url.as_deref(), &listen),
+            service_cidrs: self.registry.context.service_cidrs.clone(),
             api_service_ip: first_ip,
             exclusive: config.etcd.is_none(),
             flannel: config.etcd.clone().zip(config.flannel_etcd_prefix.clone()).map(flannel),

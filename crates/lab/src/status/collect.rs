@@ -29,6 +29,7 @@ const ACTING: &[&str] = &[
     "Network",
     "IPPool",
     "IPBlock",
+    "LoadBalancerPool",
 ];
 /// Kinds that are data: to be stored is all they ask for.
 const DATA: &[&str] = &[

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Key, LEASES, World};
-use crate::controllers::{basics, disruption, endpoints, nodes, object, selection};
+use crate::controllers::{basics, disruption, endpoints, load_balancer, nodes, object, selection};
 use crate::label_selector;
 
 impl World {
@@ -29,7 +29,9 @@ impl World {
         if let Some(namespace) = basics::concerns(key) {
             self.dirty.insert(Key::new("namespaces", "", namespace));
         }
+        self.claims.stale |= load_balancer::concerns(key, old, new);
         match &*key.kind {
+            "services" => self.claims.put(key, new),
             "nodes" => self.touch_node(&key.name, old, new),
             "pods" => {
                 self.touch_services(key, old, new);
