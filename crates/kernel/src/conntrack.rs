@@ -1,4 +1,4 @@
-//! Tracked connections: forgetting those that would keep an old destination.
+//! Tracked connections: forgetting those that would keep an old destination, and whether there is room for more.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,6 +9,9 @@ use crate::{Result, sysctl, wire};
 /// `NFNL_SUBSYS_CTNETLINK` and its messages.
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
+const GET_STATISTICS: u16 = 1 << 8 | 4;
+/// `CTA_STATS_DROP`.
+const DROPPED: u16 = 10;
 /// Attributes of a connection, of a tuple and of its parts (linux/netfilter/nfnetlink_conntrack.h).
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -32,6 +35,29 @@ const BY_PROTOCOL: u32 = 1 << 3;
 
 /// As many connections are rather looked through here than asked for twice.
 const FEW: usize = 1000;
+
+/// How full the table of tracked connections is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many the calling thread's namespace has.
+    pub tracked: u64,
+    /// How many each may have (`nf_conntrack_max`); 0 is any number.
+    pub limit: u64,
+    /// Packets of new connections that could not be tracked and were dropped, since the namespace was made.
+    pub dropped: u64,
+}
+
+/// How full it is; none where nothing is tracked.
+pub fn room() -> Result<Option<Room>> {
+    let number = |name: &str| sysctl::get(&format!("net/netfilter/{name}")).ok()?.parse::<u64>().ok();
+    let (Some(tracked), Some(limit)) = (number("nf_conntrack_count"), number("nf_conntrack_max")) else {
+        return Ok(None);
+    };
+    let what = "the statistics of connections";
+    let processors = Nft::open()?.request(GET_STATISTICS, F_DUMP, Family::Other(0), &[], what)?;
+    let dropped = processors.iter().filter_map(|(_, data)| Attributes(data).be32(DROPPED));
+    Ok(Some(Room { tracked, limit, dropped: dropped.map(u64::from).sum() }))
+}
 
 /// Forgets the connections of a family to a destination port of any address as their first packet
 /// had it, of `protocol` (17: UDP). Their next packet is translated as the rules are by then. Says

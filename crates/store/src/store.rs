@@ -248,8 +248,8 @@ async fn keep_the_snapshot(shared: Arc<Shared>, path: PathBuf, every: Duration) 
             }
             _ => {}
         }
-        // A large cluster under churn must not keep the disk busy: 5 % of the time at most.
-        tokio::time::sleep(every.max(began.elapsed() * 20)).await;
+        // A large cluster under churn must not keep disk and processor busy: 1 % of the time at most.
+        tokio::time::sleep(every.max(began.elapsed() * 100)).await;
     }
 }
 

@@ -32,6 +32,8 @@ pub struct ProxyStatus {
     pub refused: BTreeMap<String, Vec<String>>,
     /// Objects that were brought back after something else removed or changed them.
     pub repaired: u64,
+    /// Packets of new connections that the kernel dropped because it had no room to track them.
+    pub untracked: u64,
     /// What is wrong now, each in one sentence.
     pub errors: Vec<String>,
     /// The health checks of load balancers, by port.

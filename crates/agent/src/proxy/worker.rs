@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use weft_kernel::conntrack::Room;
 use weft_kernel::nft::{Nft, NftEvent, NftMonitor};
 use weft_kernel::sysctl;
 use weft_model::{Changes, Cluster};
@@ -41,6 +42,8 @@ struct Worker<'a> {
     pause: Duration,
     /// Whether there was a view of the cluster.
     served: bool,
+    /// What is wrong with the kernel's table of connections.
+    full: Option<String>,
     /// Whether the kernel may be other than planned: something else changed it, or a while has passed.
     doubted: bool,
     audit: Instant,
@@ -95,10 +98,14 @@ impl<'a> Worker<'a> {
             alone: false,
             changed: Changed::default(),
             moved: BTreeSet::new(),
-            status: ProxyStatus::new(cfg.proxy.mode),
+            status: ProxyStatus {
+                untracked: room().map_or(0, |room| room.dropped),
+                ..ProxyStatus::new(cfg.proxy.mode)
+            },
             retry: None,
             pause: FIRST_RETRY,
             served: false,
+            full: None,
             doubted: true,
             audit: Instant::now() + AUDIT,
         }
@@ -119,6 +126,26 @@ impl<'a> Worker<'a> {
         self.doubted = true;
         if let Some(backend) = &mut self.backend {
             backend.distrust();
+        }
+        self.look_for_room();
+    }
+
+    /// Tells when the kernel dropped what it could not track since the last look.
+    fn look_for_room(&mut self) {
+        let Some(room) = room() else { return };
+        let before = std::mem::replace(&mut self.status.untracked, room.dropped);
+        let lost = room.dropped.saturating_sub(before);
+        self.full = (lost > 0).then(|| {
+            format!(
+                "{lost} packets of new connections were dropped in the last {} s, since the kernel could not track \
+                 them ({} connections of {}): raise net.netfilter.nf_conntrack_max on the machine",
+                AUDIT.as_secs(),
+                room.tracked,
+                room.limit
+            )
+        });
+        if let Some(full) = &self.full {
+            tracing::warn!("{full}");
         }
     }
 
@@ -155,15 +182,16 @@ impl<'a> Worker<'a> {
                 self.pause = FIRST_RETRY;
                 self.status.programmed = true;
                 self.status.behind_since = None;
-                self.status.last_sync = Some(Timestamp::now());
-                self.status.errors.clear();
+                // In whole seconds: a busy cluster's syncs are not each told.
+                self.status.last_sync = Timestamp::from_second(Timestamp::now().as_second()).ok();
+                self.status.errors = self.full.iter().cloned().collect();
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 if self.status.errors.first() != Some(&error) {
                     tracing::warn!("Services: {error}");
                 }
-                self.status.errors = vec![error];
+                self.status.errors = std::iter::once(error).chain(self.full.clone()).collect();
                 self.status.programmed = false;
                 self.status.behind_since.get_or_insert_with(Timestamp::now);
                 self.retry = Some(Instant::now() + self.pause);
@@ -198,6 +226,10 @@ impl<'a> Worker<'a> {
         self.moved.clear();
         Ok(())
     }
+}
+
+fn room() -> Option<Room> {
+    weft_kernel::conntrack::room().inspect_err(|error| tracing::debug!("{error}")).ok()?
 }
 
 fn open(cfg: &AgentConfig) -> anyhow::Result<Backend> {

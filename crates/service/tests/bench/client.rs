@@ -14,6 +14,8 @@ pub(crate) enum Outcome {
     Answered { by: String, source: IpAddr },
     /// Refused.
     Refused,
+    /// Taken, and reset then.
+    Reset,
     /// The kernel did not let the packet out: dropped or refused on the client's own node.
     Forbidden,
     /// Nothing came back in the time given.
@@ -43,6 +45,7 @@ pub(crate) fn connect_to(
         Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable) => {
             Outcome::Refused
         }
+        Err(e) if e.kind() == ErrorKind::ConnectionReset => Outcome::Reset,
         Err(e) if e.kind() == ErrorKind::PermissionDenied => Outcome::Forbidden,
         Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Outcome::Silent,
         Err(e) => Outcome::Odd(e.to_string()),

@@ -76,6 +76,11 @@ fn every_row_holds_with_nftables() {
 }
 
 #[test]
+fn every_row_holds_in_user_space() {
+    judge(Proxy::Userspace);
+}
+
+#[test]
 #[ignore = "needs the real kube-proxy: scripts/test.sh kubernetes"]
 fn every_row_holds_with_kube_proxy_in_mode_iptables() {
     judge(Proxy::Kube(ProxyMode::Iptables));

@@ -6,8 +6,10 @@ use std::time::Duration;
 use weft_judge::{KubeProxy, Kubernetes, ProxyMode};
 use weft_kernel::testing::eventually;
 use weft_kernel::xtables::Variant;
+use weft_model::service::Protocol;
 use weft_service::iptables::Iptables;
 use weft_service::nftables::Nftables;
+use weft_service::userspace::Userspace;
 use weft_service::{Planner, ServiceConfig};
 
 use crate::net::From;
@@ -21,6 +23,8 @@ pub(crate) enum Proxy {
     Iptables { legacy: bool },
     /// Weft's nftables backend.
     Nftables,
+    /// Weft's proxy in user space.
+    Userspace,
     /// The real kube-proxy.
     Kube(ProxyMode),
 }
@@ -30,16 +34,32 @@ pub(crate) enum Proxy {
 pub(crate) enum Running {
     Iptables(#[expect(dead_code, reason = "held while it runs")] Box<Iptables>),
     Nftables(#[expect(dead_code, reason = "held while it runs")] Box<Nftables>),
+    Userspace(#[expect(dead_code, reason = "held while it runs")] Box<Userspace>),
     Kube(#[expect(dead_code, reason = "held while it runs")] Box<KubeProxy>),
 }
 
 impl Proxy {
     /// What becomes of a row where this proxy is known to differ.
     pub(crate) fn differs_in(self, row: &Row) -> Option<Expected> {
-        let leads_in = matches!(row.by, By::External | By::LoadBalancer);
-        // Its chain that refuses those is not asked about what the node itself sends.
-        let unasked = row.spec().endpoints.is_empty() && leads_in && row.from == From::Node;
-        (matches!(self, Proxy::Kube(ProxyMode::Iptables)) && unasked).then_some(Expected::Silent)
+        match (self, row.expected()) {
+            // Its chain that refuses those is not asked about what the node itself sends.
+            (Proxy::Kube(ProxyMode::Iptables), _) => {
+                let leads_in = matches!(row.by, By::External | By::LoadBalancer);
+                let unasked = row.spec().endpoints.is_empty() && leads_in && row.from == From::Node;
+                unasked.then_some(Expected::Silent)
+            }
+            // A connection of its own leads to the endpoint, and one from the client is taken before it is known
+            // where to.
+            (Proxy::Userspace, Expected::Answer { by, .. }) => {
+                Some(Expected::Answer { by, keeps_source: false })
+            }
+            (Proxy::Userspace, Expected::Silent)
+                if row.protocol == Protocol::Tcp && row.by != By::ClusterIp =>
+            {
+                Some(Expected::Reset)
+            }
+            _ => None,
+        }
     }
 
     /// Starts it with all Services in the calling thread's namespace, and waits until they are written.
@@ -63,6 +83,11 @@ impl Proxy {
                 let mut nftables = Nftables::open().unwrap();
                 nftables.apply(planner.plan(), &changed).unwrap();
                 Running::Nftables(Box::new(nftables))
+            }
+            Proxy::Userspace => {
+                let mut userspace = Userspace::open().unwrap();
+                userspace.apply(planner.plan(), &changed).unwrap();
+                Running::Userspace(Box::new(userspace))
             }
             Proxy::Kube(mode) => Running::Kube(Box::new(kube_proxy(mode))),
         }

@@ -39,6 +39,8 @@ pub(crate) enum Expected {
         keeps_source: bool,
     },
     Refused,
+    /// Taken, and reset then.
+    Reset,
     Silent,
 }
 
@@ -120,7 +122,11 @@ impl Row {
             |outcome: &Outcome| Err(format!("{}: expected {expected:?}, found {outcome:?}", self.name()));
         let Expected::Answer { by: wanted, keeps_source } = &expected else {
             let outcome = connect();
-            let wanted = if expected == Expected::Refused { Outcome::Refused } else { Outcome::Silent };
+            let wanted = match expected {
+                Expected::Refused => Outcome::Refused,
+                Expected::Reset => Outcome::Reset,
+                _ => Outcome::Silent,
+            };
             let holds = outcome == wanted || (outcome == Outcome::Forbidden && self.from == From::Node);
             return if holds { Ok(()) } else { fail(&outcome) };
         };

@@ -5,6 +5,7 @@
 mod affinity;
 mod history;
 mod packets;
+mod pairs;
 mod repair;
 mod world;
 
