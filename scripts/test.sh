@@ -143,7 +143,7 @@ kubernetes() {
     cargo_tests kubernetes cargo test --locked -p weft-apiserver --test judge
     cargo_tests kube-proxy cargo test --locked -p weft-service --test bench -- --ignored
     cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
-    cargo_tests joined cargo test --locked -p weft-cli --test kubernetes --test kube_proxy -- --ignored
+    cargo_tests joined cargo test --locked -p weft-cli --test kubernetes --test kube_proxy --test controller -- --ignored
     if WEFT_FLANNEL="$(scripts/flannel.sh 2>"$logs/flannel-build")"; then
         export WEFT_FLANNEL
         cargo_tests flannel cargo test --locked -p weft-cli --test flannel -- --ignored --test-threads=1

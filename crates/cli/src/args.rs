@@ -11,6 +11,7 @@ use weft_observe::Protocol;
 
 use crate::apiserver_args::ApiserverArgs;
 use crate::cni_args::CniCommand;
+use crate::controller_args::ControllerArgs;
 use crate::ipam_args::IpamCommand;
 use crate::network::NetworkCommand;
 use crate::proxy_args::ProxyArgs;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
         after_help = "The folder given by --data-dir then holds the objects, ca.crt and admin.kubeconfig.\n\nExample:\n  weft apiserver --data-dir /var/lib/weft --listen 10.0.0.1:6443 --cluster-cidr 10.244.0.0/16"
     )]
     Apiserver(Box<ApiserverArgs>),
+    /// What needs one owner in a Kubernetes cluster: addresses of Services of type LoadBalancer
+    Controller(ControllerArgs),
     /// The network of a running cluster: its backend, and how to change that
     #[command(subcommand)]
     Network(NetworkCommand),

@@ -11,6 +11,7 @@ use weft_apiserver::{AuditConfig, EtcdConfig, Identity, Limits, ServerConfig};
 
 use crate::apiserver_args::{ApiserverArgs, ApiserverCommand, KubeconfigArgs, ServeArgs};
 use crate::args::AgentArgs;
+use crate::controller_args::ControllerArgs;
 use crate::{exit, objects};
 
 /// Names the filter of what is logged, as `RUST_LOG` elsewhere.
@@ -88,6 +89,12 @@ fn serve(options: ServeArgs) -> anyhow::Result<u8> {
         flannel_etcd_prefix: options.flannel_etcd_prefix,
     };
     runtime()?.block_on(weft_apiserver::run(config))?;
+    Ok(exit::DONE)
+}
+
+pub(crate) fn controller(options: ControllerArgs) -> anyhow::Result<u8> {
+    log();
+    runtime()?.block_on(weft_controller::run(options.config()))?;
     Ok(exit::DONE)
 }
 

@@ -5,6 +5,7 @@ mod apiserver_args;
 mod args;
 mod cni;
 mod cni_args;
+mod controller_args;
 mod daemons;
 mod docs;
 mod etcd_args;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Agent(options) => daemons::agent(*options),
         Command::Network(command) => network::run(command),
         Command::Cni(command) => cni::run(*command),
+        Command::Controller(options) => daemons::controller(options),
         Command::Apiserver(options) => daemons::apiserver(*options),
         Command::LabDaemon { state } => daemons::lab_daemon(&state),
         Command::Completion { shell } => docs::completion(shell),

@@ -119,7 +119,7 @@ fn an_agent_does_all_it_must_with_what_its_manifest_allows() {
     let pods = ["get", "daemonset", "weft", "-n", "weft-system", "-o", "jsonpath={.metadata.generation}"];
     assert_eq!(kubectl(&admin, &pods), "1");
     // The lab runs the agents itself.
-    kubectl(&admin, &["delete", "daemonset", "weft", "-n", "weft-system"]);
+    kubectl(&admin, &["delete", "daemonset/weft", "deployment/weft-controller", "-n", "weft-system"]);
 
     let labs = Labs::new();
     let pools = labs.file(

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::FlannelAnnotations;
+use crate::load_balancer::{Claim, LoadBalancerPool};
 use crate::network::{Ipam, Network};
 use crate::pools::{IpBlock, IpPool, Labels, Namespace, Wish};
 use crate::service::{EndpointSlice, Service, ServiceKey};
@@ -31,6 +32,10 @@ pub struct Cluster {
     pub services: OrdMap<ServiceKey, Arc<Service>>,
     /// EndpointSlices by namespace and name.
     pub slices: OrdMap<NamespacedName, Arc<EndpointSlice>>,
+    /// Services, as far as addresses of load balancers go; only where these are planned.
+    pub claims: OrdMap<ServiceKey, Arc<Claim>>,
+    /// Pools of such addresses by name; likewise.
+    pub balancers: OrdMap<Arc<str>, Arc<LoadBalancerPool>>,
 }
 
 impl Cluster {
@@ -73,6 +78,10 @@ pub struct Changes {
     pub services: BTreeSet<ServiceKey>,
     /// Keys of EndpointSlices.
     pub slices: BTreeSet<NamespacedName>,
+    /// Keys of Services, as far as addresses of load balancers go.
+    pub claims: BTreeSet<ServiceKey>,
+    /// Names of pools of such addresses.
+    pub balancers: BTreeSet<Arc<str>>,
 }
 
 impl Changes {
@@ -91,6 +100,8 @@ impl Changes {
         self.blocks.extend(other.blocks);
         self.services.extend(other.services);
         self.slices.extend(other.slices);
+        self.claims.extend(other.claims);
+        self.balancers.extend(other.balancers);
     }
 }
 

@@ -72,6 +72,7 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
         blocks: blocks.into_iter().map(|block| (block.name.clone(), block)).collect(),
         services: services.into_iter().map(|service| (service.key(), service)).collect(),
         slices: slices.into_iter().map(|slice| (slice.key(), slice)).collect(),
+        ..Cluster::default()
     };
     Ok((cluster, at))
 }

@@ -1,5 +1,6 @@
 //! The fields of Kubernetes' objects that the model has, and nothing else.
 
+mod load_balancer;
 mod network;
 mod pools;
 mod service;

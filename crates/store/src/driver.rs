@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use imbl::OrdMap;
 use tokio::time::Instant;
+use weft_model::load_balancer::{Claim, LoadBalancerPool};
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::service::{EndpointSlice, Service};
@@ -15,7 +16,7 @@ use weft_model::{Changes, Node, Pod};
 
 use crate::decode::Kind;
 use crate::reflector::{Ask, Reflector};
-use crate::store::{Shared, State};
+use crate::store::{Shared, State, StoreConfig};
 use crate::{Api, Error};
 
 /// Objects in one page of a list.
@@ -62,7 +63,7 @@ macro_rules! kept {
 
 kept! {
     Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks, Network => networks,
-    Service => services, EndpointSlice => slices,
+    Service => services, EndpointSlice => slices, Claim => claims, LoadBalancerPool => balancers,
 }
 
 /// How the connections of all kinds stand.
@@ -76,18 +77,31 @@ pub(crate) struct Links {
     networks: Link,
     services: Link,
     slices: Link,
+    claims: Link,
+    balancers: Link,
 }
 
 impl Links {
     /// Those of what nobody asks for count as in step.
-    pub(crate) fn without_services() -> Links {
-        let synced = || Link { synced: true, ..Link::default() };
-        Links { services: synced(), slices: synced(), ..Links::default() }
+    pub(crate) fn of(config: &StoreConfig) -> Links {
+        let unless = |asked: bool| Link { synced: !asked, ..Link::default() };
+        let (services, balancing) = (config.services && !config.balancing, config.balancing);
+        Links {
+            pods: unless(!balancing),
+            blocks: unless(!balancing),
+            networks: unless(!balancing),
+            services: unless(services),
+            slices: unless(services),
+            claims: unless(balancing),
+            balancers: unless(balancing),
+            ..Links::default()
+        }
     }
 
-    pub(crate) fn all(&self) -> [&Link; 8] {
-        let Links { nodes, pods, namespaces, pools, blocks, networks, services, slices } = self;
-        [nodes, pods, namespaces, pools, blocks, networks, services, slices]
+    pub(crate) fn all(&self) -> [&Link; 10] {
+        let Links { nodes, pods, namespaces, pools, blocks, networks, services, slices, claims, balancers } =
+            self;
+        [nodes, pods, namespaces, pools, blocks, networks, services, slices, claims, balancers]
     }
 }
 

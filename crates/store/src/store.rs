@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use weft_model::load_balancer::{Claim, LoadBalancerPool};
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::service::{EndpointSlice, Service};
@@ -24,6 +25,8 @@ pub struct StoreConfig {
     pub cache_after: Duration,
     /// Whether Services and their endpoints are watched as well.
     pub services: bool,
+    /// Only what addresses of load balancers are planned from: claims, their pools, nodes, namespaces, IPPools.
+    pub balancing: bool,
 }
 
 impl Default for StoreConfig {
@@ -33,6 +36,7 @@ impl Default for StoreConfig {
             cache_every: Duration::from_secs(5),
             cache_after: Duration::from_secs(3),
             services: false,
+            balancing: false,
         }
     }
 }
@@ -106,17 +110,24 @@ impl Store {
             networks: cluster.networks.keys().cloned().collect(),
             services: cluster.services.keys().cloned().collect(),
             slices: cluster.slices.keys().cloned().collect(),
+            claims: Default::default(),
+            balancers: Default::default(),
         };
         let known = cluster.clone();
-        let links = if config.services { Links::default() } else { Links::without_services() };
+        let links = Links::of(&config);
         let state = State { cluster, pending, links, cached, open: false, told: None };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), dirty: Notify::new() });
         let mut tasks = JoinSet::new();
         tasks.spawn(driver::run::<Node>(api.clone(), known.nodes, shared.clone()));
-        tasks.spawn(driver::run::<Pod>(api.clone(), known.pods, shared.clone()));
         tasks.spawn(driver::run::<Namespace>(api.clone(), known.namespaces, shared.clone()));
         tasks.spawn(driver::run::<IpPool>(api.clone(), known.pools, shared.clone()));
+        if config.balancing {
+            tasks.spawn(driver::run::<Claim>(api.clone(), known.claims, shared.clone()));
+            tasks.spawn(driver::run::<LoadBalancerPool>(api, known.balancers, shared.clone()));
+            return Store { shared, _tasks: tasks };
+        }
+        tasks.spawn(driver::run::<Pod>(api.clone(), known.pods, shared.clone()));
         tasks.spawn(driver::run::<IpBlock>(api.clone(), known.blocks, shared.clone()));
         if config.services {
             tasks.spawn(driver::run::<Service>(api.clone(), known.services, shared.clone()));
