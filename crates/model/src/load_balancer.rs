@@ -13,11 +13,8 @@ pub use claim::{Claim, Held, Request, Share};
 pub use range::{Range, is_buggy};
 
 use crate::pools::LabelSelector;
+pub use crate::service::{ADDRESSES_CONDITION as CONDITION, LOAD_BALANCER_CLASS as CLASS};
 
-/// `spec.loadBalancerClass` of the Services that are ours whatever else is in the cluster.
-pub const CLASS: &str = "weft.dev/load-balancer";
-/// The condition of a Service that says how its addresses stand, and that they are ours.
-pub const CONDITION: &str = "weft.dev/AddressesAssigned";
 /// The condition of a pool that says whether addresses are given out of it.
 pub const POOL_READY: &str = "Ready";
 /// The most entries of `spec.addresses` that are read.
