@@ -2,7 +2,9 @@
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
+};
 
 use crate::wire::{attributes, family, ip, of_family, u32_at};
 
@@ -19,6 +21,8 @@ pub struct Address {
     pub no_dad: bool,
     /// IPv4, not read: the last address of its network is its broadcast address.
     pub broadcast: bool,
+    /// IPv6: not chosen as the source of what goes elsewhere (RFC 4862, preferred lifetime 0).
+    pub deprecated: bool,
     /// IPv6, read only: duplicate address detection has not ended, so it cannot be used yet.
     pub tentative: bool,
     /// IPv6, read only: another host has it, so it is never used.
@@ -36,6 +40,7 @@ impl Address {
             scope: 0,
             no_dad: false,
             broadcast: false,
+            deprecated: false,
             tentative: false,
             duplicate: false,
             temporary: false,
@@ -55,6 +60,11 @@ pub(crate) fn encode(address: &Address) -> AddressMessage {
     message.header.scope = AddressScope::from(address.scope);
     message.header.flags.set(AddressHeaderFlags::Nodad, address.no_dad);
     message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    if address.deprecated {
+        let mut lifetimes = CacheInfo::default();
+        lifetimes.ifa_valid = u32::MAX;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+    }
     // A network of two addresses or one has none to spare (RFC 3021).
     if let IpNet::V4(net) = address.net
         && address.broadcast
@@ -85,6 +95,7 @@ pub(crate) fn decode(payload: &[u8]) -> Option<Address> {
         scope: header[3],
         no_dad: flags & libc::IFA_F_NODAD != 0,
         broadcast: false,
+        deprecated: own.is_ipv6() && flags & libc::IFA_F_DEPRECATED != 0,
         tentative: flags & libc::IFA_F_TENTATIVE != 0,
         duplicate: flags & libc::IFA_F_DADFAILED != 0,
         temporary: own.is_ipv6() && flags & libc::IFA_F_TEMPORARY != 0,

@@ -1,4 +1,4 @@
-//! The raw routing socket under [`crate::Netlink`] and [`crate::Monitor`].
+//! The raw netlink socket under [`crate::Netlink`], [`crate::Monitor`] and [`crate::ipvs::Ipvs`].
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -19,10 +19,17 @@ impl Socket {
     /// A socket in the calling thread's namespace that also receives the multicast `groups` (a
     /// bit for each), with room for `receive_bytes` of unread messages.
     pub(crate) fn open(groups: u32, receive_bytes: libc::c_int) -> io::Result<Socket> {
+        Socket::open_for(libc::NETLINK_ROUTE, groups, receive_bytes)
+    }
+
+    /// The same for another protocol of netlink.
+    pub(crate) fn open_for(
+        protocol: libc::c_int,
+        groups: u32,
+        receive_bytes: libc::c_int,
+    ) -> io::Result<Socket> {
         // SAFETY: no pointers; a negative result is no descriptor and is not wrapped.
-        let raw = unsafe {
-            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
-        };
+        let raw = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
         if raw < 0 {
             return Err(io::Error::last_os_error());
         }
