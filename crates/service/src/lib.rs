@@ -8,6 +8,7 @@
 pub mod conntrack;
 mod error;
 pub mod iptables;
+pub mod ipvs;
 pub mod kube_proxy;
 pub mod nftables;
 mod plan;

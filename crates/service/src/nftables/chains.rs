@@ -11,7 +11,7 @@ use super::maps::Map;
 use super::way::{PODS, TCP, address, frontend};
 
 /// The node's addresses that serve node ports.
-pub(super) const NODE_ADDRESSES: &str = "node-addresses";
+pub(crate) const NODE_ADDRESSES: &str = "node-addresses";
 /// Where packets of both base chains go.
 const SERVICES: &str = "services";
 /// NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC.
@@ -86,7 +86,7 @@ fn postrouting(ipv6: bool) -> Vec<Rule> {
 }
 
 /// A chain of who may connect.
-pub(super) fn sources(allowed: &[IpNet]) -> Vec<Rule> {
+pub(crate) fn sources(allowed: &[IpNet]) -> Vec<Rule> {
     let rules = allowed.iter().map(|net| Rule::new("", [Expr::saddr(*net), Expr::Return]));
     rules.chain([Rule::new("", [Expr::Drop])]).collect()
 }

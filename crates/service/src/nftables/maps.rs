@@ -124,7 +124,7 @@ pub(super) fn affinity_shape(node: bool, seconds: u32, ipv6: bool) -> Shape {
 }
 
 /// The name of the chain of who may connect: of these networks.
-pub(super) fn sources_chain(sources: &[IpNet]) -> String {
+pub(crate) fn sources_chain(sources: &[IpNet]) -> String {
     let text: Vec<String> = sources.iter().map(IpNet::to_string).collect();
     // FNV-1a of 64 bits.
     let hash = text
@@ -135,7 +135,7 @@ pub(super) fn sources_chain(sources: &[IpNet]) -> String {
 }
 
 /// The element of a backend that is its own client.
-pub(super) fn hairpin(address: IpAddr) -> Element {
+pub(crate) fn hairpin(address: IpAddr) -> Element {
     Element { key: Bytes::EMPTY.address(address).address(address), data: Datum::None }
 }
 

@@ -8,13 +8,13 @@
 //!
 //! All of it is in chains of NAT, which a connection's first packet alone meets.
 
-mod chains;
-mod counts;
-mod maps;
+pub(crate) mod chains;
+pub(crate) mod counts;
+pub(crate) mod maps;
 mod state;
-mod sync;
+pub(crate) mod sync;
 mod walk;
-mod way;
+pub(crate) mod way;
 
 use weft_kernel::Netns;
 use weft_kernel::nft::{Nft, NftEvent, Transaction};

@@ -174,20 +174,17 @@ impl State {
 
     /// Counts what a frontend needs, or does not any more.
     fn count(&mut self, at: &FrontendKey, frontend: &Frontend, more: bool) -> Way {
-        fn step<K: Ord + Clone>(counts: &mut Counts<K>, key: &K, more: bool) {
-            if more { counts.add(key) } else { counts.remove(key) }
-        }
         let way = Way::of(at, frontend);
-        step(&mut self.ways, &way, more);
+        self.ways.step(&way, more);
         if let Some(seconds) = way.affinity {
-            step(&mut self.affinity, &(way.node, seconds), more);
+            self.affinity.step(&(way.node, seconds), more);
         }
         if let Some(sources) = &frontend.sources {
-            step(&mut self.sources, sources, more);
+            self.sources.step(sources, more);
         }
         let here = frontend.all.backends().iter().chain(frontend.local.backends()).filter(|b| b.here);
         let here: BTreeSet<IpAddr> = here.map(|backend| backend.address.ip()).collect();
-        here.iter().for_each(|ip| step(&mut self.hairpin, ip, more));
+        here.iter().for_each(|ip| self.hairpin.step(ip, more));
         way
     }
 

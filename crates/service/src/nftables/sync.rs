@@ -14,7 +14,7 @@ use super::state::{Difference, Elements, State};
 use crate::{Error, FrontendKey, Place, ServicePlan};
 
 /// The table of a family.
-pub(super) fn table(ipv6: bool) -> Table {
+pub(crate) fn table(ipv6: bool) -> Table {
     Table::new(if ipv6 { Family::Ip6 } else { Family::Ip }, super::TABLE)
 }
 
@@ -109,7 +109,7 @@ pub(super) fn replace(
 }
 
 /// Whether a family has pods or Services.
-pub(super) fn is_used(plan: &ServicePlan, ipv6: bool) -> bool {
+pub(crate) fn is_used(plan: &ServicePlan, ipv6: bool) -> bool {
     let (ips, frontends) = (&plan.cluster_ips, &plan.frontends);
     // Addresses of IPv4 come before those of IPv6, and node ports last.
     let six =

@@ -9,9 +9,9 @@ use crate::{Choice, Frontend, FrontendKey, Place, Policy};
 /// From which slot on the backends on this node are, where they are counted apart.
 pub(super) const LOCAL_SLOTS: u32 = 1 << 20;
 /// Pods.
-pub(super) const PODS: &str = "pods";
+pub(crate) const PODS: &str = "pods";
 /// IANA's number of TCP.
-pub(super) const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 
 /// What is done with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

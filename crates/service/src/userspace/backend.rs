@@ -262,6 +262,21 @@ fn forget(ports: &BTreeSet<SocketAddr>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes the routes that a process before made to its own listeners, in the calling thread's network namespace.
+pub fn remove_routes() -> Result<(), Error> {
+    let mut netlink = Netlink::open()?;
+    let routes = netlink.routes()?.into_iter().filter(|route| {
+        route.table == TABLE_LOCAL
+            && route.protocol == mark::SERVICE_ROUTE_PROTOCOL
+            && route.oif == Some(LOOPBACK)
+    });
+    let ops: Vec<Op> = routes.map(Op::RouteDel).collect();
+    for result in netlink.batch(&ops) {
+        result?;
+    }
+    Ok(())
+}
+
 fn is_host(net: &IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }

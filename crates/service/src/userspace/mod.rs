@@ -21,7 +21,7 @@ mod token;
 mod way;
 mod worker;
 
-pub use backend::Userspace;
+pub use backend::{Userspace, remove_routes};
 pub use limits::{Counters, Limits};
 pub use proxy::{ListenerId, Proxy, Transport};
 pub use shared::Target;

@@ -81,6 +81,12 @@ fn every_row_holds_in_user_space() {
 }
 
 #[test]
+#[ignore = "needs IPVS: scripts/vm-test.sh 9-ipvs"]
+fn every_row_holds_with_ipvs() {
+    judge(Proxy::Ipvs);
+}
+
+#[test]
 #[ignore = "needs the real kube-proxy: scripts/test.sh kubernetes"]
 fn every_row_holds_with_kube_proxy_in_mode_iptables() {
     judge(Proxy::Kube(ProxyMode::Iptables));

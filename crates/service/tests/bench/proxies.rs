@@ -8,6 +8,7 @@ use weft_kernel::testing::eventually;
 use weft_kernel::xtables::Variant;
 use weft_model::service::Protocol;
 use weft_service::iptables::Iptables;
+use weft_service::ipvs::{Ipvs, IpvsConfig};
 use weft_service::nftables::Nftables;
 use weft_service::userspace::Userspace;
 use weft_service::{Planner, ServiceConfig};
@@ -25,6 +26,8 @@ pub(crate) enum Proxy {
     Nftables,
     /// Weft's proxy in user space.
     Userspace,
+    /// Weft's IPVS backend.
+    Ipvs,
     /// The real kube-proxy.
     Kube(ProxyMode),
 }
@@ -35,6 +38,7 @@ pub(crate) enum Running {
     Iptables(#[expect(dead_code, reason = "held while it runs")] Box<Iptables>),
     Nftables(#[expect(dead_code, reason = "held while it runs")] Box<Nftables>),
     Userspace(#[expect(dead_code, reason = "held while it runs")] Box<Userspace>),
+    Ipvs(#[expect(dead_code, reason = "held while it runs")] Box<Ipvs>),
     Kube(#[expect(dead_code, reason = "held while it runs")] Box<KubeProxy>),
 }
 
@@ -88,6 +92,11 @@ impl Proxy {
                 let mut userspace = Userspace::open().unwrap();
                 userspace.apply(planner.plan(), &changed).unwrap();
                 Running::Userspace(Box::new(userspace))
+            }
+            Proxy::Ipvs => {
+                let mut ipvs = Ipvs::open(IpvsConfig::default()).unwrap();
+                ipvs.apply(planner.plan(), &changed).unwrap();
+                Running::Ipvs(Box::new(ipvs))
             }
             Proxy::Kube(mode) => Running::Kube(Box::new(kube_proxy(mode))),
         }
