@@ -158,7 +158,7 @@ pub(crate) struct UpArgs {
     /// among the manifests
     #[arg(long, default_value = "node-cidr")]
     pub(crate) ipam: Ipam,
-    /// How Services are served: nftables, iptables, userspace or none
+    /// How Services are served: nftables, iptables, ipvs, userspace or none
     #[arg(long, value_name = "MODE", default_value = "nftables")]
     pub(crate) proxy: ProxyMode,
     /// Join the cluster of this kubeconfig, instead of one with an API server of the lab's own

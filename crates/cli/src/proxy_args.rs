@@ -8,9 +8,12 @@ use weft_agent::{AnnounceOn, ProxyConfig, ProxyMode};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Services")]
 pub(crate) struct ProxyArgs {
-    /// How Services are served: nftables, iptables, userspace, or none where another program does
+    /// How Services are served: nftables, iptables, ipvs, userspace, or none where another program does
     #[arg(long, default_value = "nftables", value_name = "MODE")]
     pub(crate) proxy: ProxyMode,
+    /// How virtual servers of the mode ipvs choose: rr, wrr, lc, wlc, dh, sh, sed, nq, mh or lblc
+    #[arg(long, value_name = "NAME", default_value = "rr")]
+    pub(crate) ipvs_scheduler: weft_service::ipvs::Scheduler,
     /// Where node ports are served, as CIDRs of the node's addresses [default: its InternalIPs]
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) nodeport_addresses: Vec<ipnet::IpNet>,
@@ -43,6 +46,7 @@ impl ProxyArgs {
             external_ips: self.external_ips,
             healthz,
             reset_removed: self.reset_removed_endpoints,
+            scheduler: self.ipvs_scheduler,
         })
     }
 }

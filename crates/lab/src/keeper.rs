@@ -11,6 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use weft_kernel::ipvs::Ipvs;
 use weft_kernel::{IpTunnel, LinkKind, Netlink, NewLink, Op};
 use weft_model::network::Tunnel;
 use weft_store::Api;
@@ -33,6 +34,8 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A device that is only made to see whether the kernel can.
 const PROBE: &str = "weft-probe";
+/// What takes more than the root of a user namespace.
+const NOT_PERMITTED: i32 = rustix::io::Errno::PERM.raw_os_error();
 /// A kind of link that the kernel does not know and finds no module for.
 const NOT_SUPPORTED: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
 
@@ -71,6 +74,7 @@ async fn keep(
     let info = state.info()?.context("the lab was removed while it was made")?;
     let config = &info.config;
     backend_possible(config)?;
+    proxy_possible(config)?;
     underlay::build_router(state, config).context("cannot make the underlay")?;
     if config.kubeconfig.is_some() {
         drop(socket);
@@ -104,6 +108,24 @@ async fn keep(
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! { outcome = pods => outcome, outcome = announce => outcome, outcome = hearts => outcome }
+}
+
+/// Likewise that it lacks the proxy mode.
+fn proxy_possible(config: &LabConfig) -> anyhow::Result<()> {
+    match config.proxy.as_str() {
+        "ipvs" => match Ipvs::open().and_then(|mut ipvs| ipvs.servers()) {
+            Err(error) if error.not_found() => bail!(
+                "this kernel has no IPVS: load its modules (modprobe -a ip_vs ip_vs_rr), or make the lab with \
+                 --proxy nftables"
+            ),
+            Err(error) if error.errno() == Some(NOT_PERMITTED) => bail!(
+                "this kernel lets only root of the machine make virtual servers: make the lab as root, or with \
+                 --proxy nftables"
+            ),
+            other => other.map(drop).context("cannot ask for virtual servers"),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// Says at once what every agent would say in its log only: that this kernel lacks the backend.

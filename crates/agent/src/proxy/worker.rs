@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use weft_kernel::conntrack::Room;
 use weft_kernel::nft::{Nft, NftEvent, NftMonitor};
-use weft_kernel::sysctl;
+use weft_kernel::{Event, Monitor, sysctl};
 use weft_model::{Changes, Cluster};
 use weft_service::{Changed, FrontendKey, Planner, Refusal, ServiceConfig, conntrack, kube_proxy};
 
-use super::ProxyStatus;
 use super::hold::Hold;
 use super::mode::{Backend, remove_others};
+use super::{ProxyMode, ProxyStatus};
 use crate::AgentConfig;
 use crate::views::Views;
 
@@ -53,20 +53,18 @@ struct Worker<'a> {
 pub(super) async fn work(cfg: &AgentConfig, views: &Views, teller: &watch::Sender<ProxyStatus>) {
     let mut worker = Worker::new(cfg);
     // Opened before the first reading, so that no change falls between.
-    let mut monitor = listen();
+    let mut monitor = listen("nftables", NftMonitor::open);
+    let minds_links = cfg.proxy.mode == ProxyMode::Ipvs;
+    let mut links = minds_links.then(|| listen("links", Monitor::open)).flatten();
     loop {
-        let ready = async {
-            match &monitor {
-                Some((_, wait)) => _ = wait.readable().await.map(|mut guard| guard.clear_ready()),
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = views.changed() => {}
-            () = ready => worker.hasten(),
+            () = ready(monitor.as_ref()) => worker.hasten(),
+            () = ready(links.as_ref()) => {}
             () = sleep_until(worker.wakes()) => {}
         }
         drain(&mut monitor, &mut worker);
+        drain_links(&mut links, &mut worker);
         if Instant::now() >= worker.audit {
             worker.audit();
         }
@@ -211,8 +209,7 @@ impl<'a> Worker<'a> {
         };
         let written = backend.apply(self.planner.plan(), &self.changed)?;
         if !self.alone {
-            remove_others(self.cfg.proxy.mode)?;
-            self.alone = true;
+            self.alone = remove_others(self.cfg.proxy.mode)?;
         }
         if self.changed.is_empty() && !adopts && written > 0 {
             tracing::info!(objects = written, "repaired Services that something else changed");
@@ -249,13 +246,13 @@ fn open(cfg: &AgentConfig) -> anyhow::Result<Backend> {
             ),
         }
     }
-    Ok(Backend::open(cfg.proxy.mode)?)
+    Ok(Backend::open(&cfg.proxy)?)
 }
 
-type Monitored = (NftMonitor, AsyncFd<OwnedFd>);
+type Monitored<M> = (M, AsyncFd<OwnedFd>);
 
-fn listen() -> Option<Monitored> {
-    let monitor = NftMonitor::open().map_err(anyhow::Error::from).and_then(|monitor| {
+fn listen<M: AsFd>(what: &str, open: fn() -> weft_kernel::Result<M>) -> Option<Monitored<M>> {
+    let monitor = open().map_err(anyhow::Error::from).and_then(|monitor| {
         let fd = monitor.as_fd().try_clone_to_owned()?;
         #[expect(deprecated, reason = "its successor is unsafe to call; an OwnedFd keeps to its terms")]
         let wait = AsyncFd::new(fd)?;
@@ -264,13 +261,41 @@ fn listen() -> Option<Monitored> {
     match monitor {
         Ok(monitor) => Some(monitor),
         Err(error) => {
-            tracing::warn!("nftables cannot be listened to: {error}");
+            tracing::warn!("{what} cannot be listened to: {error}");
             None
         }
     }
 }
 
-fn drain(monitor: &mut Option<Monitored>, worker: &mut Worker<'_>) {
+async fn ready<M>(monitor: Option<&Monitored<M>>) {
+    match monitor {
+        Some((_, wait)) => _ = wait.readable().await.map(|mut guard| guard.clear_ready()),
+        None => std::future::pending().await,
+    }
+}
+
+fn drain_links(monitor: &mut Option<Monitored<Monitor>>, worker: &mut Worker<'_>) {
+    let Some((monitor, _)) = monitor else { return };
+    loop {
+        let event = match monitor.try_next() {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!("read notifications of links: {error}");
+                Event::Overrun
+            }
+        };
+        if worker.backend.as_mut().is_some_and(|backend| backend.notice_link(&event)) {
+            worker.doubted = true;
+            worker.hasten();
+        }
+        if event == Event::Overrun {
+            return;
+        }
+    }
+}
+
+fn drain(monitor: &mut Option<Monitored<NftMonitor>>, worker: &mut Worker<'_>) {
     let Some((monitor, _)) = monitor else { return };
     loop {
         let events = match monitor.try_next() {
