@@ -64,7 +64,7 @@ cargo build -q --locked -p weft-kernel --example full_table --target-dir "$targe
 cp "$target"/debug/{weft,weft-cni,examples/full_table} "$shared/"
 # Tests that not every kernel can run, as programs: the ignored ones of these are run inside.
 mkdir "$shared/tests"
-for test in weft-kernel/kinds weft-agent/encapsulation weft-cni/link_kinds weft-cni/veth weft-cni/chained weft-cni/ovs weft-cni/reference; do
+for test in weft-service/bench weft-service/ipvs weft-kernel/kinds weft-agent/encapsulation weft-cni/link_kinds weft-cni/veth weft-cni/chained weft-cni/ovs weft-cni/reference; do
     cargo test -q --locked --no-run --message-format=json --target-dir "$target" \
         -p "${test%/*}" --test "${test#*/}" |
         sed -n "/\"name\":\"${test#*/}\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" |
