@@ -114,9 +114,14 @@ impl Datagrams {
                 return None;
             }
         };
-        if !self.shared.held.flows.take(1, self.shared.limits.flows) {
+        let room = || self.shared.held.flows.take(1, self.shared.limits.flows);
+        if !room() {
             count(&counts.flows_full);
-            return None;
+            // Whoever asked once and has his answer holds his flow for a while: that one goes for a new one.
+            drop(self.flows.end_oldest()?);
+            if !room() {
+                return None;
+            }
         }
         let endpoint = attempt.endpoint();
         let id = self.flows.next_id();

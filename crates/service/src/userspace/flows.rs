@@ -123,6 +123,19 @@ impl<K: Clone + Eq + Hash, V> Flows<K, V> {
         ended
     }
 
+    /// Ends the one that was idle for longest.
+    pub(super) fn end_oldest(&mut self) -> Option<(K, V)> {
+        while let Some(Reverse((due, id))) = self.due.pop() {
+            let flow = self.slots.get(id.slot as usize).and_then(Option::as_ref);
+            match flow.filter(|flow| flow.serial == id.serial).map(|flow| flow.used + self.idle) {
+                Some(later) if later > due => self.due.push(Reverse((later, id))),
+                Some(_) => return self.remove(id),
+                None => {}
+            }
+        }
+        None
+    }
+
     /// When [`expire`](Self::expire) may have something to do.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.peek().map(|Reverse((due, _))| *due)
@@ -169,6 +182,14 @@ mod tests {
                 }
             }
             prop_assert!(flows.slots.len() <= 8);
+            // What is left ends in the order of its use.
+            let mut left: Vec<Instant> = plain.values().copied().collect();
+            left.sort();
+            for used in left {
+                let ended = flows.end_oldest().map(|(key, ())| plain[&key]);
+                prop_assert_eq!(ended, Some(used));
+            }
+            prop_assert!(flows.end_oldest().is_none());
         }
     }
 }

@@ -166,7 +166,7 @@ counters! {
     reset,
     /// UDP flows made.
     flows_made,
-    /// Datagrams dropped since the table of flows was full.
+    /// Times that the table of UDP flows was full for a new one.
     flows_full,
     /// UDP flows closed since their endpoint was not there (ICMP unreachable).
     flows_refused,

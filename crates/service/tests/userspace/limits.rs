@@ -30,6 +30,27 @@ fn a_full_table_refuses_and_counts_and_has_room_again_later() {
 }
 
 #[test]
+fn for_a_new_flow_the_one_that_is_idle_for_longest_goes() {
+    let _ns = TestNs::new();
+    let mut proxy = start(Limits { threads: 1, flows: 2, ..Limits::default() });
+    let echo = UdpSocket::bind(local(1)).unwrap();
+    let target = to(&[echo.local_addr().unwrap()]);
+    let (_, at) = proxy.listen(Transport::Udp, local(1), &target).unwrap();
+    let clients: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind(local(1)).unwrap()).collect();
+    // From where each one's datagram comes to the endpoint: his flow.
+    let flow = |client: usize| {
+        clients[client].send_to(b"x", at).unwrap();
+        echo.recv_from(&mut [0; 8]).unwrap().1
+    };
+    let first = [flow(0), flow(1)];
+    assert_eq!(flow(0), first[0], "used again");
+    flow(2);
+    assert_eq!(flow(0), first[0], "the other one went");
+    counted(&proxy, "one ended for want of room", |c| c.flows == 2 && c.flows_full == 1);
+    assert_ne!(flow(1), first[1]);
+}
+
+#[test]
 fn more_frontends_than_may_be_are_refused() {
     let _ns = TestNs::new();
     let mut proxy = start(Limits { threads: 1, listeners: 1, ..Limits::default() });
