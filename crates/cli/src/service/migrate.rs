@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
+use weft_kernel::Netlink;
 use weft_kernel::nft::Nft;
 use weft_service::kube_proxy::{self, TAKE_OVER};
 
 use crate::output::Progress;
 use crate::{args, exit, output};
+
+/// The link that kube-proxy makes in its mode ipvs.
+const KUBE_IPVS: &str = "kube-ipvs0";
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
@@ -48,6 +52,12 @@ pub(super) fn run(options: &MigrateArgs) -> anyhow::Result<u8> {
             "kube-proxy runs here (process {pid}) and would bring its rules back: stop it first, in a cluster by \
              `kubectl -n kube-system patch daemonset kube-proxy -p '{{\"spec\":{{\"template\":{{\"spec\":\
              {{\"nodeSelector\":{{\"weft.dev/none\":\"\"}}}}}}}}}}'`"
+        );
+    }
+    if Netlink::open()?.link(KUBE_IPVS)?.is_some() {
+        bail!(
+            "kube-proxy ran here in its mode ipvs, which cannot be taken over without a break: stop it, remove what \
+             it left by `kube-proxy --cleanup`, which ends the connections that it led, and the agent serves Services"
         );
     }
     if options.dry_run {
