@@ -2,6 +2,7 @@
 //! the election of `weft_announce`, in a thread of its own, since what a beat says is believed for less than a
 //! second.
 
+mod answers;
 mod conflicts;
 mod link;
 mod sockets;
