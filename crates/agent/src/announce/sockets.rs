@@ -62,6 +62,12 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Whether these are what would be opened for `link` now.
+    pub(super) fn are_of(&self, link: &Announcing) -> bool {
+        let known = &self.link;
+        (known.index, known.mac, &known.sources) == (link.index, link.mac, &link.sources)
+    }
+
     fn add(&mut self, kind: Kind, filter: PacketFilter) -> anyhow::Result<()> {
         let socket = PacketSocket::open(self.link.index, filter)?;
         let fd = socket.as_fd().try_clone_to_owned()?;

@@ -163,52 +163,53 @@ impl<'a> Worker<'a> {
                     self.look = Instant::now() + RETRY;
                 }
             }
-            concerned |= before != self.link;
+            concerned |= before != self.link || self.sockets.is_none();
         }
         if concerned {
             self.replan();
+            if let Err(error) = self.open() {
+                self.complain(vec![format!("{error:#}")]);
+                self.look = Instant::now() + RETRY;
+            }
         }
     }
 
     fn find_link(&mut self) -> anyhow::Result<()> {
-        let Some(node) = self.cluster.nodes.get(&*self.cfg.node_name) else {
-            self.let_go_of_link();
-            self.complain(Vec::new());
+        let found = match self.cluster.nodes.get(&*self.cfg.node_name) {
+            Some(node) => Announcing::find(&mut self.netlink, &self.cfg.announce, node)?,
+            None => Err(String::new()),
+        };
+        let why = found.as_ref().err().filter(|why| !why.is_empty()).cloned();
+        self.link = found.ok();
+        // Without addresses to announce nobody asks for a link.
+        self.complain(why.filter(|_| !self.wants.addresses().is_empty()).into_iter().collect());
+        Ok(())
+    }
+
+    /// Has sockets while there is something to announce.
+    fn open(&mut self) -> anyhow::Result<()> {
+        let Some(link) = self.link.as_ref().filter(|_| !self.wants.addresses().is_empty()) else {
+            self.sockets = None;
             return Ok(());
         };
-        let found = match Announcing::find(&mut self.netlink, &self.cfg.announce, node)? {
-            Ok(found) => found,
-            Err(why) => {
-                self.let_go_of_link();
-                self.complain(vec![why]);
-                return Ok(());
-            }
-        };
-        let same_sockets =
-            |old: &Announcing| (old.index, old.mac, &old.sources) == (found.index, found.mac, &found.sources);
-        if self.sockets.is_none() || !self.link.as_ref().is_some_and(same_sockets) {
-            // Whoever is asked from now on answers with what the link has now.
-            let mut sockets = Sockets::open(&found)?;
-            let mine: Vec<IpAddr> = self.mine();
-            for address in &mine {
-                if let IpAddr::V6(ip) = address {
-                    sockets.join(*ip)?;
-                }
-            }
-            self.sockets = Some(sockets);
-            mine.into_iter().for_each(|address| self.announce(address));
+        if self.sockets.as_ref().is_some_and(|sockets| sockets.are_of(link)) {
+            return Ok(());
         }
-        self.link = Some(found);
-        self.complain(Vec::new());
+        // Whoever asks from now on is answered with what the link has now.
+        let mut sockets = Sockets::open(link)?;
+        let mine = self.mine();
+        for address in &mine {
+            if let IpAddr::V6(ip) = address {
+                sockets.join(*ip)?;
+            }
+        }
+        self.sockets = Some(sockets);
+        mine.into_iter().for_each(|address| self.announce(address));
         Ok(())
     }
 
     fn mine(&self) -> Vec<IpAddr> {
         self.wants.addresses().keys().copied().filter(|address| self.election.has(*address)).collect()
-    }
-
-    fn let_go_of_link(&mut self) {
-        self.link = None;
     }
 
     fn complain(&mut self, errors: Vec<String>) {
@@ -239,7 +240,7 @@ impl<'a> Worker<'a> {
 
     /// Hears what nodes say, decides, and then answers whoever asks. Says whether more may wait.
     fn turn(&mut self) -> bool {
-        let running = self.link.as_ref().is_some_and(|link| link.running);
+        let running = self.link.as_ref().is_some_and(|link| link.running) && self.sockets.is_some();
         self.election.set_able(running && self.forwards, self.now());
         let mut more = self.hear();
         self.act();
