@@ -21,5 +21,17 @@ echo "ok every row holds"
 WEFT_SERVICES=300 tests/ipvs --ignored --nocapture one_endpoint_among_many
 echo "ok the change of one endpoint"
 nothing_left
-up_check_down ipvs --proxy ipvs --pod-cidr 10.244.0.0/16 --pod-cidr fd00:244::/48 -f examples/shop
+cat >service.yaml <<'SERVICE'
+apiVersion: v1
+kind: Service
+metadata: {name: pong}
+spec:
+  selector: {app: pong}
+  ipFamilyPolicy: PreferDualStack
+  type: NodePort
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: dns, port: 53, protocol: UDP, targetPort: 5353}
+SERVICE
+up_check_down ipvs --proxy ipvs --pod-cidr 10.244.0.0/16 --pod-cidr fd00:244::/48 -f service.yaml
 echo "ok a lab"
