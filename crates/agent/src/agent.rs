@@ -12,6 +12,7 @@ use weft_model::{Cluster, Node, mark};
 use weft_store::{Freshness, Update};
 
 use crate::flannel::Leftovers;
+use crate::forward_filter::Found;
 use crate::host::{self, Standing};
 use crate::offload::Offload;
 use crate::status::{self, Repairs, Status, UdpTraffic};
@@ -375,7 +376,10 @@ impl Agent {
         let filtered = &mut self.filtered;
         step(&mut self.due.filter, &mut || {
             let Some(nft) = &mut *nft else { return Ok(0) };
-            let found = forward_filter::ensure(nft, &self.cfg.cluster_cidrs)?;
+            let found = forward_filter::ensure(nft, &self.cfg.cluster_cidrs);
+            // Pods may pass all the same: told, and looked at again by the next audit.
+            let found =
+                found.unwrap_or_else(|error| Found { problems: vec![format!("{error:#}")], written: 0 });
             *filtered = found.problems;
             Ok(found.written)
         });
