@@ -68,6 +68,9 @@ pub(crate) struct ServeArgs {
     /// Where nodes get their pod CIDRs from; again for the other family
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
+    /// Where cluster IPs come from; with a comma one for the other family [default: 10.96.0.0/16 and fd00:10:96::/112, of the families that pods have]
+    #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
+    pub(crate) service_cluster_ip_range: Vec<ipnet::IpNet>,
     /// Prefix length of a node's pod CIDR [default: 24, 64 for IPv6]
     #[arg(long, value_name = "BITS")]
     pub(crate) node_cidr_mask_size: Option<u8>,

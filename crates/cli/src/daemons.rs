@@ -78,6 +78,7 @@ fn serve(options: ServeArgs) -> anyhow::Result<u8> {
         tls_sans: options.tls_san,
         advertise_url: options.advertise_url,
         cluster_cidrs: options.cluster_cidr,
+        service_cidrs: options.service_cluster_ip_range,
         node_cidr_mask_size: options.node_cidr_mask_size,
         controllers: options.controllers,
         token_auth_file: options.token_auth_file,

@@ -59,25 +59,25 @@ fn a_client_outside_reaches_a_service_by_an_address_of_a_pool() {
     let lab = Lab(labs);
     lab.kubectl(&["apply", "-f", EXAMPLE]);
     eventually(SOON, "addresses", || {
-        (lab.ip("web"), lab.ip("known")) == ("192.0.2.0".into(), "198.51.100.2".into())
+        (lab.ip("web"), lab.ip("known")) == ("203.0.113.0".into(), "198.51.100.2".into())
     });
     let listed = lab.kubectl(&["get", "service", "web", "--no-headers"]);
-    assert_eq!(listed.split_whitespace().nth(3), Some("192.0.2.0"), "{listed}");
+    assert_eq!(listed.split_whitespace().nth(3), Some("203.0.113.0"), "{listed}");
     let pools = lab.kubectl(&["get", "lbpool"]);
     let head: Vec<&str> = pools.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(head, ["NAME", "ADDRESSES", "ASSIGNED", "AVAILABLE", "AGE"]);
     assert!(pools.lines().any(|line| line.contains("198.51.100.0/30") && line.contains(" 1 ")), "{pools}");
     let described = lab.kubectl(&["describe", "service", "web"]);
-    assert!(described.contains("192.0.2.0 of the pool public"), "{described}");
+    assert!(described.contains("203.0.113.0 of the pool public"), "{described}");
     let list = ["service", "list", "--kubeconfig"];
     let kubeconfig = lab.0.expect(0, &["lab", "kubeconfig", "--name", "lb"]);
     let services = lab.0.expect(0, &[&list[..], &[kubeconfig.trim()]].concat());
-    assert!(services.lines().any(|line| line.contains("web") && line.contains("192.0.2.0")), "{services}");
+    assert!(services.lines().any(|line| line.contains("web") && line.contains("203.0.113.0")), "{services}");
     // A route to a node is all that a client needs.
     let node = lab.kubectl(&["get", "node", "node1", "-o", "jsonpath={.status.addresses[0].address}"]);
-    let route = format!("ip route add 192.0.2.0/24 via {node}");
+    let route = format!("ip route add 203.0.113.0/24 via {node}");
     lab.0.expect(0, &["lab", "exec", "--name", "lb", "underlay", "--", "sh", "-c", &route]);
-    eventually(SOON, "an answer", || lab.answer("192.0.2.0:80").contains("default/web-"));
+    eventually(SOON, "an answer", || lab.answer("203.0.113.0:80").contains("default/web-"));
     // What is given up belongs to whoever waits for it.
     lab.kubectl(&[
         "patch",
@@ -85,7 +85,7 @@ fn a_client_outside_reaches_a_service_by_an_address_of_a_pool() {
         "public",
         "--type=merge",
         "-p",
-        r#"{"spec":{"addresses":["192.0.2.0/32"]}}"#,
+        r#"{"spec":{"addresses":["203.0.113.0/32"]}}"#,
     ]);
     let late = lab.0.file("late.yaml", LATE);
     lab.kubectl(&["apply", "-f", &late]);
@@ -94,7 +94,9 @@ fn a_client_outside_reaches_a_service_by_an_address_of_a_pool() {
         lab.kubectl(&["get", "service", "late", "-o", reason]) == "PoolFull"
     });
     lab.kubectl(&["patch", "service", "web", "-p", r#"{"spec":{"type":"ClusterIP"}}"#]);
-    eventually(SOON, "the address moves on", || lab.ip("late") == "192.0.2.0" && lab.ip("web").is_empty());
+    eventually(SOON, "the address moves on", || lab.ip("late") == "203.0.113.0" && lab.ip("web").is_empty());
     lab.kubectl(&["patch", "service", "late", "-p", r#"{"spec":{"selector":{"app":"web"}}}"#]);
-    eventually(SOON, "an answer by the new Service", || lab.answer("192.0.2.0:80").contains("default/web-"));
+    eventually(SOON, "an answer by the new Service", || {
+        lab.answer("203.0.113.0:80").contains("default/web-")
+    });
 }

@@ -6,16 +6,17 @@ mod identity;
 mod listen;
 mod paced;
 mod presence;
+mod ranges;
 mod tls;
 mod unread;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -48,6 +49,8 @@ pub struct ServerConfig {
     pub advertise_url: Option<String>,
     /// Where nodes get their pod CIDRs from.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Where cluster IPs come from, at most one range a family; of the families that pods have if there is none.
+    pub service_cidrs: Vec<IpNet>,
     /// Prefix length of a node's pod CIDR; None is 24 for IPv4 and 64 for IPv6.
     pub node_cidr_mask_size: Option<u8>,
     /// Whether to run the controllers too.
@@ -84,6 +87,9 @@ pub enum ServerError {
     /// The objects cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The ranges of cluster IPs cannot be.
+    #[error("{0}")]
+    ServiceRange(String),
     /// An address cannot be listened on.
     #[error("could not listen on {address}: {source}")]
     Listen {
@@ -132,6 +138,8 @@ impl Server {
     /// Opens the data directory, writes `ca.crt` and `admin.kubeconfig` into it, and listens on
     /// the configured addresses and on `sockets`.
     pub async fn prepare(config: ServerConfig, sockets: Vec<TcpListener>) -> Result<Self, ServerError> {
+        let service_cidrs = ranges::choose(&config.service_cidrs, &config.cluster_cidrs);
+        let service_cidrs = service_cidrs.map_err(ServerError::ServiceRange)?;
         make_private_dir(&config.data_dir)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
@@ -142,11 +150,11 @@ impl Server {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let first = *addresses.first().ok_or(ServerError::NoAddress)?;
         let registry = match &config.etcd {
-            Some(etcd) => Registry::open_etcd(etcd, registry_config(&config)).await?,
-            None => Registry::open(&config.data_dir, registry_config(&config)).await?,
+            Some(etcd) => Registry::open_etcd(etcd, RegistryConfig { service_cidrs }).await?,
+            None => Registry::open(&config.data_dir, RegistryConfig { service_cidrs }).await?,
         };
         own::ensure(&registry).await.map_err(|error| ServerError::Definitions(error.message))?;
-        let tls = Tls::open(&config, &addresses)?;
+        let tls = Tls::open(&config, &registry.context.service_cidrs, &addresses)?;
         let token = credentials::token(&config.data_dir)?;
         let url = config.advertise_url.clone().unwrap_or_else(|| credentials::url(first));
         credentials::write_kubeconfig(&config.data_dir, &url, &tls.trust_pem(), &token)?;
@@ -173,16 +181,13 @@ impl Server {
     fn controllers_config(&self) -> ControllersConfig {
         let config = &self.config;
         let listen = self.addresses();
-        let first_ip = self.registry.context.service_cidrs.first().and_then(|cidr| match cidr {
-            IpNet::V4(cidr) => cidr.hosts().next().map(IpAddr::V4),
-            // Of IPv6 the network's own address is among them.
-            IpNet::V6(cidr) => cidr.hosts().nth(1).map(IpAddr::V6),
-        });
+        let advertised = advertised(config.advertise_url.as_deref(), &listen);
+        let service_cidrs = self.registry.context.service_cidrs.clone();
         ControllersConfig {
             root_ca: Some(self.root_ca.clone()),
-            advertised: advertised(config.advertise_url.as_deref(), &listen),
-            service_cidrs: self.registry.context.service_cidrs.clone(),
-            api_service_ip: first_ip,
+            api_service_ip: ranges::api_service_ip(&service_cidrs, &advertised),
+            advertised,
+            service_cidrs,
             exclusive: config.etcd.is_none(),
             flannel: config.etcd.clone().zip(config.flannel_etcd_prefix.clone()).map(flannel),
             ..ControllersConfig::new(config.cluster_cidrs.clone(), config.node_cidr_mask_size)
@@ -204,6 +209,7 @@ impl Server {
             followers.spawn(presence.run());
         }
         followers.spawn(refresh(self.tls.clone(), self.auth.clone()));
+        followers.spawn(ranges::report(self.registry.clone()));
         let app = Arc::new(App {
             objects: self.registry,
             auth: self.auth,
@@ -290,20 +296,6 @@ pub async fn run(config: ServerConfig) -> Result<(), ServerError> {
 fn passed_sockets() -> Vec<TcpListener> {
     let sockets = weft_kernel::descriptors::passed().into_iter().map(TcpListener::from);
     sockets.filter(|s| s.local_addr().is_ok()).collect()
-}
-
-/// Services have addresses of the families that pods have, the first family first.
-fn registry_config(config: &ServerConfig) -> RegistryConfig {
-    let v4 = IpNet::V4(Ipv4Net::new_assert([10, 96, 0, 0].into(), 16));
-    let v6 = IpNet::V6(Ipv6Net::new_assert([0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0].into(), 112));
-    let mut service_cidrs = Vec::new();
-    for cidr in &config.cluster_cidrs {
-        let own = if cidr.addr().is_ipv4() { v4 } else { v6 };
-        if !service_cidrs.contains(&own) {
-            service_cidrs.push(own);
-        }
-    }
-    if service_cidrs.is_empty() { RegistryConfig::default() } else { RegistryConfig { service_cidrs } }
 }
 
 /// Makes the data directory, open to its owner only: it holds Secrets and keys.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
@@ -14,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::authority::{Authority, SERVER_DAYS};
-use super::{ServerConfig, ServerError};
+use super::{ServerConfig, ServerError, ranges};
 use crate::auth::validity_of;
 
 /// How often the files are looked at.
@@ -49,11 +50,19 @@ struct Current {
 type State = Option<(i64, i64, u64, u64)>;
 
 impl Tls {
-    pub(super) fn open(config: &ServerConfig, addresses: &[SocketAddr]) -> Result<Self, ServerError> {
+    pub(super) fn open(
+        config: &ServerConfig,
+        service_cidrs: &[IpNet],
+        addresses: &[SocketAddr],
+    ) -> Result<Self, ServerError> {
+        // By these names and addresses pods know the Service `kubernetes`.
+        let names = ["", ".default", ".default.svc", ".default.svc.cluster.local"];
+        let names = names.map(|rest| format!("kubernetes{rest}"));
+        let ips = service_cidrs.iter().filter_map(ranges::first).map(|ip| ip.to_string());
         let sources = Sources {
             dir: config.data_dir.clone(),
             addresses: addresses.to_vec(),
-            sans: config.tls_sans.clone(),
+            sans: config.tls_sans.iter().cloned().chain(names).chain(ips).collect(),
             given: config.tls_cert_file.clone().zip(config.tls_private_key_file.clone()),
             client_ca: config.client_ca_file.clone(),
             authority: Authority::open(&config.data_dir)?,

@@ -30,6 +30,7 @@ pub fn config(dir: PathBuf) -> ServerConfig {
         tls_sans: Vec::new(),
         advertise_url: None,
         cluster_cidrs: Vec::new(),
+        service_cidrs: Vec::new(),
         node_cidr_mask_size: None,
         controllers: false,
         token_auth_file: None,
