@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The agent's Services beside the real kube-proxy's, over one API server, each in a node's namespace of its own.
 
-  bench/proxies.py [--services 10000] [--endpoints 3] [--proxies weft-nftables,...] [--changes 100] [--seconds 20]
+  bench/proxies.py [--services 10000] [--endpoints 3] [--proxies weft-nftables,...] [--changes 200] [--seconds 20]
+                   [--pairs 0] [--rounds 1]
   proxies: weft-nftables, weft-iptables, weft-userspace, kube-nftables, kube-iptables
 
 Measured for each, one after another:
@@ -9,13 +10,13 @@ Measured for each, one after another:
   change   milliseconds from before the write of an EndpointSlice until a connection finds the new endpoint: median, p99
   cpu      of one processor, while 100 endpoints a second change for --seconds (user and system)
   memory   MiB resident afterwards, and the most it ever was
-  stream   Gbit/s of one TCP stream from a pod through the last Service's cluster IP, over what the same
-           stream reaches without it: pairs of a second, median of the ratios (--pairs; 0 leaves it out)
-kube-proxy's minSyncPeriod is set to 10 ms: by default it waits a second after each sync. Needs root, iperf3, weft and
-weft's examples built in release mode, and kube-proxy (scripts/kubernetes.sh, which says where it is).
+  stream   throughput of one TCP stream from a pod through a Service's cluster IP, over what the same stream
+           reaches without it: pairs of a second each, median of the ratios (--pairs; 0 leaves it out)
+kube-proxy's minSyncPeriod is set to 10 ms: by default it waits a second after each sync. Needs root, iperf3, weft built
+in release mode (WEFT), and kube-proxy in the folder WEFT_KUBERNETES: bench/proxies.sh sees to both.
 """
-import argparse, collections, concurrent.futures, ctypes, http.client, ipaddress, json, os, shutil, signal, socket, ssl, statistics, struct
-import subprocess, sys, tempfile, threading, time, base64
+import argparse, base64, collections, concurrent.futures, ctypes, http.client, ipaddress, json, os, shutil, signal, socket
+import ssl, statistics, struct, subprocess, sys, tempfile, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
