@@ -141,7 +141,7 @@ kubernetes() {
         skip definitions "$WEFT_DEFINITIONS"
     fi
     cargo_tests kubernetes cargo test --locked -p weft-apiserver --test judge
-    cargo_tests kube-proxy cargo test --locked -p weft-service --test bench -- --ignored
+    cargo_tests kube-proxy cargo test --locked -p weft-service --test bench -- --ignored kube_proxy
     cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
     cargo_tests joined cargo test --locked -p weft-cli --test kubernetes --test kube_proxy --test controller -- --ignored
     if WEFT_FLANNEL="$(scripts/flannel.sh 2>"$logs/flannel-build")"; then
