@@ -65,8 +65,8 @@ echo "$old" >$limit
 wait_for "new connections" new
 untold() { ! told; }
 wait_for "the agent tells it no more" untold
-kill "$going" "${fillers[@]}" || true
-wait
+pkill -x socat
+wait "$going" "${fillers[@]}" || true
 weft lab check --name full
 echo "ok with room the Service is whole again"
 weft lab down --name full

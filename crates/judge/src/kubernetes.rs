@@ -37,6 +37,9 @@ impl Parts {
     pub const WHOLE: Self = Self { controllers: &["*"], scheduler: true, service_accounts: true };
 }
 
+/// How often it is tried to start it.
+const STARTS: usize = 3;
+
 /// A running Kubernetes; ends when it is dropped.
 #[derive(Debug)]
 pub struct Kubernetes {
@@ -53,6 +56,16 @@ impl Kubernetes {
 
     /// Starts it and waits until it is ready. To be called on a thread that lives as long as it shall run.
     pub async fn start(binaries: &Path, parts: Parts) -> anyhow::Result<Self> {
+        // A port that was free may be taken before it is listened at.
+        for _ in 1..STARTS {
+            if let Ok(running) = Self::start_once(binaries, parts).await {
+                return Ok(running);
+            }
+        }
+        Self::start_once(binaries, parts).await
+    }
+
+    async fn start_once(binaries: &Path, parts: Parts) -> anyhow::Result<Self> {
         let dir = TempDir::new()?;
         let ca_pem = certificates::write(dir.path(), &NAMES)?;
         let [clients, peers, port] = free_ports()?;
