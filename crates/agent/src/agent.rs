@@ -135,13 +135,7 @@ impl Agent {
     /// Takes in what nftables says; own changes are known by their port.
     pub fn handle_nft_event(&mut self, event: &NftEvent) {
         self.due.filter |= forward_filter::concerns(event);
-        self.due.masquerade |= match event {
-            NftEvent::Touched { table, port } => {
-                table.name == mark::TABLE && self.nft.as_ref().is_none_or(|nft| *port != nft.port())
-            }
-            NftEvent::Overrun => true,
-            _ => false,
-        };
+        self.due.masquerade |= event.is_anothers(mark::TABLE, self.nft.as_ref().map(Nft::port));
     }
 
     /// Something changed in the runtime's configuration folder.

@@ -1,6 +1,6 @@
 //! Sets and maps of any key: making, filling and reading them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::client::Nft;
 use super::map::{Bytes, Data, Datum, Element, Shape, Type, VERDICTS};
@@ -237,6 +237,15 @@ impl Nft {
             elements.filter_map(|(_, element)| read(Attributes(element))).for_each(&mut visit);
             true
         })
+    }
+
+    /// Whether a set or map has these elements and no others.
+    pub fn holds(&mut self, table: &Table, name: &str, mut wanted: HashMap<Bytes, Datum>) -> Result<bool> {
+        let mut strange = false;
+        self.elements(table, name, |found| {
+            strange |= wanted.remove(&found.key).as_ref() != Some(&found.data);
+        })?;
+        Ok(!strange && wanted.is_empty())
     }
 
     /// The elements of a set of addresses or prefixes.

@@ -33,6 +33,17 @@ pub enum NftEvent {
     Overrun,
 }
 
+impl NftEvent {
+    /// Whether another than `own`, a netlink port, changed a table of this name in any family, or may have.
+    pub fn is_anothers(&self, name: &str, own: Option<u32>) -> bool {
+        match self {
+            NftEvent::Touched { table, port } => table.name == name && Some(*port) != own,
+            NftEvent::Overrun => true,
+            NftEvent::Committed { .. } => false,
+        }
+    }
+}
+
 /// Says which tables change, in the namespace where it was opened.
 ///
 /// While this process makes a large transaction there, its monitors do not listen: to write down an element for

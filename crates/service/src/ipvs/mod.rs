@@ -82,11 +82,7 @@ impl Ipvs {
     /// Has the next [`apply`](Ipvs::apply) look at what there is if the event tells of another's change of a table
     /// of ours; says whether it does.
     pub fn notice(&mut self, event: &NftEvent) -> bool {
-        let other = match event {
-            NftEvent::Touched { table, port } => table.name == TABLE && *port != self.nft.port(),
-            NftEvent::Overrun => true,
-            NftEvent::Committed { .. } => false,
-        };
+        let other = event.is_anothers(TABLE, Some(self.nft.port()));
         if other {
             self.known = None;
         }

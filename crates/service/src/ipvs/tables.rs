@@ -232,12 +232,8 @@ pub(super) fn is_there(
         let elements = whole.elements.get(&(ipv6, map)).map(|elements| &elements.new[..]).unwrap_or_default();
         all.push((map.name(), elements.iter().map(|e| (e.key, e.data.clone())).collect()));
     }
-    for (name, mut wanted) in all {
-        let mut strange = false;
-        nft.elements(table, name, |found| {
-            strange |= wanted.remove(&found.key).as_ref() != Some(&found.data)
-        })?;
-        if strange || !wanted.is_empty() {
+    for (name, wanted) in all {
+        if !nft.holds(table, name, wanted)? {
             return Ok(false);
         }
     }

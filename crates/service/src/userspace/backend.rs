@@ -128,11 +128,7 @@ impl Userspace {
     /// a table of ours; says whether it does.
     pub fn notice(&mut self, event: &NftEvent) -> bool {
         let Some(nft) = &self.nft else { return false };
-        let other = match event {
-            NftEvent::Touched { table, port } => table.name == TABLE && *port != nft.port(),
-            NftEvent::Overrun => true,
-            NftEvent::Committed { .. } => false,
-        };
+        let other = event.is_anothers(TABLE, Some(nft.port()));
         self.known &= !other;
         other
     }

@@ -219,12 +219,8 @@ impl Tables {
         for map in MAPS {
             let leads = self.leads.iter().filter(|(key, _)| key.place.is_ipv6() == ipv6);
             let elements = leads.map(|(key, lead)| element(key, *lead)).filter(|(of, _)| *of == map);
-            let mut wanted: HashMap<Bytes, Datum> = elements.map(|(_, e)| (e.key, e.data)).collect();
-            let mut strange = false;
-            nft.elements(&table, name(map), |found| {
-                strange |= wanted.remove(&found.key).as_ref() != Some(&found.data);
-            })?;
-            if strange || !wanted.is_empty() {
+            let wanted: HashMap<Bytes, Datum> = elements.map(|(_, e)| (e.key, e.data)).collect();
+            if !nft.holds(&table, name(map), wanted)? {
                 return Ok(false);
             }
         }
