@@ -46,19 +46,28 @@ fuzz_target!(|data: &[u8]| {
             2 => Word::LetsGo,
             _ => {
                 election.set_able(step[0] % 5 == 3, now);
+                election.set_current(step[1] % 2 == 0);
                 continue;
             }
         };
-        let beat = Beat { node: node(step[1]), run: 2, word, addresses: vec![address(step[1] / 4)] };
+        let current = step[1] & 0x40 != 0;
+        let beat = Beat { node: node(step[1]), run: 2, word, current, addresses: vec![address(step[1] / 4)] };
         for payload in beat.encode() {
-            election.hear(&Beat::decode(&payload).expect("what was encoded"), now);
+            let beat = Beat::decode(&payload).expect("what was encoded");
+            if step[1] & 0x80 == 0 {
+                election.hear(&beat, now);
+                continue;
+            }
+            for address in election.hear_unknown(&beat, now) {
+                election.contested(address, now);
+            }
         }
         election.poll(now);
         assert!(election.poll(now).is_empty(), "once is enough");
         assert!(election.wakes(now).is_none_or(|at| at > now), "nothing is due that was just done");
-        let owners = election.owners();
         for i in 0..3 {
-            assert_eq!(election.has(address(i)), owners.get(&address(i)).is_some_and(|o| o.node == node(0)));
+            let owner = election.owner(address(i));
+            assert_eq!(election.has(address(i)), owner.is_some_and(|owner| owner.node == node(0)));
         }
     }
 });

@@ -20,6 +20,8 @@ struct State {
     /// Whether the API itself has told it in this run. What a disk's cache says may be long gone: a
     /// block that this node had is another's by now.
     live: bool,
+    /// Whether it is what the API says now.
+    current: bool,
     taken: bool,
 }
 
@@ -27,7 +29,8 @@ impl Views {
     /// Takes in an update.
     pub fn tell(&self, update: &Update) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.live |= update.freshness == Freshness::Fresh;
+        state.current = update.freshness == Freshness::Fresh;
+        state.live |= state.current;
         state.cluster = Some(update.cluster.clone());
         state.changes.merge(update.changes.clone());
         drop(state);
@@ -37,6 +40,11 @@ impl Views {
     /// Waits for an update. Cancel safe.
     pub(crate) async fn changed(&self) {
         self.told.notified().await;
+    }
+
+    /// Whether the view is what the API says now, and not what it said once.
+    pub(crate) fn are_current(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).current
     }
 
     /// The view and what changed since the last call; none before the first, or where nothing changed.

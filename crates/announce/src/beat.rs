@@ -1,8 +1,8 @@
 //! What nodes tell one another: which addresses they have. A beat is the payload of a UDP datagram to the
 //! segment; one that came over a router is not believed (hop limit 255, RFC 5082).
 //!
-//! Magic, version, word, seconds, length of the name, run, counts of IPv4 and IPv6 addresses, name, addresses;
-//! numbers in network order.
+//! Magic, version, word (its highest bit: the node knows what the API says now), seconds, length of the name,
+//! run, counts of IPv4 and IPv6 addresses, name, addresses; numbers in network order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub const LONGEST: usize = 1280 - 40 - 8;
 
 const MAGIC: [u8; 4] = *b"weft";
 const VERSION: u8 = 1;
+/// The bit of the word that says so.
+const CURRENT: u8 = 0x80;
 const HEADER: usize = 20;
 /// The longest that a node may ask others to wait for it, in seconds.
 const LONGEST_WAIT: u8 = 30;
@@ -45,6 +47,8 @@ pub struct Beat {
     pub run: u64,
     /// What it says of `addresses`.
     pub word: Word,
+    /// Whether it knows what the API says now, or only what that said once.
+    pub current: bool,
     /// Of both families.
     pub addresses: Vec<IpAddr>,
 }
@@ -98,7 +102,8 @@ impl Beat {
         };
         let name = &self.node.as_bytes()[..self.node.len().min(usize::from(u8::MAX))];
         let mut bytes = MAGIC.to_vec();
-        bytes.extend([VERSION, word, seconds, name.len() as u8]);
+        let current = if self.current { CURRENT } else { 0 };
+        bytes.extend([VERSION, word | current, seconds, name.len() as u8]);
         bytes.extend(self.run.to_be_bytes());
         let count = |ipv4: bool| addresses.iter().filter(|ip| ip.is_ipv4() == ipv4).count() as u16;
         bytes.extend(count(true).to_be_bytes());
@@ -126,7 +131,7 @@ impl Beat {
         if header[4] != VERSION {
             return Err(Stranger::Version);
         }
-        let word = match (header[5], header[6]) {
+        let word = match (header[5] & !CURRENT, header[6]) {
             (0, 0) => Word::Has,
             (1, seconds @ 0..=LONGEST_WAIT) => Word::Restarts(Duration::from_secs(seconds.into())),
             (2, 0) => Word::LetsGo,
@@ -143,7 +148,8 @@ impl Beat {
         let v4 = v4.as_chunks::<4>().0.iter().map(|ip| IpAddr::from(*ip));
         let v6 = v6.as_chunks::<16>().0.iter().map(|ip| IpAddr::from(*ip));
         let node = node.ok_or(Stranger::Malformed)?.into();
-        Ok(Beat { node, run, word, addresses: v4.chain(v6).collect() })
+        let current = header[5] & CURRENT != 0;
+        Ok(Beat { node, run, word, current, addresses: v4.chain(v6).collect() })
     }
 
     /// The beat of a payload that came from `from` with `hop_limit`, if it is to be believed by the node
@@ -178,7 +184,7 @@ mod tests {
     use super::*;
 
     fn beat(word: Word, addresses: Vec<IpAddr>) -> Beat {
-        Beat { node: "node1".into(), run: 7, word, addresses }
+        Beat { node: "node1".into(), run: 7, word, current: true, addresses }
     }
 
     #[test]

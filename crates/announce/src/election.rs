@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::beat::{Beat, Word};
-use crate::rank;
+use crate::place::{End, Mine, Own, Place};
 
 /// Between two beats of who has an address.
 const BEAT: Duration = Duration::from_millis(200);
@@ -21,8 +21,9 @@ pub(crate) const LISTEN: Duration = Duration::from_millis(1000);
 pub(crate) const RESTART: Duration = Duration::from_secs(10);
 /// When an address that was taken is announced.
 const ANNOUNCE: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(1000)];
-/// An address that somebody else claims too is announced again, when he should have heard of it.
-const AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1000)];
+/// The same, where a host outside of the election claims it: when that should have heard of it.
+const CONTESTED: [Duration; 3] =
+    [Duration::from_millis(300), Duration::from_millis(1000), Duration::from_millis(2500)];
 /// How often it is said that an address was let go.
 const FAREWELLS: u8 = 3;
 /// More addresses than these are not remembered because somebody else says that he has them.
@@ -54,6 +55,8 @@ pub enum Why {
     LetGo(Arc<str>),
     /// It says so.
     Says,
+    /// It goes behind, but says so again and again and knows what the API says now, which this node does not.
+    Insists,
     /// It restarts, and its kernel goes on forwarding.
     Restarts,
 }
@@ -66,6 +69,7 @@ impl fmt::Display for Why {
             Why::Lost(node) => write!(f, "{node} was heard no more"),
             Why::LetGo(node) => write!(f, "{node} let it go"),
             Why::Says => f.write_str("it says so"),
+            Why::Insists => f.write_str("it says so, and knows what the API says now"),
             Why::Restarts => f.write_str("it restarts, and its kernel goes on forwarding"),
         }
     }
@@ -80,46 +84,13 @@ pub struct Owner {
     pub why: Why,
 }
 
-/// What somebody else said of an address, while it is believed.
-#[derive(Clone, Copy, Debug)]
-struct Claim {
-    until: Duration,
-    restarts: bool,
-}
-
-/// An address that this node has.
-#[derive(Debug)]
-struct Mine {
-    why: Why,
-    /// When it is announced next, the next last.
-    announce: Vec<Duration>,
-}
-
-/// An address that is to be somebody's.
-#[derive(Debug, Default)]
-struct Place {
-    candidates: BTreeSet<Arc<str>>,
-    /// Since when this node could have it.
-    since: Option<Duration>,
-    claims: BTreeMap<Arc<str>, Claim>,
-    /// When the last claim of one that goes before this node ended, whose it was and how.
-    ended: Option<(Duration, Arc<str>, End)>,
-    /// Who let it go since he last had it.
-    let_go: BTreeSet<Arc<str>>,
-    mine: Option<Mine>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Silence,
-    Said,
-}
-
 /// The addresses of a segment as one node sees them.
 #[derive(Debug)]
 pub struct Election {
     node: Arc<str>,
     run: u64,
+    /// Whether this node knows what the API says now.
+    current: bool,
     places: BTreeMap<IpAddr, Place>,
     /// Whether this node may have addresses, and since when it listens.
     able: Option<Duration>,
@@ -137,6 +108,7 @@ impl Election {
         Election {
             node,
             run,
+            current: false,
             places: BTreeMap::new(),
             able: None,
             dead: BTreeSet::new(),
@@ -175,6 +147,36 @@ impl Election {
         }
     }
 
+    /// Says whether this node knows what the API says now, or only what it said once.
+    pub fn set_current(&mut self, current: bool) {
+        self.current = current;
+    }
+
+    fn own(&self) -> Own<'_> {
+        Own { node: &self.node, current: self.current }
+    }
+
+    /// Somebody who takes no part claims an address: it is announced again, if this node has it.
+    pub fn contested(&mut self, address: IpAddr, now: Duration) {
+        if let Some(mine) = self.places.get_mut(&address).and_then(|place| place.mine.as_mut()) {
+            mine.announce = CONTESTED.iter().rev().map(|after| now + *after).collect();
+        }
+    }
+
+    /// Takes in what somebody says whom the cluster does not have. A node that does not know what the API says now
+    /// believes him: he may be new, or knows that this node is none any more. Else gives what he claims of
+    /// what this node has.
+    pub fn hear_unknown(&mut self, beat: &Beat, now: Duration) -> Vec<IpAddr> {
+        let mut beat = beat.clone();
+        if !self.current {
+            beat.addresses.retain(|address| self.places.contains_key(address));
+            self.hear(&beat, now);
+            return Vec::new();
+        }
+        beat.addresses.retain(|address| beat.word != Word::LetsGo && self.has(*address));
+        beat.addresses
+    }
+
     /// Takes in what another node says.
     pub fn hear(&mut self, beat: &Beat, now: Duration) {
         if beat.node == self.node {
@@ -185,31 +187,22 @@ impl Election {
             if self.places.len() >= MOST && !self.places.contains_key(address) {
                 continue;
             }
-            match beat.word {
+            let own = Own { node: &self.node, current: self.current };
+            let (wait, restarts) = match beat.word {
                 Word::LetsGo => {
-                    let Some(place) = self.places.get_mut(address) else { continue };
-                    place.end(*address, &self.node, &beat.node, now, End::Said);
-                    place.let_go.insert(beat.node.clone());
-                }
-                Word::Has | Word::Restarts(_) => {
-                    let (wait, restarts) = match beat.word {
-                        Word::Restarts(wait) => (wait.max(SILENCE), true),
-                        _ => (SILENCE, false),
-                    };
-                    // Also what is not known here yet: the API tells one node sooner than the other.
-                    let place = self.places.entry(*address).or_default();
-                    place.claims.insert(beat.node.clone(), Claim { until: now + wait, restarts });
-                    place.let_go.remove(&beat.node);
-                    if place.is_before(*address, &beat.node, &self.node) {
-                        place.ended = None;
-                    } else if let Some(mine) = &mut place.mine {
-                        // He has not heard of it: told at once, and all others where it is.
-                        self.next_beat = self.next_beat.min(now + BEAT / 4);
-                        if mine.announce.is_empty() {
-                            mine.announce = AGAIN.iter().rev().map(|after| now + *after).collect();
-                        }
+                    if let Some(place) = self.places.get_mut(address) {
+                        place.let_go(*address, own.node, &beat.node, now);
                     }
+                    continue;
                 }
+                Word::Restarts(wait) => (wait.max(SILENCE), true),
+                Word::Has => (SILENCE, false),
+            };
+            // Also what is not known here yet: the API tells one node sooner than the other.
+            let place = self.places.entry(*address).or_default();
+            if place.claim(*address, own, &beat.node, (wait, restarts, beat.current), now) {
+                // He has not heard of it: told at once, and all others where it is.
+                self.next_beat = self.next_beat.min(now + BEAT / 4);
             }
         }
     }
@@ -220,10 +213,11 @@ impl Election {
         let mut actions = Vec::new();
         let listened = self.able.map(|since| since + LISTEN);
         let mut said_soon = false;
+        let own = Own { node: &self.node, current: self.current };
         for (address, place) in &mut self.places {
             let able = place.candidates.contains(&self.node) && listened.is_some_and(|from| from <= now);
             place.since = able.then(|| place.since.unwrap_or(now));
-            let yields = place.claims.keys().any(|node| place.is_before(*address, node, &self.node));
+            let yields = place.yields(*address, own);
             match &place.mine {
                 Some(_) if !able || yields => {
                     place.mine = None;
@@ -265,7 +259,9 @@ impl Election {
                 lapsed.map(|(node, claim)| (node.clone(), claim.until)).collect();
             for (node, until) in lapsed {
                 place.end(*address, &self.node, &node, until, End::Silence);
-                self.dead.insert(node);
+                if self.dead.len() < MOST {
+                    self.dead.insert(node);
+                }
             }
         }
         // Who still has something lives, though one of his beats was lost.
@@ -291,7 +287,7 @@ impl Election {
     }
 
     fn beat(&self, word: Word, addresses: Vec<IpAddr>) -> Beat {
-        Beat { node: self.node.clone(), run: self.run, word, addresses }
+        Beat { node: self.node.clone(), run: self.run, word, current: self.current, addresses }
     }
 
     /// When [`poll`](Self::poll) is to be called again; none where only something new would change anything.
@@ -307,10 +303,8 @@ impl Election {
             times.extend(place.claims.values().map(|claim| claim.until));
             match &place.mine {
                 Some(mine) => times.extend(mine.announce.last().copied().into_iter().chain([self.next_beat])),
-                None => {
-                    let yields = place.claims.keys().any(|node| place.is_before(*address, node, &self.node));
-                    times.extend(place.turn(*address, &self.node, &self.dead).filter(|_| !yields));
-                }
+                None if place.yields(*address, self.own()) => {}
+                None => times.extend(place.turn(*address, &self.node, &self.dead)),
             }
         }
         times.into_iter().min()
@@ -329,69 +323,8 @@ impl Election {
         self.places.get(&address).is_some_and(|place| place.mine.is_some())
     }
 
-    /// Who has each address, of those that somebody has.
-    pub fn owners(&self) -> BTreeMap<IpAddr, Owner> {
-        let owner = |(address, place): (&IpAddr, &Place)| {
-            let owner = match &place.mine {
-                Some(mine) => Owner { node: self.node.clone(), why: mine.why.clone() },
-                None => {
-                    let (node, claim) = place.claims.iter().min_by(|a, b| rank::order(*address, a.0, b.0))?;
-                    let why = if claim.restarts { Why::Restarts } else { Why::Says };
-                    Owner { node: node.clone(), why }
-                }
-            };
-            Some((*address, owner))
-        };
-        self.places.iter().filter_map(owner).collect()
-    }
-}
-
-impl Place {
-    fn is_before(&self, address: IpAddr, a: &str, b: &str) -> bool {
-        rank::order(address, a, b).is_lt()
-    }
-
-    /// The claim of `node` ends; `own` is this node.
-    fn end(&mut self, address: IpAddr, own: &str, node: &Arc<str>, at: Duration, how: End) {
-        if self.claims.remove(node).is_some() && self.is_before(address, node, own) {
-            self.ended = Some((at, node.clone(), how));
-        }
-    }
-
-    /// Who goes before `own` and may still take it. Of those that went before one that was then lost
-    /// nothing was heard while he had it, so that nobody waits for them again.
-    fn before<'a>(
-        &'a self,
-        address: IpAddr,
-        own: &'a str,
-        dead: &'a BTreeSet<Arc<str>>,
-    ) -> impl Iterator<Item = &'a Arc<str>> {
-        let after = match &self.ended {
-            Some((_, node, End::Silence)) => Some(node),
-            _ => None,
-        };
-        self.candidates.iter().filter(move |node| {
-            self.is_before(address, node, own)
-                && after.is_none_or(|after| self.is_before(address, after, node))
-                && !dead.contains(*node)
-                && !self.let_go.contains(*node)
-        })
-    }
-
-    /// When it is this node's turn, while nobody that goes before it has the address.
-    fn turn(&self, address: IpAddr, own: &str, dead: &BTreeSet<Arc<str>>) -> Option<Duration> {
-        let from =
-            self.ended.as_ref().map_or(self.since?, |(at, ..)| self.since.max(Some(*at)).unwrap_or(*at));
-        let waits = self.before(address, own, dead).count();
-        Some(from + SILENCE * u32::try_from(waits).unwrap_or(u32::MAX))
-    }
-
-    fn why(&self, address: IpAddr, own: &str) -> Why {
-        match &self.ended {
-            _ if !self.candidates.iter().any(|node| self.is_before(address, node, own)) => Why::First,
-            Some((_, node, End::Silence)) => Why::Lost(node.clone()),
-            Some((_, node, End::Said)) => Why::LetGo(node.clone()),
-            None => Why::Silent,
-        }
+    /// Who has an address, if anybody.
+    pub fn owner(&self, address: IpAddr) -> Option<Owner> {
+        self.places.get(&address)?.owner(address, self.own(), &self.node)
     }
 }

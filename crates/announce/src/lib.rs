@@ -10,6 +10,7 @@ pub mod beat;
 pub mod datagram;
 mod election;
 pub mod ndp;
+mod place;
 mod rank;
 #[cfg(test)]
 mod simulation;

@@ -29,8 +29,12 @@ enum Event {
     Partition(u8),
     /// A node sees that another may have addresses, or may not.
     See { node: usize, of: usize, may: bool },
-    /// All see it.
+    /// The API says it, and all who reach that see it.
     AllSee { of: usize, may: bool },
+    /// The API has this node, or has it no more.
+    Known { of: usize, is: bool },
+    /// A node reaches the API, or does not.
+    Reach { node: usize, api: bool },
     /// Time passes.
     Pass(u64),
 }
@@ -38,12 +42,22 @@ enum Event {
 struct Node {
     election: Option<Election>,
     linked: bool,
+    /// What it knows: all of it, as the API said it last.
+    view: View,
+    reaches: bool,
+}
+
+#[derive(Clone)]
+struct View {
+    /// Which nodes may have addresses.
     may: BTreeSet<usize>,
+    known: BTreeSet<usize>,
 }
 
 struct World {
     now: Duration,
     nodes: Vec<Node>,
+    api: View,
     addresses: Vec<IpAddr>,
     /// When, to whom, what.
     flight: Vec<(Duration, usize, Beat)>,
@@ -60,16 +74,25 @@ struct World {
     withdraws: usize,
 }
 
+fn set(of: &mut BTreeSet<usize>, one: usize, is: bool) {
+    match is {
+        true => of.insert(one),
+        false => of.remove(&one),
+    };
+}
+
 fn name(node: usize) -> Arc<str> {
     format!("node{}", node + 1).into()
 }
 
 impl World {
     fn new(addresses: usize, luck: Vec<u8>, loss: u8) -> World {
-        let node = |_| Node { election: None, linked: true, may: (0..NODES).collect() };
+        let api = View { may: (0..NODES).collect(), known: (0..NODES).collect() };
+        let node = |_| Node { election: None, linked: true, view: api.clone(), reaches: true };
         World {
             now: Duration::from_secs(1),
             nodes: (0..NODES).map(node).collect(),
+            api: api.clone(),
             addresses: (0..addresses).map(|i| IpAddr::from([10, 0, 0, 200 + i as u8])).collect(),
             flight: Vec::new(),
             partition: 0,
@@ -122,24 +145,45 @@ impl World {
             }
             Event::Partition(sides) => self.partition = sides,
             Event::See { node, of, may } => self.see(node, of, may),
-            Event::AllSee { of, may } => (0..NODES).for_each(|node| self.see(node, of, may)),
+            Event::AllSee { of, may } => {
+                set(&mut self.api.may, of, may);
+                self.told();
+            }
+            Event::Known { of, is } => {
+                set(&mut self.api.known, of, is);
+                self.told();
+            }
+            Event::Reach { node, api } => {
+                self.nodes[node].reaches = api;
+                self.told();
+                self.view(node);
+            }
             Event::Pass(ms) => self.pass(Duration::from_millis(ms)),
         }
     }
 
     fn see(&mut self, node: usize, of: usize, may: bool) {
-        match may {
-            true => self.nodes[node].may.insert(of),
-            false => self.nodes[node].may.remove(&of),
-        };
+        set(&mut self.nodes[node].view.may, of, may);
         self.view(node);
     }
 
+    /// The API tells all who reach it.
+    fn told(&mut self) {
+        for i in (0..NODES).filter(|i| self.nodes[*i].reaches).collect::<Vec<_>>() {
+            self.nodes[i].view = self.api.clone();
+            self.view(i);
+        }
+    }
+
     fn view(&mut self, i: usize) {
-        let candidates: BTreeSet<Arc<str>> = self.nodes[i].may.iter().map(|n| name(*n)).collect();
+        let Node { election, view, reaches, .. } = &mut self.nodes[i];
+        let candidates: BTreeSet<Arc<str>> = view.may.intersection(&view.known).map(|n| name(*n)).collect();
         let wanted = self.addresses.iter().map(|address| (*address, candidates.clone())).collect();
-        if let Some(election) = &mut self.nodes[i].election {
+        if let Some(election) = election {
             election.set_wanted(wanted);
+            election.set_current(*reaches);
+            let known: BTreeSet<Arc<str>> = view.known.iter().map(|n| name(*n)).collect();
+            election.retain_nodes(|node| known.contains(node), self.now);
         }
     }
 
@@ -177,7 +221,14 @@ impl World {
             for (_, to, beat) in arrived {
                 let node = &mut self.nodes[to];
                 if let Some(election) = node.election.as_mut().filter(|_| node.linked) {
-                    election.hear(&beat, self.now);
+                    let known = node.view.known.iter().any(|n| name(*n) == beat.node);
+                    if known {
+                        election.hear(&beat, self.now);
+                    } else {
+                        for address in election.hear_unknown(&beat, self.now) {
+                            election.contested(address, self.now);
+                        }
+                    }
                 }
             }
             for i in 0..NODES {
@@ -206,7 +257,7 @@ impl World {
     fn assert_settled(&self) {
         let able = |i: &usize| {
             let node = &self.nodes[*i];
-            node.linked && node.election.is_some() && node.may.contains(i)
+            node.linked && node.election.is_some() && node.view.may.contains(i) && node.view.known.contains(i)
         };
         let able = (0..NODES).filter(able).count();
         for address in &self.addresses {
@@ -214,8 +265,9 @@ impl World {
             assert_eq!(owners.len(), usize::from(able > 0), "{address}: {owners:?} of {able}");
             for node in &self.nodes {
                 let Some(election) = node.election.as_ref().filter(|_| node.linked) else { continue };
-                let told = election.owners().get(address).map(|owner| owner.node.clone());
-                assert_eq!(told, owners.first().map(|i| name(*i)), "everybody knows");
+                let told = election.owner(*address).map(|owner| owner.node);
+                let believed = |owner: &&usize| !node.reaches || node.view.known.contains(owner);
+                assert_eq!(told, owners.first().filter(believed).map(|i| name(*i)), "everybody knows");
             }
         }
     }
@@ -234,6 +286,8 @@ fn event() -> impl Strategy<Value = Event> {
         (0u8..1 << NODES).prop_map(Event::Partition),
         (node(), node(), any::<bool>()).prop_map(|(node, of, may)| Event::See { node, of, may }),
         (node(), any::<bool>()).prop_map(|(of, may)| Event::AllSee { of, may }),
+        (node(), any::<bool>()).prop_map(|(of, is)| Event::Known { of, is }),
+        (node(), any::<bool>()).prop_map(|(node, api)| Event::Reach { node, api }),
         (1u64..3000).prop_map(Event::Pass),
     ]
 }
@@ -249,7 +303,7 @@ proptest! {
     ) {
         let mut world = World::up(3, luck, 40);
         events.iter().for_each(|event| world.happen(event));
-        // The segment is whole and the API has told everybody the same.
+        // The segment is whole and the API has told everybody who reaches it the same.
         world.happen(&Event::Partition(0));
         for (of, may) in may.iter().enumerate() {
             world.happen(&Event::AllSee { of, may: *may });
@@ -307,6 +361,38 @@ proptest! {
         world.assert_settled();
         prop_assert_eq!(world.owners(address), [owner]);
         prop_assert_eq!((world.takes, world.withdraws), (others.0 + had, others.1), "only it took its own again");
+    }
+}
+
+/// Who is no node any more has what it had, whether it knows or not, for less than a second, and the next takes
+/// it at once; without the API nothing moves.
+#[test]
+fn who_is_no_node_any_more_is_followed_though_it_does_not_know() {
+    for (reaches, luck) in [(true, 0), (false, 0), (false, 90), (false, 200)] {
+        let mut world = World::up(1, vec![luck, 1, 255, 7], luck);
+        let address = world.addresses[0];
+        let owner = world.owners(address)[0];
+        let moved = world.takes;
+        world.happen(&Event::Reach { node: owner, api: reaches });
+        world.pass(Duration::from_secs(5));
+        assert_eq!(
+            (world.owners(address), world.takes),
+            (vec![owner], moved),
+            "that it is cut off moves nothing"
+        );
+        world.happen(&Event::Known { of: owner, is: false });
+        world.pass(Duration::from_millis(50));
+        let new = *world.owners(address).iter().find(|new| **new != owner).expect("taken at once");
+        world.pass(Duration::from_millis(if reaches { 0 } else { 1950 }));
+        assert_eq!(world.owners(address), [new]);
+        world.pass(Duration::from_secs(20));
+        assert_eq!((world.owners(address), world.takes), (vec![new], moved + 1), "and so it stays");
+        world.assert_settled();
+        // It is a node again.
+        world.happen(&Event::Known { of: owner, is: true });
+        world.happen(&Event::Reach { node: owner, api: true });
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.owners(address), [owner]);
     }
 }
 

@@ -311,3 +311,55 @@ fn nodes_without_endpoints_or_taken_out_have_no_address_and_no_kernel_answers_by
     lab.kubectl(&["patch", "service", "web", "-p", &policy("Cluster")]);
     moves("any node may have it", &|new| new == owner);
 }
+
+/// Nobody on the node gets through to the API, and what it has open is closed.
+const CUT_OFF: &str = "nft add table inet cut; nft 'add chain inet cut out { type filter hook output priority 0; }'; \
+     nft add rule inet cut out tcp dport PORT reject with tcp reset; \
+     nft 'add chain inet cut in { type filter hook input priority 0; }'; \
+     nft add rule inet cut in tcp sport PORT reject with tcp reset";
+
+#[test]
+fn a_node_that_is_deleted_lets_go_and_one_that_cannot_hear_of_it_is_outranked() {
+    let lab = Lab::up("p", &[]);
+    let owner = lab.agreed(V4).unwrap();
+    let others: Vec<&str> = ["node1", "node2", "node3"].into_iter().filter(|node| *node != owner).collect();
+    let mut object: Value =
+        serde_json::from_str(&lab.kubectl(&["get", "node", &owner, "-o", "json"])).unwrap();
+    let of_this_one = ["uid", "resourceVersion", "creationTimestamp"];
+    object["metadata"].as_object_mut().unwrap().retain(|key, _| !of_this_one.contains(&&**key));
+    let object = lab.labs.file("node.json", &object.to_string());
+    let kubeconfig = lab.labs.state("p").join(format!("node/{owner}/kubeconfig"));
+    let kubeconfig = std::fs::read_to_string(kubeconfig).unwrap();
+    let server = kubeconfig.split_once("https://").unwrap().1.split(['"', '\n']).next().unwrap();
+    let (_, port) = server.rsplit_once(':').unwrap();
+    for cut_off in [false, true] {
+        if cut_off {
+            lab.labs.on_node("p", &owner, &CUT_OFF.replace("PORT", port));
+            eventually(SOON, "it knows that it does not reach the API", || {
+                lab.status(&owner)["apiAway"] == true
+            });
+            lab.assert_settled();
+            assert_eq!(lab.agreed(V4).as_ref(), Some(&owner), "that moves nothing");
+        }
+        lab.kubectl(&["delete", "node", &owner]);
+        eventually(SOON, "the others know a new owner", || {
+            lab.owner_by(&others, V4).is_some_and(|new| new != owner)
+        });
+        eventually(SOON, "it knows too", || lab.agreed(V4).is_some_and(|new| new != owner));
+        lab.assert_settled();
+        let (new, status) = (lab.agreed(V4).unwrap(), lab.status(&owner));
+        match cut_off {
+            false => assert_eq!(status["out"], format!("the cluster has no node {owner}")),
+            true => {
+                assert_eq!(lab.place(&owner, V4)["why"], "it says so, and knows what the API says now");
+                let told = lab.status(&new)["conflicts"][V4].to_string();
+                assert!(told.contains(&format!("{owner}, which is no node of the cluster")), "{told}");
+                lab.labs.on_node("p", &owner, "nft delete table inet cut");
+            }
+        }
+        lab.kubectl(&["create", "-f", &object]);
+        lab.kubectl(&["replace", "--subresource=status", "-f", &object]);
+        eventually(SOON, "it is a node again", || lab.agreed(V4).as_ref() == Some(&owner));
+    }
+    lab.assert_settled();
+}

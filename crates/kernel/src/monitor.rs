@@ -109,11 +109,24 @@ const fn group(number: libc::c_uint) -> u32 {
     1 << (number - 1)
 }
 
+/// Links and their addresses.
+const LINKS: u32 =
+    group(libc::RTNLGRP_LINK) | group(libc::RTNLGRP_IPV4_IFADDR) | group(libc::RTNLGRP_IPV6_IFADDR);
+
 impl Monitor {
     /// Listens in the calling thread's namespace.
     pub fn open() -> Result<Monitor> {
+        Monitor::to(GROUPS)
+    }
+
+    /// The same for links and addresses alone: a busy node's neighbours and routes wake nobody.
+    pub fn of_links() -> Result<Monitor> {
+        Monitor::to(LINKS)
+    }
+
+    fn to(groups: u32) -> Result<Monitor> {
         let socket =
-            Socket::open(GROUPS, RECEIVE_BYTES).map_err(|e| Error::sys("open", "netlink monitor", e))?;
+            Socket::open(groups, RECEIVE_BYTES).map_err(|e| Error::sys("open", "netlink monitor", e))?;
         Ok(Monitor { socket, ready: VecDeque::new() })
     }
 

@@ -6,6 +6,7 @@ use weft_announce::arp::Arp;
 use weft_announce::ndp::{self, Neighbour};
 use weft_model::Mac;
 
+use super::conflicts::Claimant;
 use super::sockets::Kind;
 use super::worker::Worker;
 
@@ -68,11 +69,13 @@ impl Worker<'_> {
 
     /// Somebody who is no node of the cluster has what this node has, or is about to.
     fn claimed(&mut self, address: IpAddr, mac: Mac, has: bool) {
-        if self.stations.contains_key(&mac) || self.own_mac() == Some(mac) {
+        if self.stations.values().any(|station| *station == mac) || self.own_mac() == Some(mac) {
             return;
         }
-        if self.conflicts.claimed(address, mac, self.now()) {
-            tracing::warn!("{mac} claims {address}, which this node has for a Service");
+        self.untold = true;
+        let host = Claimant::Host(mac);
+        if self.conflicts.claimed(address, &host, self.now()) {
+            tracing::warn!("{host} claims {address}, which this node has for a Service");
             if has {
                 self.announce(address);
             }

@@ -1,7 +1,9 @@
 //! Others that claim what this node has (RFC 5227, 2.4): told, and answered once in a while, but not fought.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weft_model::Mac;
@@ -13,20 +15,41 @@ const FORGET: Duration = Duration::from_secs(300);
 /// More of them are not remembered.
 const MOST: usize = 64;
 
+/// Who else claims an address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claimant {
+    /// A host, by ARP or NDP.
+    Host(Mac),
+    /// One that says that it is this node, which the cluster does not have.
+    NoNode(Arc<str>),
+}
+
+impl fmt::Display for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Claimant::Host(mac) => mac.fmt(f),
+            Claimant::NoNode(name) => {
+                write!(f, "{}, which is no node of the cluster,", name.escape_debug())
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     /// When who was last heard.
-    heard: BTreeMap<(IpAddr, Mac), Duration>,
+    heard: BTreeMap<(IpAddr, Claimant), Duration>,
     /// When what this node has was last defended.
     defended: BTreeMap<IpAddr, Duration>,
 }
 
 impl Conflicts {
-    /// Takes in that `mac` claims `address`, which this node has. Says whether it is to be told and
+    /// Takes in that `who` claims `address`, which this node has. Says whether it is to be told and
     /// defended now.
-    pub(super) fn claimed(&mut self, address: IpAddr, mac: Mac, now: Duration) -> bool {
-        if self.heard.len() < MOST || self.heard.contains_key(&(address, mac)) {
-            self.heard.insert((address, mac), now);
+    pub(super) fn claimed(&mut self, address: IpAddr, who: &Claimant, now: Duration) -> bool {
+        let one = (address, who.clone());
+        if self.heard.len() < MOST || self.heard.contains_key(&one) {
+            self.heard.insert(one, now);
         }
         let defend = self.defended.get(&address).is_none_or(|at| now >= *at + DEFEND);
         if defend {
@@ -40,13 +63,21 @@ impl Conflicts {
         self.heard.values().map(|heard| *heard + FORGET).min()
     }
 
-    /// Those that are heard of, each in one sentence.
-    pub(super) fn told(&mut self, now: Duration) -> Vec<String> {
+    /// Forgets who was not heard for long. Says whether there was one.
+    pub(super) fn forget(&mut self, now: Duration) -> bool {
+        let before = self.heard.len();
         self.heard.retain(|_, heard| now < *heard + FORGET);
-        self.heard
-            .keys()
-            .map(|(address, mac)| format!("{mac} claims {address}, which this node has"))
-            .collect()
+        self.defended.retain(|_, at| now < *at + FORGET);
+        self.heard.len() != before
+    }
+
+    /// Who is heard of, by address.
+    pub(super) fn told(&self) -> BTreeMap<IpAddr, Vec<String>> {
+        let mut told: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+        for (address, who) in self.heard.keys() {
+            told.entry(*address).or_default().push(format!("{who} claims it too"));
+        }
+        told
     }
 }
 
@@ -57,18 +88,25 @@ mod tests {
     #[test]
     fn an_address_is_defended_once_in_a_while_whoever_claims_it() {
         let mut conflicts = Conflicts::default();
-        let (ip, mac) = (IpAddr::from([10, 0, 0, 200]), |i| Mac([2, 0, 0, 0, 0, i]));
+        let (ip, mac) = (IpAddr::from([10, 0, 0, 200]), |i| Claimant::Host(Mac([2, 0, 0, 0, 0, i])));
         let at = Duration::from_secs;
-        assert!(conflicts.claimed(ip, mac(1), at(1)));
-        assert!(!conflicts.claimed(ip, mac(1), at(2)));
-        assert!(!conflicts.claimed(ip, mac(2), at(3)));
-        assert!(conflicts.claimed(ip, mac(1), at(11)));
-        assert!(conflicts.claimed(IpAddr::from([10, 0, 0, 201]), mac(1), at(12)), "another address");
-        assert_eq!(conflicts.told(at(12)).len(), 3);
-        assert_eq!(conflicts.told(at(311)).len(), 1);
+        assert!(conflicts.claimed(ip, &mac(1), at(1)));
+        assert!(!conflicts.claimed(ip, &mac(1), at(2)));
+        assert!(!conflicts.claimed(ip, &mac(2), at(3)));
+        assert!(conflicts.claimed(ip, &mac(1), at(11)));
+        assert!(conflicts.claimed(IpAddr::from([10, 0, 0, 201]), &mac(1), at(12)), "another address");
+        let count = |told: BTreeMap<IpAddr, Vec<String>>| told.values().map(Vec::len).sum::<usize>();
+        assert!(!conflicts.forget(at(12)));
+        assert_eq!(count(conflicts.told()), 3);
+        assert!(conflicts.forget(at(311)));
+        assert_eq!(count(conflicts.told()), 1);
+        let no_node = Claimant::NoNode("node9".into());
+        assert!(conflicts.claimed(IpAddr::from([10, 0, 0, 202]), &no_node, at(390)));
+        let told = &conflicts.told()[&IpAddr::from([10, 0, 0, 202])];
+        assert_eq!(told, &["node9, which is no node of the cluster, claims it too"]);
         for i in 0..200 {
-            conflicts.claimed(ip, mac(i), at(400));
+            conflicts.claimed(ip, &mac(i), at(400));
         }
-        assert!(conflicts.told(at(400)).len() <= MOST, "a flood takes no room");
+        assert!(count(conflicts.told()) <= MOST, "a flood takes no room");
     }
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod conflicts;
+mod hearing;
 mod link;
 mod sockets;
 mod status;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
-use weft_announce::Owner;
+use weft_announce::{Owner, Wanted, Why};
 
 use crate::files;
 
@@ -23,8 +23,11 @@ pub struct AnnounceStatus {
     pub out: Option<String>,
     /// Addresses and who has them, also those that other nodes have.
     pub addresses: BTreeMap<IpAddr, Place>,
+    /// Whether the API is away: where nodes do not agree who may have an address, those that reach it go before
+    /// this one.
+    pub api_away: bool,
     /// Others that claim what this node has, each in one sentence.
-    pub conflicts: Vec<String>,
+    pub conflicts: BTreeMap<IpAddr, Vec<String>>,
     /// How many beats were not believed, by reason.
     pub strangers: BTreeMap<String, u64>,
     /// What is wrong now, each in one sentence.
@@ -40,27 +43,38 @@ pub struct Place {
     /// Since when this node knows it so.
     pub since: Option<Timestamp>,
     /// Why it is there.
-    pub why: Option<String>,
+    #[serde(serialize_with = "in_words")]
+    pub why: Option<Why>,
     /// The Services whose it is, as `namespace/name`.
     pub services: Vec<String>,
 }
 
+fn in_words<S: Serializer>(why: &Option<Why>, to: S) -> Result<S::Ok, S::Error> {
+    why.as_ref().map(ToString::to_string).serialize(to)
+}
+
 impl AnnounceStatus {
+    /// Takes in which addresses there are.
+    pub(super) fn set_wanted(&mut self, wanted: &BTreeMap<IpAddr, Wanted>) {
+        self.addresses.retain(|address, _| wanted.contains_key(address));
+        for (address, one) in wanted {
+            let place = self.addresses.entry(*address).or_default();
+            place.services = one.services.iter().map(ToString::to_string).collect();
+        }
+    }
+
     /// Takes in who has what now.
-    pub(super) fn place(
-        &mut self,
-        owners: &BTreeMap<IpAddr, Owner>,
-        services: &BTreeMap<IpAddr, Vec<String>>,
-    ) {
-        let before = std::mem::take(&mut self.addresses);
-        for (address, services) in services {
-            let owner = owners.get(address);
-            let node = owner.map(|owner| owner.node.clone());
-            let known = before.get(address).filter(|place| place.owner == node);
-            let since = known.and_then(|place| place.since).or_else(|| node.is_some().then(Timestamp::now));
-            let why = owner.map(|owner| owner.why.to_string());
-            let place = Place { owner: node, since, why, services: services.clone() };
-            self.addresses.insert(*address, place);
+    pub(super) fn place(&mut self, owner: impl Fn(IpAddr) -> Option<Owner>) {
+        for (address, place) in &mut self.addresses {
+            let (node, why) = match owner(*address) {
+                Some(owner) => (Some(owner.node), Some(owner.why)),
+                None => (None, None),
+            };
+            if place.owner != node {
+                place.since = node.is_some().then(Timestamp::now);
+                place.owner = node;
+            }
+            place.why = why;
         }
     }
 }

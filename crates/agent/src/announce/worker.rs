@@ -7,42 +7,48 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use weft_announce::datagram::Datagram;
-use weft_announce::{Action, Beat, Election, Wants};
+use weft_announce::{Action, Election, Wants};
 use weft_kernel::{Event, Monitor, Netlink};
 use weft_model::{Cluster, Mac};
 
 use super::AnnounceStatus;
 use super::conflicts::Conflicts;
 use super::link::{self, Announcing};
-use super::sockets::{Kind, Sockets};
+use super::sockets::Sockets;
 use crate::views::Views;
 use crate::{AgentConfig, ProxyMode};
 
 /// How often the link is looked at, in case a notification was missed, and after a failure.
 const AUDIT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two views of a cluster that changes all the time, and between two of what is told.
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Worker<'a> {
-    cfg: &'a AgentConfig,
+    pub(super) cfg: &'a AgentConfig,
     started: Instant,
-    run: u64,
+    pub(super) run: u64,
     netlink: Netlink,
     cluster: Cluster,
     wants: Wants,
     /// The nodes' addresses, by which beats are believed.
-    nodes: BTreeMap<Arc<str>, Vec<IpAddr>>,
+    pub(super) nodes: BTreeMap<Arc<str>, Vec<IpAddr>>,
     pub(super) election: Election,
     pub(super) link: Option<Announcing>,
     pub(super) sockets: Option<Sockets>,
-    /// The stations of nodes that were heard: what they say of an address as it moves is no conflict.
-    pub(super) stations: BTreeMap<Mac, Arc<str>>,
+    /// The station of each node that was heard: what it says of an address as it moves is no conflict.
+    pub(super) stations: BTreeMap<Arc<str>, Mac>,
     pub(super) conflicts: Conflicts,
     /// Whether the kernel forwards for Services.
     forwards: bool,
     /// When the link is looked at next.
     look: Instant,
-    status: AnnounceStatus,
+    /// Not before this is the cluster viewed again.
+    view: Instant,
+    pub(super) status: AnnounceStatus,
+    /// Not before this is anything told again, and whether there may be something to tell.
+    tell: Instant,
+    pub(super) untold: bool,
 }
 
 /// Takes part, until `ends`.
@@ -53,7 +59,7 @@ pub(super) async fn work(
     mut ends: watch::Receiver<bool>,
     teller: &watch::Sender<AnnounceStatus>,
 ) {
-    let opened = Monitor::open().map_err(anyhow::Error::from).and_then(|monitor| {
+    let opened = Monitor::of_links().map_err(anyhow::Error::from).and_then(|monitor| {
         let fd: OwnedFd = monitor.as_fd().try_clone_to_owned()?;
         #[expect(deprecated, reason = "its successor is unsafe to call; an OwnedFd keeps to its terms")]
         let wait = AsyncFd::new(fd)?;
@@ -68,6 +74,7 @@ pub(super) async fn work(
     };
     let mut worker = Worker::new(cfg, netlink);
     let mut more = false;
+    let mut viewed = true;
     loop {
         let packets = async {
             match &worker.sockets {
@@ -82,19 +89,25 @@ pub(super) async fn work(
                 std::future::pending::<()>().await;
             }
         };
+        let view = worker.view;
+        let seen = async {
+            sleep_until(view).await;
+            views.changed().await;
+        };
         tokio::select! {
             _ = ends.wait_for(|ends| *ends) => return worker.last_words(),
-            () = views.changed() => {}
+            () = seen => viewed = true,
             () = packets => {}
             () = news => {}
             ready = wait.readable() => { let _ = ready.map(|mut guard| guard.clear_ready()); }
             () = sleep_until(worker.wakes()) => {}
         }
+        worker.untold |= worker.forwards != *forwards.borrow();
         worker.forwards = *forwards.borrow();
         while let Ok(Some(event)) = monitor.try_next().inspect_err(|error| tracing::warn!("{error}")) {
             worker.notice(&event);
         }
-        worker.look(views);
+        worker.look(std::mem::take(&mut viewed).then_some(views));
         more = worker.turn();
         worker.tell(teller);
     }
@@ -121,7 +134,10 @@ impl<'a> Worker<'a> {
             conflicts: Conflicts::default(),
             forwards: false,
             look: started,
+            view: started,
             status: AnnounceStatus::default(),
+            tell: started,
+            untold: true,
         }
     }
 
@@ -132,7 +148,7 @@ impl<'a> Worker<'a> {
     fn wakes(&self) -> Instant {
         let due = [self.election.wakes(self.now()), self.conflicts.wakes()];
         let due = due.into_iter().flatten().map(|after| self.started + after);
-        due.chain([self.look]).min().unwrap_or(self.look)
+        due.chain(self.untold.then_some(self.tell)).fold(self.look, Instant::min)
     }
 
     fn notice(&mut self, event: &Event) {
@@ -141,10 +157,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Takes in what changed in the cluster and of the link.
-    fn look(&mut self, views: &Views) {
+    /// Takes in what changed in the cluster, where there are news of it, and of the link.
+    fn look(&mut self, views: Option<&Views>) {
         let mut concerned = false;
-        if let Some((cluster, changes)) = views.take() {
+        if let Some(views) = views {
+            self.view = Instant::now() + PAUSE;
+            self.election.set_current(views.are_current());
+            self.untold |= self.status.api_away == views.are_current();
+            self.status.api_away = !views.are_current();
+        }
+        if let Some((cluster, changes)) = views.and_then(Views::take) {
             concerned = self.wants.concerned(&cluster, &changes) || self.nodes.is_empty();
             if concerned {
                 let own = &*self.cfg.node_name;
@@ -177,9 +199,11 @@ impl<'a> Worker<'a> {
     fn find_link(&mut self) -> anyhow::Result<()> {
         let found = match self.cluster.nodes.get(&*self.cfg.node_name) {
             Some(node) => Announcing::find(&mut self.netlink, &self.cfg.announce, node)?,
-            None => Err(String::new()),
+            // What it had is let go and told to the others, for which it needs its link.
+            None => return Ok(()),
         };
-        let why = found.as_ref().err().filter(|why| !why.is_empty()).cloned();
+        let why = found.as_ref().err().cloned();
+        self.untold = true;
         self.link = found.ok();
         // Without addresses to announce nobody asks for a link.
         self.complain(why.filter(|_| !self.wants.addresses().is_empty()).into_iter().collect());
@@ -216,6 +240,7 @@ impl<'a> Worker<'a> {
         for error in errors.iter().filter(|error| !self.status.errors.contains(*error)) {
             tracing::warn!("addresses are not announced: {error}");
         }
+        self.untold |= self.status.errors != errors;
         self.status.errors = errors;
     }
 
@@ -228,7 +253,9 @@ impl<'a> Worker<'a> {
         self.election.set_wanted(wanted.map(|(address, one)| (*address, one.candidates.clone())).collect());
         let now = self.now();
         self.election.retain_nodes(|node| self.nodes.contains_key(node), now);
-        self.stations.retain(|_, node| self.nodes.contains_key(node));
+        self.stations.retain(|node, _| self.nodes.contains_key(node));
+        self.status.set_wanted(self.wants.addresses());
+        self.untold = true;
         let of_kernel = matches!(self.cfg.proxy.mode, ProxyMode::Nftables | ProxyMode::Iptables);
         if !of_kernel && self.wants.addresses().keys().any(IpAddr::is_ipv4) {
             let quiet = self.link.as_ref().map_or(Ok(()), Announcing::quiet_kernel);
@@ -245,29 +272,13 @@ impl<'a> Worker<'a> {
         let mut more = self.hear();
         self.act();
         more |= self.read();
+        self.untold |= self.conflicts.forget(self.now());
         more
-    }
-
-    fn hear(&mut self) -> bool {
-        let Some(sockets) = &self.sockets else { return false };
-        let now = self.started.elapsed();
-        let own = (&*self.cfg.node_name, self.run);
-        sockets.drain(Kind::Beats, |packet, received| {
-            let Some(datagram) = Datagram::decode(packet, received.summed) else { return };
-            let addresses = |node: &str| self.nodes.get(node).map(Vec::as_slice);
-            match Beat::receive(datagram.payload, datagram.from, datagram.hop_limit, own, addresses) {
-                Ok(Some(beat)) => {
-                    self.stations.insert(received.from, beat.node.clone());
-                    self.election.hear(&beat, now);
-                }
-                Ok(None) => {}
-                Err(stranger) => *self.status.strangers.entry(stranger.to_string()).or_default() += 1,
-            }
-        })
     }
 
     fn act(&mut self) {
         for action in self.election.poll(self.now()) {
+            self.untold |= !matches!(action, Action::Say(_));
             match action {
                 Action::Say(beat) => {
                     let said = self.sockets.as_ref().map_or(Ok(()), |sockets| sockets.say(&beat));
@@ -275,7 +286,7 @@ impl<'a> Worker<'a> {
                     let _ = said.inspect_err(|error| tracing::debug!("tell the other nodes: {error}"));
                 }
                 Action::Take(address) => {
-                    let owner = self.election.owners().remove(&address);
+                    let owner = self.election.owner(address);
                     let why = owner.map(|owner| owner.why.to_string()).unwrap_or_default();
                     tracing::info!("announces {address}: {why}");
                     if let (IpAddr::V6(ip), Some(sockets)) = (address, &mut self.sockets)
@@ -309,25 +320,36 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Tells what may have changed, now or when it was last told long enough ago.
     fn tell(&mut self, teller: &watch::Sender<AnnounceStatus>) {
-        let services =
-            |wanted: &weft_announce::Wanted| wanted.services.iter().map(ToString::to_string).collect();
-        let services =
-            self.wants.addresses().iter().map(|(address, one)| (*address, services(one))).collect();
-        self.status.place(&self.election.owners(), &services);
+        let now = Instant::now();
+        if !self.untold || now < self.tell {
+            return;
+        }
+        (self.untold, self.tell) = (false, now + PAUSE);
+        self.status.place(|address| self.election.owner(address));
         self.status.link = self.link.as_ref().map(|link| link.name.clone());
         self.status.out = self.out();
-        self.status.conflicts = self.conflicts.told(self.started.elapsed());
+        self.status.conflicts = self.conflicts.told();
         teller.send_if_modified(|told| {
             let differs = *told != self.status;
-            told.clone_from(&self.status);
+            if differs {
+                told.clone_from(&self.status);
+            }
             differs
         });
+    }
+
+    fn is_node(&self) -> bool {
+        self.cluster.nodes.contains_key(&*self.cfg.node_name)
     }
 
     /// Why this node may have no address.
     fn out(&self) -> Option<String> {
         match &self.link {
+            link if !self.is_node() && (link.is_some() || !self.cluster.nodes.is_empty()) => {
+                Some(format!("the cluster has no node {}", self.cfg.node_name))
+            }
             None => Some("there is no link to announce on".into()),
             Some(link) if !link.running => Some(format!("{} has no carrier", link.name)),
             Some(_) if !self.forwards => Some("its Services are not programmed yet".into()),

@@ -45,6 +45,9 @@ struct Announcement {
     owner: Option<String>,
     since: Option<String>,
     why: Option<String>,
+    /// Who else claims it.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    conflicts: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -120,12 +123,19 @@ fn announced(service: &Service, state_dir: &Path) -> Vec<Announced> {
     #[derive(Deserialize)]
     struct File {
         addresses: BTreeMap<IpAddr, Announcement>,
+        #[serde(default)]
+        conflicts: BTreeMap<IpAddr, Vec<String>>,
     }
     let text = std::fs::read(state_dir.join("announce.json")).ok();
     let file: Option<File> = text.and_then(|text| serde_json::from_slice(&text).ok());
-    let mut known = file.map(|file| file.addresses).unwrap_or_default();
+    let Some(mut file) = file else { return Vec::new() };
     let own = service.load_balancer_ips.iter();
-    own.filter_map(|ip| Some(Announced { address: *ip, place: known.remove(ip)? })).collect()
+    own.filter_map(|ip| {
+        let conflicts = file.conflicts.remove(ip).unwrap_or_default();
+        let place = Announcement { conflicts, ..file.addresses.remove(ip)? };
+        Some(Announced { address: *ip, place })
+    })
+    .collect()
 }
 
 fn shown_frontend(at: &FrontendKey, frontend: &Frontend, cluster: &Cluster) -> ShownFrontend {
@@ -191,13 +201,16 @@ fn text(shown: &Shown, service: &Service) -> String {
         let _ = writeln!(text, "  a client stays with its endpoint for {seconds} s");
     }
     for Announced { address, place } in &shown.announced {
-        let Announcement { owner, since, why } = place;
+        let Announcement { owner, since, why, conflicts } = place;
         let _ = match (owner, since, why) {
             (Some(node), Some(since), Some(why)) => {
                 writeln!(text, "  {address} is announced by {node}, since {since}: {why}")
             }
             _ => writeln!(text, "  {address} is announced by nobody"),
         };
+        for conflict in conflicts {
+            let _ = writeln!(text, "    {conflict}");
+        }
     }
     for frontend in &shown.frontends {
         let name = match &*frontend.port_name {
