@@ -167,8 +167,10 @@ pub async fn drive(
         }
         if let Some(update) = update {
             // What others broke is repaired, and counted, before the plan moves on.
-            agent.apply();
-            sources.drain(agent);
+            if agent.pending() {
+                agent.apply();
+                sources.drain(agent);
+            }
             agent.handle_update(update);
             clock.retry = None;
         }

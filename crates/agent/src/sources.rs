@@ -7,16 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
 use weft_kernel::nft::{NftEvent, NftMonitor};
 use weft_kernel::{Event, Monitor};
 
 use crate::Agent;
+
+/// Others may change nftables all the time, as the thread of Services does in a busy cluster.
+const REST: Duration = Duration::from_millis(50);
 
 /// The three descriptors and what is read from them.
 pub(crate) struct Sources {
     kernel: (Monitor, AsyncFd<OwnedFd>),
     /// None where the kernel has no nf_tables.
     nft: Option<(NftMonitor, AsyncFd<OwnedFd>)>,
+    /// Before this nobody is woken for nftables again.
+    rest: Instant,
     /// None where the system has no inotify instance left: then the folder is polled.
     folder: Option<(Folder, AsyncFd<OwnedFd>)>,
 }
@@ -47,7 +53,7 @@ impl Sources {
             }
         };
         let wait = waitable(&kernel)?;
-        Ok(Sources { kernel: (kernel, wait), nft, folder })
+        Ok(Sources { kernel: (kernel, wait), nft, rest: Instant::now(), folder })
     }
 
     /// Waits until something can be taken in. Cancel safe.
@@ -60,7 +66,10 @@ impl Sources {
         };
         let nft = async {
             match &self.nft {
-                Some((_, wait)) => wait.readable().await,
+                Some((_, wait)) => {
+                    sleep_until(self.rest).await;
+                    wait.readable().await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -89,7 +98,10 @@ impl Sources {
         }
         while let Some((nft, _)) = &mut self.nft {
             match nft.try_next() {
-                Ok(Some(events)) => events.iter().for_each(|event| agent.handle_nft_event(event)),
+                Ok(Some(events)) => {
+                    events.iter().for_each(|event| agent.handle_nft_event(event));
+                    self.rest = Instant::now() + REST;
+                }
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!("read nftables' notifications: {error}");

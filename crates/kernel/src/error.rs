@@ -79,6 +79,11 @@ impl Error {
         self.errno() == Some(libc::EEXIST)
     }
 
+    /// Whether the rule set was changed since the generation that a transaction expects (ERESTART).
+    pub fn is_outdated(&self) -> bool {
+        self.errno() == Some(libc::ERESTART)
+    }
+
     /// Whether the object was not there: ENOENT, ENODEV, ESRCH (routes) or EADDRNOTAVAIL (addresses).
     pub fn not_found(&self) -> bool {
         matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL))

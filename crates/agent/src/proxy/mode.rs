@@ -130,6 +130,14 @@ impl Backend {
         }
     }
 
+    /// The netlink port by which most of its changes of nftables are made; none where programs make them.
+    pub(super) fn port(&self) -> Option<u32> {
+        match self {
+            Backend::Nftables(backend) => Some(backend.port()),
+            Backend::Iptables(_) | Backend::Ipvs(_) | Backend::Userspace(_) => None,
+        }
+    }
+
     /// Says whether the event tells that something else changed what is ours.
     pub(super) fn notice(&mut self, event: &NftEvent) -> bool {
         match self {

@@ -54,6 +54,7 @@ pub(super) async fn work(cfg: &AgentConfig, views: &Views, teller: &watch::Sende
     let mut worker = Worker::new(cfg);
     // Opened before the first reading, so that no change falls between.
     let mut monitor = listen("nftables", NftMonitor::open);
+    let mut ignored = None;
     let minds_links = cfg.proxy.mode == ProxyMode::Ipvs;
     let mut links = minds_links.then(|| listen("links", Monitor::open)).flatten();
     loop {
@@ -72,9 +73,18 @@ pub(super) async fn work(cfg: &AgentConfig, views: &Views, teller: &watch::Sende
             worker.replan(&cluster, &changes);
         }
         worker.apply();
+        // Its own changes need not wake it.
+        let port = worker.backend.as_ref().and_then(Backend::port).filter(|port| ignored != Some(*port));
+        if let (Some(port), Some((monitor, _))) = (port, &mut monitor)
+            && monitor.ignore(port).is_ok()
+        {
+            ignored = Some(port);
+        }
         teller.send_if_modified(|told| {
             let differs = *told != worker.status;
-            told.clone_from(&worker.status);
+            if differs {
+                told.clone_from(&worker.status);
+            }
             differs
         });
     }

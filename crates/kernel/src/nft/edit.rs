@@ -15,6 +15,11 @@ impl Transaction {
         self.generation = Some(generation);
     }
 
+    /// Goes with a rule set of any generation again.
+    pub fn expect_any_generation(&mut self) {
+        self.generation = None;
+    }
+
     /// Adds a table with a comment; where it exists it stays as it is.
     pub fn add_commented_table(&mut self, table: &Table, comment: &str) {
         let mut body = Body::default();
@@ -116,7 +121,7 @@ impl Nft {
             }
             transaction.expect_generation(generation);
             match self.apply(&transaction) {
-                Err(e) if attempt < CONFLICTS && e.errno() == Some(libc::ERESTART) => {}
+                Err(e) if attempt < CONFLICTS && e.is_outdated() => {}
                 done => return Ok(done.map(|()| true)?),
             }
         }

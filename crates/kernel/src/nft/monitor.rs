@@ -112,6 +112,12 @@ impl NftMonitor {
         netns.run(NftMonitor::open)?
     }
 
+    /// Tells no more of what the socket with this netlink port changes, and wakes nobody for it. Of two ports the
+    /// last one counts.
+    pub fn ignore(&mut self, port: u32) -> Result<()> {
+        self.ear.socket.ignore(port).map_err(|e| Error::sys("filter", "nftables events", e))
+    }
+
     /// The next events, at least one; repeats about one table by one port are given once.
     pub fn wait(&mut self) -> Result<Vec<NftEvent>> {
         loop {

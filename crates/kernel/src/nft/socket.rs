@@ -64,6 +64,26 @@ impl Socket {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// Takes in no messages of this port. A transaction's notifications come as one packet, all of one port.
+    pub(super) fn ignore(&self, port: u32) -> io::Result<()> {
+        let code = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+        let program = [
+            // nlmsg_pid, which has the machine's order of bytes, where a filter reads the network's.
+            code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 12, 0, 0),
+            code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, port.to_be(), 0, 1),
+            code(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+            code(libc::BPF_RET | libc::BPF_K, u32::MAX, 0, 0),
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: the pointer and the length describe `filter`; the program that it points to is read during the call.
+        let result = unsafe {
+            let size = size_of_val(&filter) as libc::socklen_t;
+            let value = (&raw const filter).cast();
+            libc::setsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, value, size)
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// The network namespace that it is in, by the kernel's number for it; none before Linux 5.14.
     pub(super) fn namespace(&self) -> Option<u64> {
         let mut cookie = 0u64;

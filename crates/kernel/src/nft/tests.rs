@@ -1,5 +1,6 @@
 //! The kernel is the judge and the `nft` program reads the verdict.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -252,6 +253,39 @@ fn the_monitor_notices_a_table_flushed_by_hand_and_tells_own_changes() {
     touched(&|port| port != own);
     apply(&mut nft, &wanted());
     assert_eq!(nft.dump(Family::Ip, "weft").unwrap(), Some(wanted()));
+}
+
+#[test]
+fn a_monitor_ignores_one_port_and_hears_all_others() {
+    private();
+    let [mut ours, mut other] = [(); 2].map(|()| Nft::open().unwrap());
+    let table = Table::new(Family::Ip, "weft");
+    let mut gone = Transaction::default();
+    gone.delete_table(&table);
+    let mut monitor = NftMonitor::open().unwrap();
+    let mut heard = || {
+        let mut ports = BTreeSet::new();
+        // The kernel has told when a transaction returns.
+        while let Some(events) = monitor.try_next().unwrap() {
+            ports.extend(events.into_iter().filter_map(|event| match event {
+                NftEvent::Touched { port, .. } => Some(port),
+                _ => None,
+            }));
+        }
+        ports
+    };
+    apply(&mut ours, &wanted());
+    assert_eq!(heard(), [ours.port()].into());
+    monitor.ignore(ours.port()).unwrap();
+    ours.apply(&gone).unwrap();
+    assert_eq!(monitor.try_next().unwrap(), None);
+    apply(&mut ours, &wanted());
+    other.apply(&gone).unwrap();
+    let heard = monitor.try_next().unwrap().unwrap();
+    assert!(heard.contains(&NftEvent::Touched { table, port: other.port() }), "{heard:?}");
+    assert!(
+        heard.iter().all(|event| !matches!(event, NftEvent::Touched { port, .. } if *port == ours.port()))
+    );
 }
 
 #[test]

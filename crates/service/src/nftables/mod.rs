@@ -63,6 +63,11 @@ impl Nftables {
         }
     }
 
+    /// The netlink port by which events tell its changes from others'.
+    pub fn port(&self) -> u32 {
+        self.nft.port()
+    }
+
     /// Has the next [`apply`](Nftables::apply) look at what there is if the event tells of another's change of
     /// a table of ours; says whether it does.
     pub fn notice(&mut self, event: &NftEvent) -> bool {
@@ -101,12 +106,26 @@ impl Nftables {
             sync::change(&mut transaction, ipv6, &sync::table(ipv6), &difference);
         }
         if !transaction.is_empty() {
-            let before = self.nft.generation()?;
-            self.nft.apply(&transaction)?;
-            self.generation = self.generation.filter(|known| *known == before).map(|g| g.wrapping_add(1));
+            self.commit(&mut transaction)?;
         }
         self.known = Some(known);
         Ok(Some(writes))
+    }
+
+    /// Applies a difference; keeps count of the generation, as long as nobody else changes any rule.
+    fn commit(&mut self, transaction: &mut Transaction) -> Result<(), Error> {
+        if let Some(generation) = self.generation.take() {
+            transaction.expect_generation(generation);
+            match self.nft.apply(transaction) {
+                Ok(()) => {
+                    self.generation = Some(generation.wrapping_add(1));
+                    return Ok(());
+                }
+                Err(error) if error.is_outdated() => transaction.expect_any_generation(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.nft.apply(transaction)?)
     }
 
     /// Reads what there is, and applies what differs.
