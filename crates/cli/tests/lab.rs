@@ -10,7 +10,8 @@
 mod common;
 
 use std::fs;
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Labs, eventually, example, machine_dump, signal};
@@ -59,7 +60,7 @@ fn an_agent_is_its_own_node_to_the_api_and_no_other() {
     config["clusters"] = read(admin.trim().as_ref())["clusters"].clone();
     let config = labs.file("node1.kubeconfig", &config.to_string());
     let kubectl = |args: &[&str]| {
-        let mut command = std::process::Command::new("kubectl");
+        let mut command = Command::new("kubectl");
         let output =
             command.args(args).env("KUBECONFIG", &config).env("HOME", labs.path("")).output().unwrap();
         let said = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
@@ -186,4 +187,36 @@ fn down_in_the_middle_of_up_leaves_nothing() {
         assert_ne!(up.wait().unwrap().code(), Some(0), "up cannot have succeeded");
         eventually(SOON, "nothing left", || labs.processes(&[]).is_empty() && !labs.state("m").exists());
     }
+}
+
+#[test]
+fn a_command_in_a_lab_ends_with_who_asked_for_it_and_so_does_what_it_started() {
+    let labs = Labs::new();
+    labs.expect(0, &["lab", "up", "--name", "x", "--nodes", "1"]);
+    let exec = ["lab", "exec", "--name", "x", "node/node1", "--", "sh", "-c"];
+    let run = |line: &str| labs.run(&[&exec[..], &[line]].concat()).status.code();
+    assert_eq!((run("exit 3"), run("kill -9 $$")), (Some(3), Some(137)));
+    // Times that no other sleeps for; one has a session of its own.
+    let mark = format!("sleep 8286{}", std::process::id());
+    let left = || {
+        let found = Command::new("pgrep").args(["-f", &mark]).output().unwrap();
+        String::from_utf8_lossy(&found.stdout).lines().count()
+    };
+    for name in ["KILL", "TERM", "HUP"] {
+        let line = format!("trap '' HUP; setsid {mark}1 & {mark}2 & echo started; wait");
+        let mut command = labs.weft(&[&exec[..], &[&line]].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "started\n");
+        assert!(left() > 2);
+        signal(i32::try_from(child.id()).unwrap(), name);
+        assert_eq!(child.wait().unwrap().code(), None, "{name}");
+        eventually(SOON, "nothing of it is left", || left() == 0);
+    }
+    // What a command that has ended left behind goes on.
+    let mark = format!("{mark}3");
+    run(&format!("setsid {mark} >/dev/null 2>&1 &"));
+    let found = Command::new("pgrep").args(["-f", &format!("^{mark}")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout).lines().count(), 1);
 }

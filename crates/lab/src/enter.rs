@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use weft_kernel::process::set_parent_death_signal;
 use weft_kernel::sandbox;
 
 use crate::daemon::executable;
@@ -30,6 +31,11 @@ pub enum Entered {
 /// Goes into the lab. To be called first, while the process has one thread and no runtime.
 pub fn enter(state: &LabState) -> anyhow::Result<Entered> {
     if std::env::var(INSIDE).is_ok_and(|name| name == state.name()) {
+        // Whoever ends the process outside ends this one too, also by a signal that nobody hears.
+        set_parent_death_signal(rustix::process::Signal::TERM.as_raw())?;
+        if rustix::process::getppid() == Some(rustix::process::Pid::INIT) {
+            bail!("the process that started this one has ended");
+        }
         let info = state.info()?.context("the lab was removed meanwhile")?;
         return Ok(Entered::Inside(places(state, &info.config)?));
     }
@@ -65,7 +71,7 @@ fn wait(child: &mut std::process::Child) -> anyhow::Result<ExitStatus> {
 }
 
 /// A shell's exit code for how a process ended.
-fn code(status: ExitStatus) -> u8 {
+pub(crate) fn code(status: ExitStatus) -> u8 {
     let signal = || 128 + status.signal().unwrap_or(0);
     u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX)
 }

@@ -1,7 +1,6 @@
 //! `lab exec`: a command inside a pod or on a node.
 
 use std::fmt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::str::FromStr;
 
@@ -9,7 +8,8 @@ use anyhow::Context;
 use nix::sched::{CloneFlags, unshare};
 use weft_kernel::sandbox;
 
-use crate::enter::{Entered, enter};
+use crate::attended;
+use crate::enter::{Entered, code, enter};
 use crate::error::Error;
 use crate::places::{Place, PlaceKind};
 use crate::state::LabState;
@@ -73,8 +73,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Runs `argv` in `target`, with a `/sys` and a host name of its own; its exit code. To be
-/// called while the process has one thread and no runtime.
+/// Runs `argv` in `target`, with a `/sys` and a host name of its own; its exit code. It ends when this
+/// process's caller does. To be called while the process has one thread and no runtime.
 pub fn exec(state: &LabState, target: &Target, argv: &[String]) -> anyhow::Result<u8> {
     let places = match enter(state)? {
         Entered::Outside(code) => return Ok(code),
@@ -90,10 +90,13 @@ pub fn exec(state: &LabState, target: &Target, argv: &[String]) -> anyhow::Resul
         tracing::warn!("/sys shows another network namespace: {error}");
     }
     sandbox::set_hostname(place.name.rsplit('/').next().unwrap_or(&place.name))?;
-    let error = Command::new(program).args(arguments).exec();
-    let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-    eprintln!("weft: cannot run {program}: {error}");
-    Ok(code)
+    match attended::run(Command::new(program).args(arguments)) {
+        Ok(status) => Ok(code(status)),
+        Err(error) => {
+            eprintln!("weft: cannot run {program}: {error}");
+            Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
+        }
+    }
 }
 
 fn unknown(state: &LabState, target: &Target, places: &[Place]) -> Error {

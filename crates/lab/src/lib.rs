@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod apiserver;
+mod attended;
 pub mod config;
 mod conflist;
 pub mod daemon;
