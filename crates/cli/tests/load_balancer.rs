@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{Labs, eventually};
+use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
 /// Pools, a Deployment, and two Services, one of which asks for its address.
@@ -27,6 +28,10 @@ spec:
   selector: {app: late}
   ports: [{port: 80, targetPort: 8080}]
 ";
+
+/// The host outside hears nothing from this address.
+const SILENT: &str = "nft add table ip cut; nft 'add chain ip cut in { type filter hook input priority 0; }'; \
+     nft add rule ip cut in ip saddr 203.0.113.0 drop";
 
 struct Lab(Labs);
 
@@ -73,6 +78,35 @@ fn a_client_outside_reaches_a_service_by_an_address_of_a_pool() {
     let kubeconfig = lab.0.expect(0, &["lab", "kubeconfig", "--name", "lb"]);
     let services = lab.0.expect(0, &[&list[..], &[kubeconfig.trim()]].concat());
     assert!(services.lines().any(|line| line.contains("web") && line.contains("203.0.113.0")), "{services}");
+    // On the segment one node announces it; everybody is answered as the oracle says, also outside.
+    let check = |what: &str| {
+        let output = lab.0.run(&["lab", "check", "--name", "lb", "--sample", "400", "-o", "json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let from_outside = |one: &&Value| one["from"].as_str().unwrap().starts_with("underlay/");
+        let wrong = report["mismatches"].as_array().unwrap();
+        println!("{what}: {} of {} as they should be", report["services_matching"], report["services"]);
+        (output.status.code(), wrong.iter().filter(from_outside).count(), report["mismatches"].to_string())
+    };
+    let ready = || lab.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"]);
+    eventually(SOON, "three endpoints", || ready() == "3");
+    let as_it_should = |what: &str| {
+        eventually(SOON, what, || check(what).0 == Some(0));
+    };
+    as_it_should("policy Cluster");
+    lab.kubectl(&["patch", "service", "web", "-p", r#"{"spec":{"externalTrafficPolicy":"Local"}}"#]);
+    lab.kubectl(&[
+        "patch",
+        "service",
+        "known",
+        "-p",
+        r#"{"spec":{"loadBalancerSourceRanges":["10.168.0.0/24"]}}"#,
+    ]);
+    as_it_should("policy Local, and a Service for the segment's hosts alone");
+    lab.0.expect(0, &["lab", "exec", "--name", "lb", "underlay", "--", "sh", "-c", SILENT]);
+    let (code, from_outside, all) = check("who hears no answer");
+    assert!((code, from_outside) == (Some(1), 1), "{all}");
+    lab.0
+        .expect(0, &["lab", "exec", "--name", "lb", "underlay", "--", "nft", "delete", "table", "ip", "cut"]);
     // A route to a node is all that a client needs.
     let node = lab.kubectl(&["get", "node", "node1", "-o", "jsonpath={.status.addresses[0].address}"]);
     let route = format!("ip route add 203.0.113.0/24 via {node}");

@@ -22,7 +22,7 @@ use futures_util::stream;
 
 pub use report::{CheckReport, Mismatch, Skipped};
 pub use sizes::PathReport;
-pub use world::{Member, World};
+pub use world::{Member, Outsider, World};
 pub(crate) use world::{items, not_ready};
 
 use probe::Prober;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub mod outside;
 pub mod services;
 
 /// What a probe is carried by.
@@ -43,6 +44,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Those by which others know it (InternalIP).
     pub internal: Vec<IpAddr>,
+    /// Whether load balancers pass it over, by its label.
+    pub excluded: bool,
 }
 
 /// Who sends or receives: a pod or a node.
@@ -153,6 +156,7 @@ mod tests {
             name: name.into(),
             addresses: vec![ip(own), ip(bridge)],
             internal: vec![ip(own)],
+            ..Node::default()
         };
         vec![node("node1", "10.168.0.2", "10.244.0.1"), node("node2", "10.168.0.3", "10.244.1.1")]
     }

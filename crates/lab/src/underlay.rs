@@ -22,7 +22,7 @@ pub(crate) struct Node {
 }
 
 /// The name of a segment's bridge.
-fn bridge(topology: Topology, rack: u16) -> String {
+pub(crate) fn bridge(topology: Topology, rack: u16) -> String {
     match topology {
         Topology::Flat => "segment".into(),
         Topology::Racks(_) => format!("rack{rack}"),
@@ -35,6 +35,10 @@ pub(crate) fn build_router(state: &LabState, config: &LabConfig) -> anyhow::Resu
     std::fs::write(&pin, "").with_context(|| format!("cannot make {}", pin.display()))?;
     sandbox::bind_mount("/proc/thread-self/ns/net".as_ref(), &pin).context("cannot pin the underlay")?;
     sysctl::set("net.ipv4.ip_forward", "1")?;
+    // What answers by an address of a load balancer comes from where no route leads.
+    for which in ["all", "default"] {
+        sysctl::set(&format!("net.ipv4.conf.{which}.rp_filter"), "0")?;
+    }
     if config.has_v6() {
         sysctl::set("net.ipv6.conf.all.forwarding", "1")?;
     }

@@ -33,7 +33,10 @@ pub(super) fn run(options: &CheckArgs) -> anyhow::Result<u8> {
         let services = api.list("/api/v1/services").await?;
         let slices = api.list("/apis/discovery.k8s.io/v1/endpointslices").await?;
         world.add_services(&services, &slices);
-        world.relayed = state.info()?.is_some_and(|info| info.config.proxy == "userspace");
+        if let Some(info) = state.info()? {
+            world.relayed = info.config.proxy == "userspace";
+            world.add_outside(&info.config, state.dir());
+        }
         let chosen = CheckOptions { sample: options.sample, seed: options.seed, sizes: options.sizes };
         let mut progress = Progress::new();
         check(&world, state.dir(), chosen, &mut |done| {

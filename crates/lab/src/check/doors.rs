@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::report::Skipped;
@@ -12,6 +14,9 @@ use crate::oracle::services::{Door, DoorKind, Endpoint};
 
 /// The label by which a slice names its Service.
 const SERVICE_NAME: &str = "/metadata/labels/kubernetes.io~1service-name";
+/// The class, and the condition, of Services whose addresses are Weft's.
+const CLASS: &str = "weft.dev/load-balancer";
+const ASSIGNED: &str = "weft.dev/AddressesAssigned";
 /// The label that hands a Service to another proxy.
 const PROXY_NAME: &str = "/metadata/labels/service.kubernetes.io~1service-proxy-name";
 
@@ -48,6 +53,12 @@ impl World {
                 false => self.skipped.push(skip("its endpoints are not pods of the lab")),
             }
         }
+        // Of Services that share an address, and do not agree, it depends on both who announces it.
+        let all = self.doors.clone();
+        for door in &mut self.doors {
+            let shares = |other: &&Door| other.address == door.address && other.service != door.service;
+            door.announced &= !all.iter().filter(shares).any(|other| other.local || door.local);
+        }
     }
 
     /// The doors of one port; `None` stands for one with an endpoint that is no member.
@@ -81,9 +92,12 @@ impl World {
                 port: at,
                 node: node.map(str::to_owned),
                 local: local(policy),
+                ranges: Vec::new(),
+                announced: false,
                 endpoints: endpoints(slices, text(port, "/name"), proto, address, members)?,
             })
         };
+        let ranges: Vec<IpNet> = parsed(array(service, "/spec/loadBalancerSourceRanges"));
         let mut doors = Vec::new();
         if let Some(at) = number("port") {
             doors.extend(cluster.iter().map(|ip| door(DoorKind::ClusterIp, *ip, at, None)));
@@ -91,6 +105,11 @@ impl World {
             // Only those that are nobody's own: else the door is that one's node.
             let free = external.iter().filter(|ip| !self.nodes.iter().any(|n| n.internal.contains(ip)));
             doors.extend(free.map(|ip| door(DoorKind::External, *ip, at, None)));
+            let balanced = ingress(service).into_iter().map(|ip| {
+                let (ranges, announced) = (ranges.clone(), balanced_here(service));
+                Some(Door { ranges, announced, ..door(DoorKind::External, ip, at, None)? })
+            });
+            doors.extend(balanced);
         }
         if let Some(at) = number("nodePort") {
             for node in &self.nodes {
@@ -103,8 +122,26 @@ impl World {
     }
 }
 
-fn parsed(list: &[Value]) -> Vec<IpAddr> {
-    list.iter().filter_map(Value::as_str).filter_map(|ip| ip.parse().ok()).collect()
+fn parsed<T: FromStr>(list: &[Value]) -> Vec<T> {
+    list.iter().filter_map(Value::as_str).filter_map(|one| one.trim().parse().ok()).collect()
+}
+
+/// The addresses by which a load balancer leads to the nodes, without translating them.
+fn ingress(service: &Value) -> Vec<IpAddr> {
+    if text(service, "/spec/type") != "LoadBalancer" {
+        return Vec::new();
+    }
+    let all = array(service, "/status/loadBalancer/ingress").iter();
+    all.filter(|one| text(one, "/ipMode") != "Proxy")
+        .filter_map(|one| text(one, "/ip").parse().ok())
+        .collect()
+}
+
+/// Whether its addresses are Weft's to announce, and not those of another controller.
+fn balanced_here(service: &Value) -> bool {
+    let conditions = array(service, "/status/conditions").iter();
+    text(service, "/spec/loadBalancerClass") == CLASS
+        || conditions.map(|one| text(one, "/type")).any(|kind| kind == ASSIGNED)
 }
 
 fn endpoints(

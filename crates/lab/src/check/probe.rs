@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,6 +21,9 @@ use crate::oracle::{self, Expectation, Party, Proto};
 
 /// How long the first probe waits for its answer, and how long the one retry.
 pub(super) const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+
+/// What is said of an address that nobody on the last segment answers for.
+pub(super) const NO_NEIGHBOUR: &str = "no answer on the last segment (EHOSTUNREACH)";
 
 /// What came of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +74,8 @@ impl<'w> Prober<'w> {
     /// declares no port of its own.
     pub(super) fn open(world: &'w World) -> anyhow::Result<Self> {
         let token = std::process::id().into();
-        let parties = world.members.iter().map(|member| member.party.clone()).collect();
+        let members = world.members.iter().map(|member| member.party.clone());
+        let parties = members.chain(world.outside.iter().map(|one| one.party.clone())).collect();
         let crowded = Tidy::matters(world.members.len(), world.nodes.len());
         let mut prober = Prober {
             world,
@@ -84,10 +88,15 @@ impl<'w> Prober<'w> {
         };
         let mut known = HashMap::new();
         for at in 0..world.members.len() {
-            let place = prober.space(at, &mut known).map_err(|error| format!("{error:#}"));
+            let path = &world.members[at].netns;
+            let place = prober.space(path, &mut known).map_err(|error| format!("{error:#}"));
             if let Ok(space) = place {
                 prober.listen(at, space)?;
             }
+            prober.place.push(place);
+        }
+        for outsider in &world.outside {
+            let place = prober.space(&outsider.netns, &mut known).map_err(|error| format!("{error:#}"));
             prober.place.push(place);
         }
         Ok(prober)
@@ -111,19 +120,20 @@ impl<'w> Prober<'w> {
         to: SocketAddr,
         patience: Duration,
     ) -> Observed {
+        let outside = from.checked_sub(self.world.members.len()).map(|at| &self.world.outside[at]);
+        let link = outside.map(|outsider| &*outsider.link);
         match (&self.place[from], proto) {
             (Err(reason), _) => Observed::Failed(format!("{}: {reason}", self.parties[from].name)),
-            (Ok(space), Proto::Udp) => match timeout(patience, self.udp(*space, to)).await {
+            (Ok(space), Proto::Udp) => match timeout(patience, self.udp(*space, link, to)).await {
                 // What a node's own rules refuse its own processes may not even send.
                 Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Observed::Refused,
                 done => judged(done),
             },
-            (Ok(space), _) => bounded(patience, self.tcp(*space, to)).await,
+            (Ok(space), _) => bounded(patience, self.tcp(*space, link, to)).await,
         }
     }
 
-    fn space(&mut self, at: usize, known: &mut HashMap<PathBuf, usize>) -> anyhow::Result<usize> {
-        let path = &self.world.members[at].netns;
+    fn space(&mut self, path: &Path, known: &mut HashMap<PathBuf, usize>) -> anyhow::Result<usize> {
         if let Some(space) = known.get(path) {
             return Ok(*space);
         }
@@ -136,7 +146,7 @@ impl<'w> Prober<'w> {
         }
         drop(guard);
         self.spaces.push(netns);
-        known.insert(path.clone(), space);
+        known.insert(path.to_owned(), space);
         Ok(space)
     }
 
@@ -237,8 +247,8 @@ impl<'w> Prober<'w> {
         let to = port.map(|port| SocketAddr::new(ip, port));
         match (proto, to) {
             (Proto::Icmp, _) => self.icmp(from, target, ip, patience).await,
-            (Proto::Tcp, Some(to)) => bounded(patience, self.tcp(from, to)).await,
-            (Proto::Udp, Some(to)) => bounded(patience, self.udp(from, to)).await,
+            (Proto::Tcp, Some(to)) => bounded(patience, self.tcp(from, None, to)).await,
+            (Proto::Udp, Some(to)) => bounded(patience, self.udp(from, None, to)).await,
             (_, None) => Observed::Failed(format!("{ip} is not an address there: nothing can listen")),
         }
     }
@@ -255,9 +265,12 @@ impl<'w> Prober<'w> {
         }
     }
 
-    async fn tcp(&self, from: usize, to: SocketAddr) -> io::Result<String> {
+    async fn tcp(&self, from: usize, link: Option<&str>, to: SocketAddr) -> io::Result<String> {
         let socket =
             self.within(from, || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
+        if let Some(link) = link {
+            socket.bind_device(Some(link.as_bytes()))?;
+        }
         // Closed by a reset: no connection lingers, and nothing is sent once the pair is done.
         socket.set_zero_linger()?;
         let mut stream = socket.connect(to).await?;
@@ -267,7 +280,7 @@ impl<'w> Prober<'w> {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    async fn udp(&self, from: usize, to: SocketAddr) -> io::Result<String> {
+    async fn udp(&self, from: usize, link: Option<&str>, to: SocketAddr) -> io::Result<String> {
         let any: IpAddr =
             if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = self.within(from, || {
@@ -275,6 +288,9 @@ impl<'w> Prober<'w> {
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
         })?;
+        if let Some(link) = link {
+            socket.bind_device(Some(link.as_bytes()))?;
+        }
         socket.connect(to).await?;
         socket.send(WHOAMI).await?;
         let mut answer = [0; 512];
@@ -316,9 +332,7 @@ fn judged(done: Result<io::Result<String>, tokio::time::error::Elapsed>) -> Obse
 fn unsent(error: &io::Error) -> Observed {
     match error.kind() {
         io::ErrorKind::WouldBlock => Observed::Lost { seen: None },
-        io::ErrorKind::HostUnreachable => {
-            Observed::Failed("no answer on the last segment (EHOSTUNREACH)".into())
-        }
+        io::ErrorKind::HostUnreachable => Observed::Failed(NO_NEIGHBOUR.into()),
         io::ErrorKind::NetworkUnreachable => Observed::Failed("no route (ENETUNREACH)".into()),
         _ => Observed::Failed(error.to_string()),
     }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::probe::{Observed, PATIENCE, Prober};
+use super::probe::{NO_NEIGHBOUR, Observed, PATIENCE, Prober};
 use super::report::Mismatch;
 use super::world::World;
 use crate::oracle::Proto;
+use crate::oracle::outside::expect_from_outside;
 use crate::oracle::services::{Door, Outcome, expect_door};
 
 /// What came of one connection to a Service.
@@ -15,13 +16,21 @@ pub(super) struct Knocked {
     pub(super) mismatch: Option<Mismatch>,
 }
 
-/// Every member at every door of a family that it has, by their places.
+/// Every member at every door of a family that it has, by their places; and behind the members, every client outside
+/// at every door that is announced to it.
 pub(super) fn knocks(world: &World) -> Vec<(usize, usize)> {
     let mut all = Vec::new();
     for (from, member) in world.members.iter().enumerate() {
         for (at, door) in world.doors.iter().enumerate() {
             if member.party.ips.iter().any(|ip| ip.is_ipv4() == door.address.is_ipv4()) {
                 all.push((from, at));
+            }
+        }
+    }
+    for (place, outsider) in world.outside.iter().enumerate() {
+        for (at, door) in world.doors.iter().enumerate().filter(|(_, door)| door.announced) {
+            if outsider.can_ask(door.address) {
+                all.push((world.members.len() + place, at));
             }
         }
     }
@@ -34,7 +43,13 @@ impl Prober<'_> {
         let (world, door) = (self.world(), &self.world().doors[door]);
         let parties = self.parties();
         let source = &parties[from];
-        let (expected, rule) = expect_door(&world.nodes, parties, source, door, world.relayed);
+        let (expected, rule) = match from.checked_sub(world.members.len()) {
+            None => expect_door(&world.nodes, parties, source, door, world.relayed),
+            Some(at) => {
+                let segment = &world.outside[at].nodes;
+                expect_from_outside(&world.nodes, parties, source, segment, door, world.relayed)
+            }
+        };
         let to = SocketAddr::new(door.address, door.port);
         let mut observed = self.ask(from, door.proto, to, PATIENCE[0]).await;
         let retried = !as_it_should(world, door.proto, &expected, &observed)
@@ -62,6 +77,10 @@ fn as_it_should(world: &World, proto: Proto, expected: &Outcome, observed: &Obse
             .iter()
             .any(|(party, sources)| world.members[*party].party.name == *by && sources.contains(source)),
         (Outcome::Refused, Observed::Refused) | (Outcome::Silence, Observed::Lost { .. }) => true,
+        // Who ends connections himself can only reset what is not allowed.
+        (Outcome::Silence, Observed::Failed(why)) => {
+            why == NO_NEIGHBOUR || world.relayed && why.contains("reset by peer")
+        }
         // Of a datagram only ICMP tells that it is refused, and the kernel sends one client few of those
         // (`net.ipv4.icmp_ratelimit`).
         (Outcome::Refused, Observed::Lost { .. }) => proto == Proto::Udp,

@@ -5,8 +5,13 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::report::Skipped;
+use crate::config::LabConfig;
 use crate::oracle::services::Door;
 use crate::oracle::{Node, Party, Proto};
+use crate::underlay;
+
+/// The label of nodes that load balancers pass over.
+const EXCLUDED: &str = "/metadata/labels/node.kubernetes.io~1exclude-from-external-load-balancers";
 
 /// A party of the check with what it takes to act in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,30 @@ impl Member {
     }
 }
 
+/// A client outside of the cluster, on a segment of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outsider {
+    /// As the oracle knows it.
+    pub party: Party,
+    /// Its network namespace.
+    pub netns: PathBuf,
+    /// The segment's link there. What it sends leaves by that, whatever the routes say.
+    pub link: String,
+    /// The names of the segment's nodes.
+    pub nodes: Vec<String>,
+}
+
+impl Outsider {
+    /// Whether its kernel takes this address for one on the link: of IPv4 any, of IPv6 what it has a route to.
+    pub(super) fn can_ask(&self, address: IpAddr) -> bool {
+        self.party.ips.iter().any(|own| match (own, address) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => true,
+            (IpAddr::V6(own), IpAddr::V6(ip)) => own.segments()[..4] == ip.segments()[..4],
+            _ => false,
+        })
+    }
+}
+
 /// Everybody who is in the check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
@@ -39,6 +68,8 @@ pub struct World {
     pub skipped: Vec<Skipped>,
     /// Where Services are asked for.
     pub doors: Vec<Door>,
+    /// Who asks for Services from outside of the cluster, on each segment of nodes.
+    pub outside: Vec<Outsider>,
     /// Whether nodes end connections to Services and make others themselves: the userspace proxy.
     pub relayed: bool,
 }
@@ -63,6 +94,30 @@ impl World {
         machines.sort_by_key(|machine| natural(&machine.party.name));
         world.members.extend(machines);
         world
+    }
+
+    /// Adds the clients outside, where agents announce addresses.
+    pub fn add_outside(&mut self, config: &LabConfig, state: &Path) {
+        if config.proxy == "none" {
+            return;
+        }
+        let specs = config.node_specs();
+        let mut racks: Vec<u16> = specs.iter().map(|spec| spec.rack).collect();
+        racks.sort_unstable();
+        racks.dedup();
+        for rack in racks {
+            let link = underlay::bridge(config.topology, rack);
+            let party = Party {
+                name: format!("underlay/{link}"),
+                node: String::new(),
+                own_address: false,
+                ips: config.gateways(rack).iter().map(IpNet::addr).collect(),
+                listens: Vec::new(),
+            };
+            let here = specs.iter().filter(|spec| spec.rack == rack);
+            let nodes = here.map(|spec| spec.name.clone()).collect();
+            self.outside.push(Outsider { party, netns: state.join("netns/underlay"), link, nodes });
+        }
     }
 
     /// Adds what nodes have of pools: the first address of a block is its node's own.
@@ -108,7 +163,8 @@ fn node(object: &Value) -> Node {
         addresses.push(cidr.network());
         addresses.extend(cidr.hosts().find(|host| *host != cidr.network()));
     }
-    Node { name: text(object, "/metadata/name").to_owned(), addresses, internal }
+    let excluded = object.pointer(EXCLUDED).is_some();
+    Node { name: text(object, "/metadata/name").to_owned(), addresses, internal, excluded }
 }
 
 fn machine(node: &Node, state: &Path) -> Member {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{Node, Party, Proto};
 
 /// How a Service is asked for.
@@ -32,6 +34,10 @@ pub struct Door {
     /// Whether only endpoints of the node count: internalTrafficPolicy of a cluster IP, else
     /// externalTrafficPolicy.
     pub local: bool,
+    /// loadBalancerSourceRanges, of both families; none where everybody may connect.
+    pub ranges: Vec<IpNet>,
+    /// Whether nodes announce the address on their segment.
+    pub announced: bool,
     /// Who serves it.
     pub endpoints: Vec<Endpoint>,
 }
@@ -73,6 +79,10 @@ pub fn expect_door(
         decides = node;
     }
     let outside = door.node.is_some() && decides != from.node;
+
+    if !lets_in(door, from) {
+        return (Outcome::Silence, "others than loadBalancerSourceRanges are dropped");
+    }
 
     let mut ready = Vec::new();
     let mut leaving = Vec::new();
@@ -152,6 +162,22 @@ pub fn expect_door(
     (Outcome::Answer(answers), rule)
 }
 
+/// Whether the ranges of the door's family, if there are any, have one with the client's address in it.
+pub(super) fn lets_in(door: &Door, from: &Party) -> bool {
+    let mut guarded = false;
+    for net in &door.ranges {
+        if net.addr().is_ipv4() == door.address.is_ipv4() {
+            guarded = true;
+            for ip in &from.ips {
+                if net.contains(ip) {
+                    return true;
+                }
+            }
+        }
+    }
+    !guarded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +191,7 @@ mod tests {
             name: name.into(),
             addresses: vec![ip(own), ip(bridge)],
             internal: vec![ip(own)],
+            ..Node::default()
         };
         vec![node("n1", "10.168.0.2", "10.244.0.1"), node("n2", "10.168.0.3", "10.244.1.1")]
     }
@@ -196,6 +223,8 @@ mod tests {
             port: 80,
             node: node.map(str::to_owned),
             local,
+            ranges: Vec::new(),
+            announced: false,
             endpoints: serve.iter().map(endpoint).collect(),
         };
         let parties = parties();
