@@ -197,11 +197,10 @@ fn nodes(cluster: &Cluster) -> BTreeSet<IpAddr> {
 
 fn event(claim: &Claim, told: &Verdict, now: &str) -> Value {
     let (namespace, name) = (&claim.key.namespace, &claim.key.name);
-    let severity = if told.good && &*told.reason == "Assigned" { "Normal" } else { "Warning" };
     json!({"apiVersion": "v1", "kind": "Event",
         "metadata": {"generateName": format!("{name}-"), "namespace": namespace},
         "involvedObject": {"kind": "Service", "apiVersion": "v1", "namespace": namespace, "name": name,
             "uid": claim.uid},
-        "reason": told.reason, "message": told.message, "type": severity, "count": 1,
+        "reason": told.reason, "message": told.message, "type": told.severity(), "count": 1,
         "source": {"component": "weft-controller"}, "firstTimestamp": now, "lastTimestamp": now})
 }

@@ -126,6 +126,13 @@ pub struct Verdict {
     pub message: Arc<str>,
 }
 
+impl Verdict {
+    /// The `type` of an event that tells of it.
+    pub fn severity(&self) -> &'static str {
+        if self.good && &*self.reason == "Assigned" { "Normal" } else { "Warning" }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,16 +14,28 @@ pub(super) fn about(
     message: &str,
     now: &str,
 ) -> Action {
+    let namespace = Some(object::namespace(object)).filter(|namespace| !namespace.is_empty());
+    let event = body(object, kind, severity, reason, message, now);
+    Action::Create { kind: "events", namespace: namespace.unwrap_or("default").to_owned(), object: event }
+}
+
+/// The same, for who writes it himself.
+pub(crate) fn body(
+    object: &Value,
+    kind: &str,
+    severity: &str,
+    reason: &str,
+    message: &str,
+    now: &str,
+) -> Value {
     let (name, namespace) = (object::name(object), object::namespace(object));
     let mut involved = json!({"kind": kind, "apiVersion": "v1", "name": name, "uid": object::uid(object)});
     if !namespace.is_empty() {
         involved["namespace"] = json!(namespace);
     }
-    let event = json!({
+    json!({
         "metadata": {"generateName": format!("{name}-")}, "involvedObject": involved,
         "reason": reason, "message": message, "type": severity, "count": 1,
         "source": {"component": "weft-apiserver"}, "firstTimestamp": now, "lastTimestamp": now,
-    });
-    let namespace = if namespace.is_empty() { "default" } else { namespace }.to_owned();
-    Action::Create { kind: "events", namespace, object: event }
+    })
 }

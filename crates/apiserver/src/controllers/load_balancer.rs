@@ -41,10 +41,14 @@ impl Claims {
 
 /// Whether a change of such an object makes other plans than before; Services are told by [`Claims`].
 pub(super) fn concerns(key: &Key, old: Option<&Value>, new: Option<&Value>) -> bool {
-    let labels = |object: Option<&Value>| object.map(|object| object["metadata"]["labels"].clone());
+    let differs = |path: &str| {
+        let part = |object: Option<&'_ Value>| object.and_then(|object| object.pointer(path)).cloned();
+        part(old) != part(new)
+    };
     match &*key.kind {
         POOLS | IP_POOLS => true,
-        "namespaces" => labels(old) != labels(new),
+        "namespaces" => differs("/metadata/labels"),
+        "nodes" => differs("/status/addresses") || differs("/spec/podCIDRs"),
         _ => false,
     }
 }
@@ -79,8 +83,7 @@ pub(super) fn plan(world: &World, config: &ControllersConfig, now: &str) -> Vec<
         };
         let key = Key::new("services", &name.namespace, &name.name);
         let event = patch.told.zip(world.get(&key)).map(|(told, service)| {
-            let severity = if told.good && &*told.reason == "Assigned" { "Normal" } else { "Warning" };
-            events::about(service, "Service", severity, &told.reason, &told.message, now)
+            events::about(service, "Service", told.severity(), &told.reason, &told.message, now)
         });
         writes
             .push((key.clone(), Action::Patch { key: key.clone(), part: Part::Status, patch: patch.patch }));
@@ -103,7 +106,13 @@ fn others(world: &World, config: &ControllersConfig) -> Vec<(IpNet, &'static str
     let pods = config.cluster_cidrs.iter().map(|cidr| (*cidr, "where pods have their addresses"));
     let services = config.service_cidrs.iter().map(|cidr| (*cidr, "where cluster IPs come from"));
     let pools = world.of_kind(IP_POOLS).filter_map(|(_, pool)| pool["spec"]["cidr"].as_str()?.parse().ok());
-    pods.chain(services).chain(pools.map(|cidr| (cidr, "an IPPool, whose addresses pods have"))).collect()
+    let pools = pools.map(|cidr| (cidr, "an IPPool, whose addresses pods have"));
+    let nodes = world.of_kind("nodes").flat_map(|(_, node)| object::list(&node["spec"]["podCIDRs"]));
+    let nodes = nodes.filter_map(|cidr| cidr.as_str()?.parse().ok());
+    pods.chain(services)
+        .chain(pools)
+        .chain(nodes.map(|cidr| (cidr, "the addresses of a node's pods")))
+        .collect()
 }
 
 fn nodes(world: &World) -> BTreeSet<IpAddr> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::tests::{Bench, bench};
-use crate::kinds::{EVENTS, SERVICES};
+use crate::kinds::{EVENTS, NODES, SERVICES};
 use crate::registry::Part;
 
 async fn pool(bench: &Bench, name: &str, addresses: &[&str]) {
@@ -90,4 +90,19 @@ async fn a_status_that_somebody_else_wrote_is_put_right() {
                 && ips(b).len() == 2
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_pool_that_a_nodes_pods_have_gives_nothing() {
+    let bench = bench(1).await;
+    crate::own::ensure(&bench.registry).await.unwrap();
+    pool(&bench, "public", &["192.0.2.0/24"]).await;
+    let kind = bench.registry.kind("weft.dev", "v1", "loadbalancerpools").unwrap();
+    let good = |b: &Bench| b.list(&kind)[0]["status"]["conditions"][0]["status"] == "True";
+    bench.until("a pool that gives", good).await;
+    let node = json!({"metadata": {"name": "late"}, "spec": {"podCIDRs": ["192.0.2.64/26"]}});
+    bench.registry.create(&NODES, None, node).await.unwrap();
+    bench.until("a pool that does not", |b| !good(b)).await;
+    let told = bench.list(&kind)[0]["status"]["conditions"][0]["message"].to_string();
+    assert!(told.contains("the addresses of a node's pods"), "{told}");
 }

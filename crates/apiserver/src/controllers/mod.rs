@@ -11,7 +11,7 @@ mod alarms;
 mod basics;
 mod disruption;
 mod endpoints;
-mod events;
+pub(crate) mod events;
 mod feed;
 mod flannel;
 mod gc;

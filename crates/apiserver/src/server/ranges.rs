@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde_json::{Value, json};
 
+use crate::controllers::events;
 use crate::kinds::{EVENTS, SERVICES};
 use crate::registry::Registry;
 
@@ -85,13 +85,13 @@ pub(super) async fn report(registry: Registry) {
         let ips = ips.filter_map(|ip| ip.as_str()?.parse::<IpAddr>().ok());
         for ip in ips.filter(|ip| !ranges.iter().any(|range| range.contains(ip))) {
             let meta = &service["metadata"];
-            let (namespace, name) = (meta["namespace"].as_str().unwrap_or_default(), &meta["name"]);
+            let [namespace, name] = ["namespace", "name"].map(|key| meta[key].as_str().unwrap_or_default());
             let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
             let message = format!(
                 "Cluster IP [{family}]: {ip} is not within any configured Service CIDR; please recreate service"
             );
-            tracing::warn!("Service {namespace}/{}: {message}", name.as_str().unwrap_or_default());
-            let event = event(meta, &message, &now);
+            tracing::warn!("Service {namespace}/{name}: {message}");
+            let event = events::body(&service, "Service", "Warning", "ClusterIPOutOfRange", &message, &now);
             if let Err(error) = registry.create(&EVENTS, Some(namespace), event).await {
                 tracing::debug!("{error}");
             }
@@ -99,17 +99,10 @@ pub(super) async fn report(registry: Registry) {
     }
 }
 
-fn event(meta: &Value, message: &str, now: &str) -> Value {
-    let name = meta["name"].as_str().unwrap_or_default();
-    json!({"metadata": {"generateName": format!("{name}-")},
-        "involvedObject": {"kind": "Service", "apiVersion": "v1", "namespace": meta["namespace"], "name": name,
-            "uid": meta["uid"]},
-        "reason": "ClusterIPOutOfRange", "message": message, "type": "Warning", "count": 1,
-        "source": {"component": "weft-apiserver"}, "firstTimestamp": now, "lastTimestamp": now})
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::registry::RegistryConfig;
 
