@@ -1,7 +1,8 @@
 //! How long a node takes to program its Services: all of them from nothing, one endpoint that changes, one
 //! Service that gets one more, and all again after a restart. Must run as root in a network namespace of its
-//! own: `unshare -n services SERVICES ENDPOINTS [monitored]`, with a monitor of nftables in the same process.
-//! A monitor of another process, in whatever namespace, makes all of them slower.
+//! own: `unshare -n services SERVICES ENDPOINTS [iptables|ipvs] [monitored]`, in the mode nftables unless another is
+//! named, and with a monitor of nftables in the same process if that is asked for. A monitor of another process, in
+//! whatever namespace, makes all of them slower.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement ends by panicking and prints")]
 
 use std::collections::BTreeSet;
@@ -12,10 +13,49 @@ use std::time::Instant;
 use weft_kernel::nft::NftMonitor;
 use weft_model::service::{Endpoint, EndpointPort, EndpointSlice, Protocol, Service, ServicePort};
 use weft_model::{Changes, Cluster, Node};
+use weft_service::iptables::Iptables;
+use weft_service::ipvs::{Ipvs, IpvsConfig};
 use weft_service::nftables::Nftables;
-use weft_service::{Changed, Planner, ServiceConfig};
+use weft_service::{Changed, Error, Planner, ServiceConfig, ServicePlan};
 
 const ROUNDS: usize = 200;
+
+enum Backend {
+    Nftables(Box<Nftables>),
+    Iptables(Box<Iptables>),
+    Ipvs(Box<Ipvs>),
+}
+
+impl Backend {
+    fn open(words: &[String]) -> Backend {
+        let is = |name: &str| words.iter().any(|word| word == name);
+        if is("iptables") {
+            Backend::Iptables(Box::new(Iptables::open().unwrap()))
+        } else if is("ipvs") {
+            Backend::Ipvs(Box::new(Ipvs::open(IpvsConfig::default()).unwrap()))
+        } else {
+            Backend::Nftables(Box::new(Nftables::open().unwrap()))
+        }
+    }
+
+    fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> usize {
+        let writes: Result<usize, Error> = match self {
+            Backend::Nftables(backend) => backend.apply(plan, changed),
+            Backend::Iptables(backend) => backend.apply(plan, changed),
+            Backend::Ipvs(backend) => backend.apply(plan, changed),
+        };
+        writes.unwrap()
+    }
+
+    fn remove(&mut self) {
+        let removed: Result<(), Error> = match self {
+            Backend::Nftables(backend) => backend.remove(),
+            Backend::Iptables(backend) => backend.remove(),
+            Backend::Ipvs(backend) => backend.remove(),
+        };
+        removed.unwrap();
+    }
+}
 
 fn address(base: u32, number: usize) -> IpAddr {
     Ipv4Addr::from(base + u32::try_from(number).unwrap()).into()
@@ -84,7 +124,7 @@ fn everything(cluster: &Cluster) -> Changes {
 fn rounds(
     what: &str,
     planner: &mut Planner,
-    nftables: &mut Nftables,
+    backend: &mut Backend,
     state: &mut Cluster,
     next: impl Fn(usize) -> Arc<EndpointSlice>,
 ) {
@@ -96,7 +136,7 @@ fn rounds(
         let changes = Changes { slices: BTreeSet::from([slice.key()]), ..Changes::default() };
         state.slices.insert(slice.key(), slice);
         let changed = planner.update(state, &changes);
-        writes += nftables.apply(planner.plan(), &changed).unwrap();
+        writes += backend.apply(planner.plan(), &changed);
         times.push(start.elapsed());
     }
     times.sort();
@@ -108,7 +148,8 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let count: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let endpoints: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(3);
-    let monitor = args.next().is_some().then(|| NftMonitor::open().unwrap());
+    let words: Vec<String> = args.collect();
+    let monitor = words.iter().any(|word| word == "monitored").then(|| NftMonitor::open().unwrap());
     let mut state = cluster(count, endpoints);
     let config = ServiceConfig {
         node: "node1".into(),
@@ -116,36 +157,36 @@ fn main() {
         ..ServiceConfig::default()
     };
     let mut planner = Planner::new(config);
-    let mut nftables = Nftables::open().unwrap();
+    let mut backend = Backend::open(&words);
 
     let start = Instant::now();
     let changed = planner.update(&state, &everything(&state));
     let planned = start.elapsed();
     assert_eq!(planner.plan().frontends.len(), count);
-    let writes = nftables.apply(planner.plan(), &changed).unwrap();
+    let writes = backend.apply(planner.plan(), &changed);
     let whole = start.elapsed();
     println!(
         "{count} Services x {endpoints} from nothing: {whole:.1?} (planned in {planned:.1?}), {writes} writes"
     );
 
     let last = |round: usize| count - 1 - round;
-    rounds("one endpoint becomes another", &mut planner, &mut nftables, &mut state, |round| {
+    rounds("one endpoint becomes another", &mut planner, &mut backend, &mut state, |round| {
         let i = last(round);
         slice(i, first(i, endpoints).skip(1).chain([count * endpoints + round]))
     });
-    rounds("one endpoint more", &mut planner, &mut nftables, &mut state, |round| {
+    rounds("one endpoint more", &mut planner, &mut backend, &mut state, |round| {
         slice(last(round), first(last(round), endpoints).chain([count * endpoints + round]))
     });
     drop(monitor);
 
-    let mut nftables = Nftables::open().unwrap();
+    let mut backend = Backend::open(&words);
     let start = Instant::now();
-    let writes = nftables.apply(planner.plan(), &Changed::default()).unwrap();
+    let writes = backend.apply(planner.plan(), &Changed::default());
     println!("all adopted after a restart: {:.1?}, {writes} writes", start.elapsed());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     println!("{peak}");
     let start = Instant::now();
-    nftables.remove().unwrap();
+    backend.remove();
     println!("removed in {:.1?}", start.elapsed());
 }
