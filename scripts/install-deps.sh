@@ -6,9 +6,9 @@ set -euo pipefail
 case "${1:-}" in
 run)   commands=(cc) ;;
 test)  commands=(cc ip nft ping strace kubectl iperf3 cnitest unshare setpriv etcd etcdctl ovs-vswitchd \
-    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk arping ndisc6 ipvsadm) ;;
+    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk arping ndisc6 ipvsadm ipset) ;;
 bench) commands=(cc ip nft iperf3 cnitest python3 haproxy wrk nginx) ;;
-vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd ipvsadm) ;;
+vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd ipvsadm ipset) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
 esac
 

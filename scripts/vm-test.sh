@@ -80,6 +80,13 @@ if reference="$(scripts/reference-plugins.sh)"; then
 else
     echo "vm: $reference"
 fi
+# The real kube-proxy, whose mode ipvs is taken over from.
+if kubernetes="$(scripts/kubernetes.sh)"; then
+    mkdir "$shared/tests/kubernetes"
+    cp "$kubernetes/kube-proxy" "$shared/tests/kubernetes/"
+else
+    echo "vm: $kubernetes"
+fi
 cp -r examples "$shared/"
 mkdir "$shared/scenarios"
 if [ "$#" -eq 0 ]; then

@@ -14,13 +14,22 @@ if ! grep -q '^ip_vs ' /proc/modules; then
 fi
 modprobe -a ip_vs ip_vs_rr
 remember
-tests/ipvs --ignored --skip one_endpoint_among_many
+tests/ipvs --ignored --skip one_endpoint_among_many --skip kube_proxy
 echo "ok virtual servers follow the plan, and connections outlive it"
 tests/bench --ignored every_row_holds_with_ipvs
 echo "ok every row holds"
 WEFT_SERVICES=300 tests/ipvs --ignored --nocapture one_endpoint_among_many
 echo "ok the change of one endpoint"
 nothing_left
+if [ -d tests/kubernetes ]; then
+    export WEFT_KUBERNETES="$local_copy/tests/kubernetes"
+    # Each waits minutes for the kernel to forget a connection: all at once.
+    tests/ipvs --ignored --test-threads=4 kube_proxy
+    echo "ok every mode takes over from kube-proxy's"
+    nothing_left
+else
+    echo "skipped: kube-proxy could not be built"
+fi
 cat >service.yaml <<'SERVICE'
 apiVersion: v1
 kind: Service

@@ -16,6 +16,8 @@ pub enum ProxyMode {
     Iptables,
     /// A table of nftables for each family.
     Nftables,
+    /// Virtual servers.
+    Ipvs,
 }
 
 impl ProxyMode {
@@ -24,6 +26,7 @@ impl ProxyMode {
         match self {
             ProxyMode::Iptables => "iptables",
             ProxyMode::Nftables => "nftables",
+            ProxyMode::Ipvs => "ipvs",
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod descriptors;
 mod error;
 pub mod ethtool;
 mod ip_tunnel;
+pub mod ipset;
 pub mod ipvs;
 mod late;
 mod link;

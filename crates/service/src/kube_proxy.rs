@@ -5,6 +5,7 @@ use weft_kernel::nft::{Family, Nft, Table, Transaction};
 
 use crate::Error;
 use crate::iptables::{CLUSTER_IPS, Iptables};
+use crate::ipvs::kube_proxy as ipvs;
 
 /// The file in the agent's folder by which it is told to serve Services beside kube-proxy's rules.
 pub const TAKE_OVER: &str = "take-over-services";
@@ -20,10 +21,16 @@ pub fn find(nft: &mut Nft) -> Result<Option<String>> {
         // kubelet alone makes other chains of this prefix; beside the other one they are an agent's before.
         let ours = nft.has_chain(&Table::new(family, "filter"), CLUSTER_IPS)?;
         if !ours && nft.has_chain(&nat, "KUBE-SERVICES")? {
-            return Ok(Some(format!("chain KUBE-SERVICES of {nat} (iptables)")));
+            let mode = if ipvs::is_there()? { "ipvs" } else { "iptables" };
+            return Ok(Some(format!("chain KUBE-SERVICES of {nat} ({mode})")));
         }
     }
     Ok(None)
+}
+
+/// Whether virtual servers of its mode ipvs may be left.
+pub fn has_servers() -> Result<bool> {
+    ipvs::is_there()
 }
 
 /// The number of a process called kube-proxy, as far as this namespace of processes shows one.
@@ -37,8 +44,8 @@ pub fn process() -> Option<u32> {
     named.next()
 }
 
-/// Removes kube-proxy's rules, of its modes nftables and iptables. Chains that an agent of mode iptables has
-/// taken over by their names stay.
+/// Removes kube-proxy's rules. Chains that an agent of mode iptables has taken over by their names stay, and virtual
+/// servers, which [`crate::ipvs::kube_proxy::drain`] removes.
 pub fn remove() -> std::result::Result<(), Error> {
     let mut nft = Nft::open()?;
     for family in [Family::Ip, Family::Ip6] {

@@ -75,8 +75,8 @@ pub struct ProxyConfig {
     pub scheduler: Scheduler,
 }
 
-/// Removes what an agent of another mode left: two sets of rules would not agree. Says whether all of it is gone:
-/// connections of virtual servers are waited for.
+/// Removes what an agent of another mode left, two sets of rules would not agree, and kube-proxy's virtual servers.
+/// Says whether all of it is gone: connections of virtual servers are waited for.
 pub(super) fn remove_others(mode: ProxyMode) -> Result<bool, Error> {
     let mut nft = Nft::open()?;
     for family in [Family::Ip, Family::Ip6] {
@@ -93,7 +93,8 @@ pub(super) fn remove_others(mode: ProxyMode) -> Result<bool, Error> {
     if mode != ProxyMode::Userspace {
         userspace::remove_routes()?;
     }
-    if mode == ProxyMode::Ipvs { Ok(true) } else { Ok(ipvs::retire()?) }
+    let retired = mode == ProxyMode::Ipvs || ipvs::retire()?;
+    Ok(ipvs::kube_proxy::drain()? && retired)
 }
 
 /// The way that was chosen, at work.

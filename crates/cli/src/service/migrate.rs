@@ -1,5 +1,6 @@
 //! `weft service migrate-from kube-proxy`: this host's Services pass to its agent, and no established connection
-//! breaks: what is translated already the kernel goes on translating, whoever's rules said so.
+//! breaks: what is translated already the kernel goes on translating, whoever's rules said so, and virtual servers
+//! stay until their connections have ended.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,15 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use weft_kernel::Netlink;
 use weft_kernel::nft::Nft;
+use weft_service::ipvs::kube_proxy::drain;
 use weft_service::kube_proxy::{self, TAKE_OVER};
 
 use crate::output::Progress;
 use crate::{args, exit, output};
 
-/// The link that kube-proxy makes in its mode ipvs.
-const KUBE_IPVS: &str = "kube-ipvs0";
+/// How long what nobody uses any more may take to go.
+const SHORT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
@@ -35,7 +36,7 @@ pub(crate) struct MigrateArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Proxy {
-    /// kube-proxy, in its modes nftables and iptables
+    /// kube-proxy, in any of its modes
     KubeProxy,
 }
 
@@ -43,7 +44,12 @@ pub(super) fn run(options: &MigrateArgs) -> anyhow::Result<u8> {
     let Proxy::KubeProxy = options.from;
     let found = kube_proxy::find(&mut Nft::open()?)?;
     let Some(place) = found else {
-        output::line("nothing of kube-proxy is on this host");
+        output::line(match kube_proxy::has_servers()? {
+            true => {
+                "connections go on by kube-proxy's virtual servers, which the agent removes when they have ended"
+            }
+            false => "nothing of kube-proxy is on this host",
+        });
         return Ok(exit::DONE);
     };
     output::line(&format!("kube-proxy's rules: {place}"));
@@ -52,12 +58,6 @@ pub(super) fn run(options: &MigrateArgs) -> anyhow::Result<u8> {
             "kube-proxy runs here (process {pid}) and would bring its rules back: stop it first, in a cluster by \
              `kubectl -n kube-system patch daemonset kube-proxy -p '{{\"spec\":{{\"template\":{{\"spec\":\
              {{\"nodeSelector\":{{\"weft.dev/none\":\"\"}}}}}}}}}}'`"
-        );
-    }
-    if Netlink::open()?.link(KUBE_IPVS)?.is_some() {
-        bail!(
-            "kube-proxy ran here in its mode ipvs, which cannot be taken over without a break: stop it, remove what \
-             it left by `kube-proxy --cleanup`, which ends the connections that it led, and the agent serves Services"
         );
     }
     if options.dry_run {
@@ -74,6 +74,16 @@ pub(super) fn run(options: &MigrateArgs) -> anyhow::Result<u8> {
     std::fs::remove_file(&word).with_context(|| format!("remove {}", word.display()))?;
     done?;
     output::line("kube-proxy's rules are removed");
+    let until = Instant::now() + SHORT;
+    while !drain()? {
+        if Instant::now() >= until {
+            output::line(
+                "connections go on by its virtual servers, which the agent removes when they have ended",
+            );
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
     Ok(exit::DONE)
 }
 

@@ -52,7 +52,7 @@ const FIREWALL: &str = "kubernetes load balancer firewall";
 
 /// All of them, in the order in which each is put before what is there: that of kube-proxy, which leaves out what
 /// the node's own processes send to addresses that lead in from outside, and nowhere.
-pub(super) const JUMPS: [Jump; 13] = [
+pub(super) const JUMPS: [Jump; 18] = [
     jump(Table::Filter, "INPUT", NEW, OUTSIDE, "KUBE-EXTERNAL-SERVICES"),
     jump(Table::Filter, "FORWARD", NEW, OUTSIDE, "KUBE-EXTERNAL-SERVICES"),
     jump(Table::Filter, "OUTPUT", NEW, OUTSIDE, "KUBE-EXTERNAL-SERVICES"),
@@ -66,6 +66,24 @@ pub(super) const JUMPS: [Jump; 13] = [
     jump(Table::Nat, "OUTPUT", "", PORTALS, "KUBE-SERVICES"),
     jump(Table::Nat, "PREROUTING", "", PORTALS, "KUBE-SERVICES"),
     jump(Table::Nat, "POSTROUTING", "", "kubernetes postrouting rules", "KUBE-POSTROUTING"),
+    jump(Table::Filter, "INPUT", "", "kubernetes health check rules", "KUBE-NODE-PORT"),
+    jump(Table::Filter, "INPUT", "", "kube-proxy firewall rules", "KUBE-PROXY-FIREWALL"),
+    jump(Table::Filter, "FORWARD", "", "kube-proxy firewall rules", "KUBE-PROXY-FIREWALL"),
+    jump(Table::Filter, "INPUT", "", "kubernetes ipvs access filter", "KUBE-IPVS-FILTER"),
+    jump(Table::Filter, "OUTPUT", "", "kubernetes ipvs access filter", "KUBE-IPVS-OUT-FILTER"),
+];
+
+/// So many of them, the first, are to be there. The others are those of kube-proxy's mode ipvs alone.
+pub(super) const WANTED_JUMPS: usize = 13;
+
+/// The chains of kube-proxy's mode ipvs alone.
+pub(super) const OF_IPVS: [(Table, &str); 6] = [
+    (Table::Nat, "KUBE-NODE-PORT"),
+    (Table::Nat, "KUBE-LOAD-BALANCER"),
+    (Table::Filter, "KUBE-NODE-PORT"),
+    (Table::Filter, "KUBE-SOURCE-RANGES-FIREWALL"),
+    (Table::Filter, "KUBE-IPVS-FILTER"),
+    (Table::Filter, "KUBE-IPVS-OUT-FILTER"),
 ];
 
 /// The chains whose rules follow from the node alone.

@@ -28,7 +28,7 @@ use weft_kernel::xtables::Variant;
 use crate::Error;
 use crate::plan::{Changed, ServicePlan};
 pub use fixed::CLUSTER_IPS;
-use fixed::{CANARY, CANARY_TEXT, JUMPS};
+use fixed::{CANARY, CANARY_TEXT, JUMPS, WANTED_JUMPS};
 use programs::Programs;
 use tables::{Table, Tables};
 
@@ -204,7 +204,8 @@ impl One {
 
     fn is_intact(&self) -> bool {
         let canaries = Table::ALL.iter().map(|table| (*table, CANARY, CANARY_TEXT));
-        let mut all = canaries.chain(JUMPS.iter().map(|jump| (jump.table, jump.from, jump.text)));
+        let mut all =
+            canaries.chain(JUMPS[..WANTED_JUMPS].iter().map(|jump| (jump.table, jump.from, jump.text)));
         // Without a program to be started, so that it may be asked often.
         let mut nft = if self.programs.variant.legacy { None } else { Nft::open().ok() };
         all.all(|(table, chain, text)| match &mut nft {

@@ -10,7 +10,7 @@ use weft_kernel::Delta;
 use weft_model::service::{Protocol, ServiceKey};
 
 use super::chains::{self, Frontends, Ground, Shared};
-use super::fixed::{self, CLUSTER_IPS, JUMPS};
+use super::fixed::{self, CLUSTER_IPS, JUMPS, OF_IPVS, WANTED_JUMPS};
 use super::names::{self, Names};
 use super::rules;
 use crate::plan::{Changed, Frontend, FrontendKey, ServicePlan};
@@ -78,7 +78,7 @@ impl Tables {
             chains: Delta::new(),
             jumps: Delta::new(),
         };
-        (0..JUMPS.len()).for_each(|index| tables.jumps.set_desired(index, ()));
+        (0..WANTED_JUMPS).for_each(|index| tables.jumps.set_desired(index, ()));
         tables.set_ground();
         tables
     }
@@ -266,6 +266,7 @@ impl Tables {
         let chain = Chain { table, name: name.into() };
         self.chains.desired().contains_key(&chain)
             || (table == Table::Nat && (names::is_of_service(name) || name == chains::MARK_OUTSIDE))
+            || OF_IPVS.contains(&(table, name))
     }
 
     /// What is missing, other than it should be or too much, as input of `iptables-restore --noflush`; empty if

@@ -22,6 +22,11 @@ pub(super) fn net(ipv6: bool) -> IpNet {
     IpNet::new_assert(address, length)
 }
 
+/// Whether an address is an inner one.
+pub(super) fn has(ip: IpAddr) -> bool {
+    net(ip.is_ipv6()).contains(&ip)
+}
+
 fn address(ipv6: bool, end: u8) -> IpAddr {
     match ipv6 {
         false => Ipv4Addr::new(169, 254, 87, end).into(),

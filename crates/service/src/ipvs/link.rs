@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use weft_kernel::{Address, LinkKind, LinkSet, Netlink, NewLink, Op, Route, TABLE_LOCAL, sysctl};
 use weft_model::mark;
 
-use super::inner;
+use super::{inner, kube_proxy};
 use crate::Error;
 
 /// The name of the link.
@@ -29,14 +29,16 @@ impl Link {
         Ok(Link { netlink: Netlink::open()?, index: None, has: BTreeSet::new() })
     }
 
-    /// Reads what there is; gives the addresses of other links.
+    /// Reads what there is; gives the addresses of other links, but for those that kube-proxy gave its own.
     pub(super) fn read(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         self.index = self.netlink.link(LINK)?.map(|link| link.index);
+        let before = self.netlink.link(kube_proxy::LINK)?.map(|link| link.index);
         let all = self.netlink.addresses()?;
         let (own, others): (Vec<Address>, Vec<Address>) =
             all.into_iter().partition(|address| Some(address.ifindex) == self.index);
         self.has = own.iter().map(|address| address.net.addr()).filter(|ip| !is_link_local(ip)).collect();
-        Ok(others.iter().map(|address| address.net.addr()).collect())
+        let others = others.iter().filter(|address| Some(address.ifindex) != before);
+        Ok(others.map(|address| address.net.addr()).collect())
     }
 
     /// The addresses that it has.

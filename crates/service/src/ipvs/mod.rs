@@ -10,6 +10,7 @@
 //! tables, then the addresses; what goes, the other way round.
 
 mod inner;
+pub mod kube_proxy;
 mod link;
 mod servers;
 mod state;
@@ -22,6 +23,7 @@ use std::net::IpAddr;
 use weft_kernel::ipvs::{self, Change, ServerKey};
 use weft_kernel::nft::{Nft, NftEvent, Transaction};
 use weft_kernel::{Event, Netlink};
+use weft_model::service::Protocol;
 
 use crate::nftables::{TABLE, sync};
 use crate::{Changed, Error, ServicePlan};
@@ -131,11 +133,9 @@ impl Ipvs {
         if !self.link.is_there() {
             return Ok(true);
         }
-        let mut servers = self.read(&State::new(self.config.scheduler, BTreeSet::new()))?;
-        let keys: Vec<ServerKey> = servers.keys().copied().collect();
-        let mut steps = Steps::default();
-        keys.iter().for_each(|key| servers.compare(key, None, drains, &mut steps));
-        self.run(&mut servers, &steps.last)?;
+        let has = self.link.addresses();
+        let servers =
+            drain(&mut self.kernel, drains, |key| has.contains(&key.at.ip()) || inner::has(key.at.ip()))?;
         if servers.keys().next().is_none() {
             self.link.delete()?;
             return Ok(true);
@@ -219,16 +219,11 @@ impl Ipvs {
 
     /// The virtual servers that are wanted, or ours by their address.
     fn read(&mut self, state: &State) -> Result<Servers, Error> {
-        let nets = [inner::net(false), inner::net(true)];
         let has = self.link.addresses();
-        let is_ours = |key: &ServerKey| {
+        read(&mut self.kernel, |key| {
             let ip = key.at.ip();
-            state.servers().contains_key(key) || has.contains(&ip) || nets.iter().any(|net| net.contains(&ip))
-        };
-        let mut servers = self.kernel.servers()?;
-        servers.retain(|key, _| is_ours(key));
-        let destinations = self.kernel.destinations(servers.keys())?;
-        Ok(Servers::read(servers, destinations))
+            state.servers().contains_key(key) || has.contains(&ip) || inner::has(ip)
+        })
     }
 
     /// Does what these virtual servers, the tables, these addresses and the idle ones need, in the order that never
@@ -243,12 +238,14 @@ impl Ipvs {
         let mut steps = Steps::default();
         let drains = !self.config.reset_removed && !self.config.scheduler.ignores_weight();
         for key in touched {
+            // A datagram says nothing of an end.
+            let drains = drains && key.protocol != Protocol::Udp.number();
             known.servers.compare(key, known.state.servers().get(key), drains, &mut steps);
         }
-        self.run(&mut known.servers, &steps.first)?;
+        run(&mut self.kernel, &mut known.servers, &steps.first)?;
         self.nft.apply(transaction)?;
         let mut writes = steps.first.len() + steps.last.len() + self.link.add(addresses)?;
-        self.run(&mut known.servers, &steps.last)?;
+        run(&mut self.kernel, &mut known.servers, &steps.last)?;
         known.idle.retain(|ip| !known.state.has_address(*ip));
         let is_idle = |ip: &IpAddr| !known.servers.any_at(*ip);
         let idle: Vec<IpAddr> = known.idle.iter().copied().filter(is_idle).collect();
@@ -264,22 +261,45 @@ impl Ipvs {
         }
         Ok(writes)
     }
+}
 
-    fn run(&mut self, servers: &mut Servers, changes: &[Change]) -> Result<(), Error> {
-        let mut failed = None;
-        for (change, result) in changes.iter().zip(self.kernel.batch(changes)) {
-            match result {
-                Ok(()) => servers.note(change),
-                Err(error) => _ = failed.get_or_insert((change, error)),
-            }
+/// Those of the virtual servers that `is_meant` says.
+fn read(kernel: &mut ipvs::Ipvs, is_meant: impl Fn(&ServerKey) -> bool) -> Result<Servers, Error> {
+    let mut servers = kernel.servers()?;
+    servers.retain(|key, _| is_meant(key));
+    let destinations = kernel.destinations(servers.keys())?;
+    Ok(Servers::read(servers, destinations))
+}
+
+/// Removes those of the virtual servers that `is_meant` says, which nothing leads to any more, and gives those that
+/// are left: where it `drains`, those with connections.
+fn drain(
+    kernel: &mut ipvs::Ipvs,
+    drains: bool,
+    is_meant: impl Fn(&ServerKey) -> bool,
+) -> Result<Servers, Error> {
+    let mut servers = read(kernel, is_meant)?;
+    let keys: Vec<ServerKey> = servers.keys().copied().collect();
+    let mut steps = Steps::default();
+    keys.iter().for_each(|key| servers.compare(key, None, drains, &mut steps));
+    run(kernel, &mut servers, &steps.last)?;
+    Ok(servers)
+}
+
+fn run(kernel: &mut ipvs::Ipvs, servers: &mut Servers, changes: &[Change]) -> Result<(), Error> {
+    let mut failed = None;
+    for (change, result) in changes.iter().zip(kernel.batch(changes)) {
+        match result {
+            Ok(()) => servers.note(change),
+            Err(error) => _ = failed.get_or_insert((change, error)),
         }
-        match failed {
-            None => Ok(()),
-            Some((Change::Add(_, server), error)) if error.not_found() => {
-                Err(Error::NoScheduler { scheduler: server.scheduler.clone() })
-            }
-            Some((_, error)) => Err(error.into()),
+    }
+    match failed {
+        None => Ok(()),
+        Some((Change::Add(_, server), error)) if error.not_found() => {
+            Err(Error::NoScheduler { scheduler: server.scheduler.clone() })
         }
+        Some((_, error)) => Err(error.into()),
     }
 }
 

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use weft_kernel::ipvs::{Change, Listed, Server, ServerKey};
-use weft_model::service::Protocol;
 
 use super::state::Wanted;
 
@@ -113,8 +112,6 @@ impl Servers {
             }
         }
         let Some(actual) = actual else { return };
-        // A datagram says nothing of an end.
-        let drains = drains && key.protocol != Protocol::Udp.number();
         let unwanted = || actual.to.iter().filter(|(at, _)| !to.contains(at));
         let is_done = |known: &Destination| !drains || (known.weight == 0 && known.connections == Some(0));
         if wanted.is_none() && unwanted().all(|(_, known)| is_done(known)) {

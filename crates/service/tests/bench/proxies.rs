@@ -126,6 +126,7 @@ pub(crate) fn kube_proxy(mode: ProxyMode) -> KubeProxy {
         ProxyMode::Nftables => {
             [&["nft", "list", "table", "ip", "kube-proxy"], &["nft", "list", "table", "ip6", "kube-proxy"]]
         }
+        ProxyMode::Ipvs => panic!("its rules name no Service"),
     };
     eventually(Duration::from_secs(120), "kube-proxy has written its rules", || {
         proxy.check().unwrap();

@@ -5,6 +5,7 @@
 mod changes;
 mod modes;
 mod scale;
+mod takeover;
 mod world;
 
 use std::collections::BTreeSet;

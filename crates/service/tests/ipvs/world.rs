@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_kernel::sysctl;
 use weft_kernel::testing::TestNs;
+use weft_kernel::{Netns, sysctl};
 use weft_model::NamespacedName;
 use weft_model::service::Protocol;
 use weft_service::{Backend, Changed, Choice, Frontend, FrontendKey, Kind, Place, Policy, ServicePlan};
@@ -37,6 +37,11 @@ impl World {
         }
         sysctl::set("net.ipv4.ip_forward", "1").unwrap();
         world
+    }
+
+    /// Where the client is.
+    pub(crate) fn client_ns(&mut self) -> Netns {
+        self.test.extra(&CLIENT.to_string()).clone()
     }
 
     /// Does something as the client.
