@@ -35,8 +35,9 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let cache = Some(cfg.state_dir.join("cluster.cache"));
     std::fs::create_dir_all(&cfg.state_dir)
         .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
+    let (serves, announces) = (cfg.proxy.mode != ProxyMode::None, cfg.announce.is_on(cfg.proxy.mode));
     let mut store = {
-        let services = cfg.proxy.mode != ProxyMode::None || cfg.announce.is_on(cfg.proxy.mode);
+        let services = serves || announces;
         Store::start(api.clone(), StoreConfig { cache, services, ..StoreConfig::default() })
     };
     let (wanted, conditions) = watch::channel(Report::default());
@@ -83,8 +84,13 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         async || {
             let update = store.changed().await;
             views.tell(&update);
-            services.tell(&update);
-            announced.tell(&update);
+            // Where nobody takes them, changes would pile up.
+            if serves {
+                services.tell(&update);
+            }
+            if announces {
+                announced.tell(&update);
+            }
             update
         },
         terminated()?,
