@@ -140,6 +140,31 @@ impl Lab {
         }
     }
 
+    /// A host that is about to take the IPv6 address (RFC 4862, 5.4) finds that it is taken. One that has it all
+    /// the same is told of, and answered.
+    fn assert_conflicts_of_ipv6(&self, unasked: &Shell) {
+        let owner = self.agreed(V6).unwrap();
+        let mac = self.outside("cat /sys/class/net/segment/address").trim().to_owned();
+        let told = || self.status(&owner)["conflicts"][V6].to_string().to_lowercase().contains(&mac);
+        assert!(!told());
+        self.outside(&format!("ip addr add {V6}/128 dev segment"));
+        eventually(SOON, "the address is found to be taken", || {
+            self.outside("ip addr show dev segment dadfailed").contains(V6)
+        });
+        eventually(SOON, "who looked is told of", told);
+        self.outside(&format!("ip addr del {V6}/128 dev segment; ip addr add {V6}/128 dev segment nodad"));
+        unasked.so_far();
+        let asks = format!("ndisc6 -1 -r 1 {V6} eth0 || true");
+        assert!(self.labs.on_node(self.name, &owner, &asks).to_lowercase().contains(&mac), "it has it too");
+        let own = self.mac(&owner).to_lowercase();
+        eventually(SOON, "everybody is told where it is", || {
+            unasked.so_far().iter().any(|line| line.contains(V6) && line.contains(&own))
+        });
+        self.outside(&format!("ip addr del {V6}/128 dev segment"));
+        assert_eq!(self.agreed(V6), Some(owner), "nobody gives way to it");
+        self.assert_settled();
+    }
+
     fn reaches(&self, address: &str) -> bool {
         let ask = format!("echo weft-whoami | socat -t 2 -T 2 - TCP:{},connect-timeout=1", at(address));
         self.outside(&ask).contains("default/web-")
@@ -218,6 +243,7 @@ fn an_address_is_asked_for_by_arp_and_ndp_and_moves_when_its_node_fails() {
         lab.outside("arping -A -c 1 -w 1 -I segment 10.168.0.1");
         !unasked.so_far().is_empty()
     });
+    lab.assert_conflicts_of_ipv6(&unasked);
     let others: Vec<&str> = ["node1", "node2", "node3"].into_iter().filter(|node| *node != owner).collect();
     let mac = |node: &str| lab.mac(node).to_lowercase();
     let mut heard = Vec::new();

@@ -74,11 +74,12 @@ impl Worker<'_> {
         }
         self.untold = true;
         let host = Claimant::Host(mac);
-        if self.conflicts.claimed(address, &host, self.now()) {
+        let now = self.now();
+        if self.conflicts.claimed(address, &host, now) {
             tracing::warn!("{host} claims {address}, which this node has for a Service");
-            if has {
-                self.announce(address);
-            }
+        }
+        if has && self.conflicts.defend(address, now) {
+            self.announce(address);
         }
     }
 }

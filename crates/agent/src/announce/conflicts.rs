@@ -44,13 +44,19 @@ pub(super) struct Conflicts {
 }
 
 impl Conflicts {
-    /// Takes in that `who` claims `address`, which this node has. Says whether it is to be told and
-    /// defended now.
+    /// Takes in that `who` claims `address`, which this node has. Says whether that is new.
     pub(super) fn claimed(&mut self, address: IpAddr, who: &Claimant, now: Duration) -> bool {
         let one = (address, who.clone());
-        if self.heard.len() < MOST || self.heard.contains_key(&one) {
+        let known = self.heard.contains_key(&one);
+        if known || self.heard.len() < MOST {
             self.heard.insert(one, now);
+            return !known;
         }
+        false
+    }
+
+    /// Whether `address` is to be defended now, which counts as done.
+    pub(super) fn defend(&mut self, address: IpAddr, now: Duration) -> bool {
         let defend = self.defended.get(&address).is_none_or(|at| now >= *at + DEFEND);
         if defend {
             self.defended.insert(address, now);
@@ -86,27 +92,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_defended_once_in_a_while_whoever_claims_it() {
+    fn claims_are_told_once_and_an_address_is_defended_once_in_a_while_whoever_claims_it() {
         let mut conflicts = Conflicts::default();
-        let (ip, mac) = (IpAddr::from([10, 0, 0, 200]), |i| Claimant::Host(Mac([2, 0, 0, 0, 0, i])));
+        let (ip, host) = (|i| IpAddr::from([10, 0, 0, i]), |i| Claimant::Host(Mac([2, 0, 0, 0, 0, i])));
         let at = Duration::from_secs;
-        assert!(conflicts.claimed(ip, &mac(1), at(1)));
-        assert!(!conflicts.claimed(ip, &mac(1), at(2)));
-        assert!(!conflicts.claimed(ip, &mac(2), at(3)));
-        assert!(conflicts.claimed(ip, &mac(1), at(11)));
-        assert!(conflicts.claimed(IpAddr::from([10, 0, 0, 201]), &mac(1), at(12)), "another address");
-        let count = |told: BTreeMap<IpAddr, Vec<String>>| told.values().map(Vec::len).sum::<usize>();
+        assert!(conflicts.claimed(ip(200), &host(1), at(1)));
+        assert!(!conflicts.claimed(ip(200), &host(1), at(2)));
+        assert!(conflicts.claimed(ip(200), &host(2), at(3)));
+        assert!(conflicts.defend(ip(200), at(3)));
+        assert!(!conflicts.defend(ip(200), at(12)));
+        assert!(conflicts.defend(ip(201), at(12)), "another address");
+        assert!(conflicts.defend(ip(200), at(13)));
+        let count = |conflicts: &Conflicts| conflicts.told().values().map(Vec::len).sum::<usize>();
+        assert!(conflicts.claimed(ip(201), &Claimant::NoNode("node9".into()), at(20)));
+        assert_eq!(conflicts.told()[&ip(201)], ["node9, which is no node of the cluster, claims it too"]);
         assert!(!conflicts.forget(at(12)));
-        assert_eq!(count(conflicts.told()), 3);
-        assert!(conflicts.forget(at(311)));
-        assert_eq!(count(conflicts.told()), 1);
-        let no_node = Claimant::NoNode("node9".into());
-        assert!(conflicts.claimed(IpAddr::from([10, 0, 0, 202]), &no_node, at(390)));
-        let told = &conflicts.told()[&IpAddr::from([10, 0, 0, 202])];
-        assert_eq!(told, &["node9, which is no node of the cluster, claims it too"]);
+        assert_eq!(count(&conflicts), 3);
+        assert!(conflicts.forget(at(302)));
+        assert_eq!(count(&conflicts), 2);
         for i in 0..200 {
-            conflicts.claimed(ip, &mac(i), at(400));
+            conflicts.claimed(ip(200), &host(i), at(400));
         }
-        assert!(count(conflicts.told()) <= MOST, "a flood takes no room");
+        assert!(count(&conflicts) <= MOST, "a flood takes no room");
     }
 }

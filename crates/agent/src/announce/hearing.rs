@@ -50,6 +50,8 @@ impl Worker<'_> {
             let who = Claimant::NoNode(beat.node.clone());
             if self.conflicts.claimed(address, &who, now) {
                 tracing::warn!("{who} says that it has {address}, which this node has for a Service");
+            }
+            if self.conflicts.defend(address, now) {
                 self.election.contested(address, now);
             }
         }
