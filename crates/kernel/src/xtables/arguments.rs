@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::compat::RECENT_NAME;
 use super::rule::{AddressKind, CtState, Is, Match, PortKind, Rule, Target, condition};
-use super::text::{KINDS, PROTOCOLS, STATES};
+use super::text::{KINDS, PROTOCOLS, STATES, WHOLE};
 
 impl Rule {
     /// A rule from the words of a command line or of `iptables-save`, without table and chain.
@@ -71,7 +72,11 @@ impl Rule {
         let is = |value| Is { not, value };
         match (name, options) {
             // Their options stand for themselves.
-            ("tcp" | "udp" | "sctp", _) => return Some(rest),
+            ("tcp" | "udp" | "sctp", [flag, ..]) if flag.starts_with("--") => return Some(rest),
+            ("tcp" | "udp" | "sctp", _) => {
+                self.matches.push(Match::AnyPort);
+                return Some(rest);
+            }
             // As `-m multiport -p tcp --dports 1` has it: what belongs to the match comes later.
             ("multiport" | "conntrack" | "state" | "mark" | "addrtype", [flag, ..])
                 if !flag.starts_with("--") =>
@@ -105,6 +110,17 @@ impl Rule {
                 };
                 let ports: Vec<(u16, u16)> = value.split(',').map(range).collect::<Option<_>>()?;
                 self.matches.push(Match::MultiPort { kind, ports: Is { not, value: ports } });
+                return Some(rest);
+            }
+            ("statistic", [mode, random, flag, value, rest @ ..])
+                if !not && mode == "--mode" && random == "random" && flag == "--probability" =>
+            {
+                self.matches.push(Match::Random(times(value)?));
+                return Some(rest);
+            }
+            ("recent", _) => {
+                let (one, rest) = recent(rest)?;
+                self.matches.push(one);
                 return Some(rest);
             }
             ("addrtype", _) => {}
@@ -170,6 +186,18 @@ fn target<'a>(name: &str, rest: &'a [String]) -> Option<(Target, &'a [String])> 
         ("ACCEPT", rest) => (Target::Accept, rest),
         ("DROP", rest) => (Target::Drop, rest),
         ("RETURN", rest) => (Target::Return, rest),
+        ("MASQUERADE", [flag, rest @ ..]) if flag == "--random-fully" => {
+            let more = rest.first().is_some_and(|word| word.starts_with("--"));
+            return (!more).then_some((Target::MasqueradeRandomly, rest));
+        }
+        ("REJECT", [flag, with, rest @ ..]) if flag == "--reject-with" => {
+            let ipv6 = match with.as_str() {
+                "icmp-port-unreachable" => false,
+                "icmp6-port-unreachable" => true,
+                _ => return None,
+            };
+            (Target::Refuse { ipv6 }, rest)
+        }
         ("MASQUERADE", [flag, ..]) if flag.starts_with("--") => return None,
         ("MASQUERADE", rest) => (Target::Masquerade, rest),
         ("DNAT", [flag, to, after @ ..]) if flag == "--to-destination" => {
@@ -184,10 +212,34 @@ fn target<'a>(name: &str, rest: &'a [String]) -> Option<(Target, &'a [String])> 
             (Target::Mark { value, mask }, rest)
         }
         (_, [flag, ..]) if flag.starts_with("--") => return None,
-        ("DNAT" | "MARK", _) => return None,
+        ("DNAT" | "MARK" | "REJECT", _) => return None,
         (chain, rest) => (Target::Jump(chain.to_owned()), rest),
     };
     Some(plain)
+}
+
+/// How many times in 2^31 packets a probability is.
+fn times(text: &str) -> Option<u32> {
+    let probability: f64 = text.parse().ok()?;
+    (0.0..=1.0).contains(&probability).then(|| (probability * WHOLE).round() as u32)
+}
+
+/// The options of `-m recent` in the order of `iptables-save`.
+fn recent(words: &[String]) -> Option<(Match, &[String])> {
+    let (seconds, rest) = match words {
+        [set, rest @ ..] if set == "--set" => (None, rest),
+        [check, flag, seconds, reap, rest @ ..]
+            if check == "--rcheck" && flag == "--seconds" && reap == "--reap" =>
+        {
+            (Some(seconds.parse().ok().filter(|seconds| *seconds > 0)?), rest)
+        }
+        _ => return None,
+    };
+    let [flag, name, mask_flag, mask, side, rest @ ..] = rest else { return None };
+    let mask: IpAddr = mask.parse().ok()?;
+    let whole = IpNet::from(mask).netmask() == mask;
+    let known = flag == "--name" && mask_flag == "--mask" && side == "--rsource" && name.len() < RECENT_NAME;
+    (whole && known).then(|| (Match::Recent { name: name.clone(), seconds, mask }, rest))
 }
 
 fn net(text: &str) -> Option<IpNet> {

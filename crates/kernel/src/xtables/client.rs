@@ -305,7 +305,8 @@ fn succeeded(named: &str, output: Output) -> Result<String> {
     Err(Error::Sys { op: "run", object: named.to_owned(), message: said, errno: failed })
 }
 
-fn live(family: Family, a: Attributes<'_>) -> Option<Live> {
+/// A rule as the kernel has it.
+pub(super) fn live(family: Family, a: Attributes<'_>) -> Option<Live> {
     let lows: Vec<Low> = a.nested(4).map(|(_, element)| Low::read(Attributes(element))).collect();
     let jump = raise::jump(&lows).map(str::to_owned);
     Some(Live { id: Id::Handle(a.be64(3)?), rule: raise::rule(family, &lows), jump })

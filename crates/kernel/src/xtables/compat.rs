@@ -1,7 +1,7 @@
 //! The structures of xtables' matches and targets, as the kernel has them (`linux/netfilter/xt_*.h`,
 //! `nf_nat.h`), in the machine's byte order but for addresses and the ports of translations.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rule::{AddressKind, CtState, Is, Match, PortKind, Target};
 use crate::nft::low::Low;
@@ -22,6 +22,22 @@ const SCTP_SOURCE: u32 = 1;
 const SCTP_DESTINATION: u32 = 2;
 const SCTP_FLAGS: usize = 284;
 const SCTP_FLAG_INFO: usize = 268;
+/// Of `xt_tcp` and `xt_udp` alike.
+const PORTS: usize = 16;
+const STATISTIC: usize = 24;
+const RECENT: usize = 232;
+/// `XT_RECENT_CHECK | XT_RECENT_REAP` and `XT_RECENT_SET`.
+const RECENT_CHECK: u8 = 1 | 1 << 5;
+const RECENT_SET: u8 = 1 << 1;
+/// Places of what is done, of the name and of the mask in `xt_recent_mtinfo_v1`; the name's length, its end included.
+const RECENT_WHAT: usize = 8;
+const RECENT_NAME_AT: usize = 10;
+pub(super) const RECENT_NAME: usize = 200;
+const RECENT_MASK: usize = 212;
+/// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
+const RANDOM_FULLY: u32 = 1 << 4;
+/// `IPT_ICMP_PORT_UNREACHABLE` and `IP6T_ICMP6_PORT_UNREACH`.
+const UNREACHABLE: [u32; 2] = [3, 4];
 /// `NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED`.
 const RANGE_ADDRESS_PORT: u32 = 3;
 
@@ -96,14 +112,48 @@ pub(super) fn sctp(ports: &[(PortKind, &Is<(u16, u16)>)]) -> Low {
     match_of("sctp", 0, info)
 }
 
-/// `MASQUERADE`, `DNAT` and `MARK`; `ipv6` because masquerading has two structures.
+pub(super) fn random(times: u32) -> Low {
+    let mut info = vec![0; STATISTIC];
+    info[4..8].copy_from_slice(&times.to_ne_bytes());
+    match_of("statistic", 0, info)
+}
+
+pub(super) fn recent(name: &str, seconds: Option<u32>, mask: IpAddr) -> Low {
+    let mut info = vec![0; RECENT];
+    info[0..4].copy_from_slice(&seconds.unwrap_or(0).to_ne_bytes());
+    info[RECENT_WHAT] = if seconds.is_some() { RECENT_CHECK } else { RECENT_SET };
+    let name = &name.as_bytes()[..name.len().min(RECENT_NAME - 1)];
+    info[RECENT_NAME_AT..RECENT_NAME_AT + name.len()].copy_from_slice(name);
+    let mask = match mask {
+        IpAddr::V4(mask) => mask.octets().to_vec(),
+        IpAddr::V6(mask) => mask.octets().to_vec(),
+    };
+    info[RECENT_MASK..RECENT_MASK + mask.len()].copy_from_slice(&mask);
+    match_of("recent", 1, info)
+}
+
+/// The match of a protocol with ports, whichever they are.
+pub(super) fn any_port(protocol: u8) -> Option<Low> {
+    let name = match protocol {
+        6 => "tcp",
+        17 => "udp",
+        132 => return Some(sctp(&[])),
+        _ => return None,
+    };
+    let mut info = [0, u16::MAX, 0, u16::MAX].map(u16::to_ne_bytes).concat();
+    info.resize(PORTS, 0);
+    Some(match_of(name, 0, info))
+}
+
+/// `MASQUERADE`, `REJECT`, `DNAT` and `MARK`; `ipv6` because masquerading has two structures.
 pub(super) fn target(target: &Target, ipv6: bool) -> Option<Low> {
     let (name, revision, info) = match target {
-        Target::Masquerade if ipv6 => ("MASQUERADE", 0, vec![0; 40]),
-        Target::Masquerade => {
-            let mut info = vec![0; 24];
-            info[0..4].copy_from_slice(&1u32.to_ne_bytes());
-            ("MASQUERADE", 0, info)
+        Target::Masquerade => ("MASQUERADE", 0, masquerade(0, ipv6)),
+        Target::MasqueradeRandomly => ("MASQUERADE", 0, masquerade(RANDOM_FULLY, ipv6)),
+        Target::Refuse { ipv6: six } if *six == ipv6 => {
+            let mut info = UNREACHABLE[usize::from(ipv6)].to_ne_bytes().to_vec();
+            info.resize(8, 0);
+            ("REJECT", 0, info)
         }
         Target::Dnat(ip, port) => {
             let mut info = vec![0; 48];
@@ -126,8 +176,16 @@ pub(super) fn target(target: &Target, ipv6: bool) -> Option<Low> {
     Some(Low::Target { name: name.into(), revision, info })
 }
 
+/// The only range of IPv4's structure has its flags behind the number of ranges.
+fn masquerade(flags: u32, ipv6: bool) -> Vec<u8> {
+    let mut info = if ipv6 { Vec::new() } else { 1u32.to_ne_bytes().to_vec() };
+    info.extend(flags.to_ne_bytes());
+    info.resize(if ipv6 { 40 } else { 24 }, 0);
+    info
+}
+
 /// What a match of iptables says; more than one where it has two ports.
-pub(super) fn read_match(name: &str, revision: u32, info: &[u8]) -> Option<Vec<Match>> {
+pub(super) fn read_match(name: &str, revision: u32, info: &[u8], ipv6: bool) -> Option<Vec<Match>> {
     let one = match (name, revision) {
         ("comment", 0) => Match::Comment(crate::nft::wire::text(info)),
         ("multiport", 1) => read_multiport(info)?,
@@ -145,6 +203,11 @@ pub(super) fn read_match(name: &str, revision: u32, info: &[u8]) -> Option<Vec<M
             (flags? & !STATE_ALIAS == CONNTRACK_STATE).then_some(())?;
             Match::State(Is { not: inverted? & CONNTRACK_STATE != 0, value: CtState(states?) })
         }
+        ("statistic", 0) => {
+            (u32_at(info, 0)? == 0).then_some(())?;
+            Match::Random(u32_at(info, 4)?)
+        }
+        ("recent", 1) => read_recent(info, ipv6)?,
         // Other versions of iptables write these three so.
         ("mark", 1) => {
             let not = *info.get(8)? != 0;
@@ -175,7 +238,25 @@ fn read_ports(info: &[u8], places: [usize; 2], inverted: u32, flags: Option<u32>
         let counts = flags.map_or(value != (0, u16::MAX) || not, |flags| flags & bit != 0);
         counts.then_some(Match::Port { kind, range: Is { not, value } })
     });
-    found.collect()
+    let found: Vec<Match> = found.collect();
+    if found.is_empty() { vec![Match::AnyPort] } else { found }
+}
+
+fn read_recent(info: &[u8], ipv6: bool) -> Option<Match> {
+    let seconds = u32_at(info, 0)?;
+    let what = (info.get(RECENT_WHAT..RECENT_NAME_AT)?, seconds, u32_at(info, 4)?);
+    let seconds = match what {
+        ([RECENT_CHECK, 0], 1.., 0) => Some(seconds),
+        ([RECENT_SET, 0], 0, 0) => None,
+        _ => return None,
+    };
+    let name = info.get(RECENT_NAME_AT..RECENT_NAME_AT + RECENT_NAME)?;
+    let (name, by_destination) =
+        (crate::nft::wire::text(name), *info.get(RECENT_NAME_AT + RECENT_NAME)? != 0);
+    let mask: IpAddr = if ipv6 { Ipv6Addr::from([0xff; 16]).into() } else { Ipv4Addr::BROADCAST.into() };
+    let length = if ipv6 { 16 } else { 4 };
+    let whole = info.get(RECENT_MASK..RECENT_MASK + length)?.iter().all(|byte| *byte == 0xff);
+    (whole && !by_destination).then_some(Match::Recent { name, seconds, mask })
 }
 
 fn read_multiport(info: &[u8]) -> Option<Match> {
@@ -203,9 +284,16 @@ fn read_multiport(info: &[u8]) -> Option<Match> {
 pub(super) fn read_target(name: &str, revision: u32, info: &[u8], ipv6: bool) -> Option<Target> {
     match (name, revision) {
         ("MASQUERADE", 0) => {
-            let plain =
-                if ipv6 { info.iter().all(|b| *b == 0) } else { info.get(4..)?.iter().all(|b| *b == 0) };
-            plain.then_some(Target::Masquerade)
+            let range = if ipv6 { info } else { info.get(4..)? };
+            let flags = range.iter().skip(4).all(|b| *b == 0).then(|| u32_at(range, 0))??;
+            match flags {
+                0 => Some(Target::Masquerade),
+                RANDOM_FULLY => Some(Target::MasqueradeRandomly),
+                _ => None,
+            }
+        }
+        ("REJECT", 0) => {
+            (u32_at(info, 0)? == UNREACHABLE[usize::from(ipv6)]).then_some(Target::Refuse { ipv6 })
         }
         ("DNAT", 2) => {
             (u32_at(info, 0)? == RANGE_ADDRESS_PORT).then_some(())?;

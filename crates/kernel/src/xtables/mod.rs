@@ -16,12 +16,14 @@ mod compat;
 mod plan;
 mod raise;
 mod render;
+mod restore;
 mod rule;
 mod text;
 mod variant;
 
 pub use client::Xtables;
 pub use plan::{Edit, Edits};
+pub use restore::restore;
 pub use rule::{AddressKind, CtState, Is, Match, PortKind, Rule, Target};
 pub use variant::{Variant, older_tables};
 

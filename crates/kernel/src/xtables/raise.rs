@@ -69,7 +69,7 @@ fn take<'a>(rule: &mut Rule, family: Family, lows: &'a [Low]) -> Option<&'a [Low
             Some(rest)
         }
         [Low::Match { name, revision, info }, rest @ ..] => {
-            rule.matches.extend(compat::read_match(name, *revision, info)?);
+            rule.matches.extend(compat::read_match(name, *revision, info, v6)?);
             Some(rest)
         }
         [Low::Counter, rest @ ..] => Some(rest),

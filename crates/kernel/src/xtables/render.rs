@@ -129,6 +129,9 @@ fn matches(rule: &Rule, out: &mut Vec<Low>) -> Option<()> {
                 }
                 out.push(Low::Compare { negate: value.not, data: value.value.to_ne_bytes().to_vec() });
             }
+            Match::AnyPort => out.push(compat::any_port(rule.protocol.as_ref()?.value)?),
+            Match::Random(times) => out.push(compat::random(*times)),
+            Match::Recent { name, seconds, mask } => out.push(compat::recent(name, *seconds, *mask)),
             Match::Words(_) => return None,
         }
     }

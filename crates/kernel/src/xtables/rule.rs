@@ -91,6 +91,8 @@ pub enum Match {
         /// First and last.
         range: Is<(u16, u16)>,
     },
+    /// `-m tcp`, `udp` or `sctp`, by the rule's protocol, without any option.
+    AnyPort,
     /// `-m multiport`: at most 15 ports, a range counts for two.
     MultiPort {
         /// Which.
@@ -114,6 +116,18 @@ pub enum Match {
         /// The bits compared.
         mask: u32,
     },
+    /// `-m statistic --mode random`: so many times in 2^31 packets.
+    Random(u32),
+    /// `-m recent --rsource`: who was here within so many seconds (`--rcheck --reap`), or without a number that he is
+    /// (`--set`).
+    Recent {
+        /// Of the list.
+        name: String,
+        /// How long ago he may have been here.
+        seconds: Option<u32>,
+        /// Which bits of his address count: here all.
+        mask: IpAddr,
+    },
     /// Words that only iptables itself understands.
     Words(Vec<String>),
 }
@@ -133,6 +147,13 @@ pub enum Target {
     Goto(String),
     /// `MASQUERADE`.
     Masquerade,
+    /// `MASQUERADE --random-fully`.
+    MasqueradeRandomly,
+    /// `REJECT` with the ICMP message that a port is unreachable, of the rule's family.
+    Refuse {
+        /// Which family.
+        ipv6: bool,
+    },
     /// `DNAT`.
     Dnat(IpAddr, u16),
     /// `MARK --set-xmark`: clears the bits of the mask and flips those of the value.

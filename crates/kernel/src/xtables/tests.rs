@@ -25,7 +25,7 @@ fn saved(program: &str, table: &str) -> Vec<String> {
 }
 
 /// Rules in the words of iptables-save, for IPv4 and for IPv6.
-const V4: [&str; 20] = [
+const V4: [&str; 25] = [
     "-j ACCEPT",
     "-d 10.9.0.0/24 -m comment --comment \"name: \\\"net\\\" id: \\\"c1\\\"\" -j ACCEPT",
     "! -d 224.0.0.0/4 -m comment --comment plain -j MASQUERADE",
@@ -46,14 +46,21 @@ const V4: [&str; 20] = [
     "-i br0 ! -o br0 -g T2",
     "! -i br0.100 -o br0 -p gre -m comment --comment \"it's a \\\\ (test)\" -j RETURN",
     "! -p icmp -m addrtype --dst-type LOCAL",
+    "-m comment --comment \"a/b -> 10.9.0.2:80\" -m statistic --mode random --probability 0.33333333349 -j T2",
+    "-m recent --rcheck --seconds 10800 --reap --name KUBE-SEP-A --mask 255.255.255.255 --rsource -j T2",
+    "-p tcp -m recent --set --name KUBE-SEP-A --mask 255.255.255.255 --rsource -m tcp -j DNAT --to-destination 10.9.0.2:80",
+    "-m comment --comment \"to be masqueraded\" -j MASQUERADE --random-fully",
+    "-j MARK --set-xmark 0x4000/0x0",
 ];
-const V6: [&str; 7] = [
+const V6: [&str; 9] = [
     "! -d ff00::/8 -j MASQUERADE",
     "-s fd00:9::2/128 -p tcp -m tcp --dport 80 -j T2",
     "-s fd00:9::/60 -j ACCEPT",
     "-p tcp -m tcp --dport 80 -j DNAT --to-destination [fd00:9::2]:80",
     "-m addrtype --dst-type LOCAL -j T2",
     "-p ipv6-icmp -j ACCEPT",
+    "-m recent --set --name KUBE-SEP-B --mask ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff --rsource -j T2",
+    "-m comment --comment \"to be masqueraded\" -j MASQUERADE --random-fully",
     "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 ];
 

@@ -32,6 +32,9 @@ pub(super) const STATES: [(u16, &str); 7] = [
     (1 << 7, "DNAT"),
 ];
 
+/// What `-m statistic` divides its numbers by.
+pub(super) const WHOLE: f64 = 2_147_483_648.0;
+
 /// Kinds of addresses by `RTN_*`.
 pub(super) const KINDS: [&str; 12] = [
     "UNSPEC",
@@ -63,7 +66,7 @@ impl fmt::Display for Rule {
             if matches!(one, Match::Port { .. }) && !std::mem::replace(&mut of_protocol, true) {
                 words.push(format!("-m {name}"));
             }
-            words.push(shown(one));
+            words.push(shown(one, &name));
         }
         words.extend(self.target.as_ref().map(target));
         f.write_str(&words.join(" "))
@@ -83,13 +86,14 @@ pub(super) fn protocol(number: u8) -> String {
     name.unwrap_or_else(|| number.to_string())
 }
 
-fn shown(one: &Match) -> String {
+fn shown(one: &Match, protocol: &str) -> String {
     match one {
         Match::Comment(text) => format!("-m comment --comment {}", quoted(text)),
         Match::Port { kind, range } => {
             let flag = if *kind == PortKind::Source { "--sport" } else { "--dport" };
             format!("{}{flag} {}", not(range), ports(range.value))
         }
+        Match::AnyPort => format!("-m {protocol}"),
         Match::MultiPort { kind, ports: list } => {
             let flag = match kind {
                 PortKind::Source => "--sports",
@@ -107,6 +111,17 @@ fn shown(one: &Match) -> String {
         }
         Match::State(states) => format!("-m conntrack {}--ctstate {}", not(states), state(states.value)),
         Match::Mark { value, mask } => format!("-m mark {}--mark {}", not(value), masked(value.value, *mask)),
+        Match::Random(times) => {
+            let probability = f64::from(*times) / WHOLE;
+            format!("-m statistic --mode random --probability {probability:.11}")
+        }
+        Match::Recent { name, seconds, mask } => {
+            let what = match seconds {
+                Some(seconds) => format!("--rcheck --seconds {seconds} --reap"),
+                None => "--set".to_owned(),
+            };
+            format!("-m recent {what} --name {} --mask {mask} --rsource", bare(name))
+        }
         Match::Words(words) => line(words),
     }
 }
@@ -137,6 +152,9 @@ fn target(target: &Target) -> String {
         Target::Jump(chain) => format!("-j {}", bare(chain)),
         Target::Goto(chain) => format!("-g {}", bare(chain)),
         Target::Masquerade => "-j MASQUERADE".into(),
+        Target::MasqueradeRandomly => "-j MASQUERADE --random-fully".into(),
+        Target::Refuse { ipv6: false } => "-j REJECT --reject-with icmp-port-unreachable".into(),
+        Target::Refuse { ipv6: true } => "-j REJECT --reject-with icmp6-port-unreachable".into(),
         Target::Dnat(IpAddr::V4(ip), port) => format!("-j DNAT --to-destination {ip}:{port}"),
         Target::Dnat(IpAddr::V6(ip), port) => format!("-j DNAT --to-destination [{ip}]:{port}"),
         Target::Mark { value, mask } => format!("-j MARK --set-xmark {value:#x}/{mask:#x}"),

@@ -23,7 +23,7 @@ mod tables;
 
 use tracing::{debug, warn};
 use weft_kernel::nft::{self, Family, Nft, NftEvent};
-use weft_kernel::xtables::Variant;
+use weft_kernel::xtables::{self, Variant};
 
 use crate::Error;
 use crate::plan::{Changed, ServicePlan};
@@ -32,8 +32,7 @@ use fixed::{CANARY, CANARY_TEXT, JUMPS, WANTED_JUMPS};
 use programs::Programs;
 use tables::{Table, Tables};
 
-/// With more chains iptables-nft takes seconds to read them, its time growing with the square: 40,000 take half a
-/// minute.
+/// With more chains iptables-nft takes too long to read them again and again: seconds for 40,000.
 const MANY: usize = 4000;
 
 /// Services in iptables and ip6tables of the network namespace of the threads that call it. Its calls start
@@ -41,7 +40,7 @@ const MANY: usize = 4000;
 #[derive(Debug)]
 pub struct Iptables {
     families: [One; 2],
-    /// Whether somebody changed the tables, perhaps we.
+    /// Whether somebody else changed the tables.
     touched: bool,
     /// Whether the plan is yet to be seen.
     fresh: bool,
@@ -51,6 +50,8 @@ pub struct Iptables {
 struct One {
     tables: Tables,
     programs: Programs,
+    /// By which the nf_tables variant's rules are written; none before the first, and after one that failed.
+    nft: Option<Nft>,
     /// Whether `tables` knows what is there.
     known: bool,
 }
@@ -72,6 +73,7 @@ impl Iptables {
         let one = |ipv6, family| One {
             tables: Tables::new(ipv6),
             programs: Programs { variant: variant.clone(), family },
+            nft: None,
             known: false,
         };
         Iptables { families: [one(false, Family::Ip), one(true, Family::Ip6)], touched: false, fresh: true }
@@ -140,14 +142,15 @@ impl Iptables {
         self.families.iter().filter(|one| one.tables.is_used()).all(One::is_intact)
     }
 
-    /// Has the next [`Iptables::apply`] look whether all is intact if the event tells of a change of iptables'
-    /// tables, be it ours; says whether it does. Of the legacy variant nobody tells.
+    /// Has the next [`Iptables::apply`] look whether all is intact if the event tells of another's change of iptables'
+    /// tables; says whether it does. Of the legacy variant nobody tells.
     pub fn notice(&mut self, event: &NftEvent) -> bool {
         let ours = |name: &str| Table::ALL.iter().any(|table| table.name() == name);
         let touched = !self.variant().legacy
             && match event {
-                NftEvent::Touched { table, .. } => {
-                    matches!(table.family, Family::Ip | Family::Ip6) && ours(&table.name)
+                NftEvent::Touched { table, port } => {
+                    let we = self.families.iter().any(|one| one.nft.as_ref().map(Nft::port) == Some(*port));
+                    !we && matches!(table.family, Family::Ip | Family::Ip6) && ours(&table.name)
                 }
                 NftEvent::Overrun => true,
                 NftEvent::Committed { .. } => false,
@@ -177,29 +180,51 @@ impl One {
         if count == 0 {
             return Ok(0);
         }
-        for piece in self.tables.pieces() {
-            self.restore(&self.tables.piece(&piece))?;
-            self.tables.piece_done(piece);
-        }
         if !self.tables.removes() {
-            self.restore(&self.tables.script(true))?;
-        } else if let Err(error) = self.restore(&self.tables.script(true)) {
+            self.write(true)?;
+        } else if let Err(error) = self.write(true) {
             if matches!(error, Error::IptablesLocked) {
                 return Err(error);
             }
             warn!("{error}; trying again without removing chains");
-            self.restore(&self.tables.script(false))?;
+            self.write(false)?;
             self.known = true;
         }
         self.tables.done();
         Ok(count)
     }
 
-    /// Does a script; where it was refused, some of the tables may be written.
-    fn restore(&mut self, script: &str) -> Result<(), Error> {
-        let result = self.programs.restore(script);
-        self.known &= !matches!(result, Err(Error::Program { .. }));
+    /// Writes all that differs; where that was refused, some of it may be there.
+    fn write(&mut self, removing: bool) -> Result<(), Error> {
+        let result = match self.write_directly(&self.tables.script(removing)) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.write_by_programs(removing),
+            Err(error) => Err(error.into()),
+        };
+        self.known &= !matches!(result, Err(Error::Program { .. } | Error::Kernel(_)));
         result
+    }
+
+    /// All of it in one transaction, as iptables-nft would write it. Says no where that cannot be done.
+    fn write_directly(&mut self, script: &str) -> weft_kernel::Result<bool> {
+        if self.programs.variant.legacy {
+            return Ok(false);
+        }
+        let mut nft = match self.nft.take() {
+            Some(nft) => nft,
+            None => Nft::open()?,
+        };
+        let done = xtables::restore(&mut nft, self.programs.family, script)?;
+        self.nft = Some(nft);
+        Ok(done)
+    }
+
+    fn write_by_programs(&mut self, removing: bool) -> Result<(), Error> {
+        for piece in self.tables.pieces() {
+            self.programs.restore(&self.tables.piece(&piece))?;
+            self.tables.piece_done(piece);
+        }
+        self.programs.restore(&self.tables.script(removing))
     }
 
     fn is_intact(&self) -> bool {

@@ -290,8 +290,12 @@ impl Tables {
                 continue;
             }
             let _ = writeln!(out, "*{}", table.name());
-            for chain in updates().chain(deletions()).map(|(chain, _)| chain) {
-                let _ = writeln!(out, ":{} - [0:0]", chain.name);
+            let mut chains: Vec<&str> = updates().chain(deletions()).map(|(chain, _)| &*chain.name).collect();
+            // iptables-save sorts by name what the kernel has in the order in which it came, and takes longest where
+            // that is the same.
+            chains.sort_by_key(|name| tail(name));
+            for chain in chains {
+                let _ = writeln!(out, ":{chain} - [0:0]");
             }
             updates().for_each(|(_, text)| out.push_str(text));
             for jump in jumps() {
@@ -350,6 +354,11 @@ impl Tables {
         superfluous.iter().for_each(|index| self.jumps.unobserve(index));
         jumps.into_iter().for_each(|jump| self.jumps.observe(jump, ()));
     }
+}
+
+/// The end of a chain's name, by which those of Services are in no order.
+fn tail(name: &str) -> &[u8] {
+    &name.as_bytes()[name.len().saturating_sub(8)..]
 }
 
 fn place(shared: Shared) -> (Table, &'static str) {

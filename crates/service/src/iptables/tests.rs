@@ -281,24 +281,22 @@ fn a_held_lock_is_told_and_what_waits_is_written_later() {
 }
 
 #[test]
-fn many_chains_are_written_piece_by_piece() {
-    let _ns = TestNs::new();
-    let mut iptables = Iptables::with(variants()[0].clone());
-    let many: Vec<_> = (0..600_u16)
-        .map(|i| {
-            (
-                at(&format!("10.96.{}.{}", i / 256, i % 256)),
-                frontend(Kind::ClusterIp, &i.to_string(), backends(&[2], false)),
-            )
-        })
-        .collect();
-    assert!(apply(&mut iptables, many.clone()) > 1200 && iptables.is_intact());
-    iptables.distrust();
-    assert_eq!(apply(&mut iptables, many), 0);
-    assert_eq!(
-        run(&iptables, "-save", &["-t", "nat"]).matches("--to-destination 10.244.0.2:8080").count(),
-        600
-    );
+fn many_chains_are_written_and_found_again() {
+    for variant in variants() {
+        let _ns = TestNs::new();
+        let mut iptables = Iptables::with(variant);
+        let many = || {
+            (0..600_u16).map(|i| {
+                let one = frontend(Kind::ClusterIp, &i.to_string(), backends(&[2], false));
+                (at(&format!("10.96.{}.{}", i / 256, i % 256)), one)
+            })
+        };
+        assert!(apply(&mut iptables, many().collect()) > 1200 && iptables.is_intact());
+        iptables.distrust();
+        assert_eq!(apply(&mut iptables, many().collect()), 0);
+        let saved = run(&iptables, "-save", &["-t", "nat"]);
+        assert_eq!(saved.matches("--to-destination 10.244.0.2:8080").count(), 600);
+    }
 }
 
 #[test]
