@@ -11,6 +11,7 @@
 
 mod dump;
 mod frames;
+mod inject;
 mod small_disk;
 mod test_ns;
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use dump::MachineDump;
 pub use frames::send_frames;
+pub use inject::failing;
 pub use small_disk::SmallDisk;
 pub use test_ns::TestNs;
 

@@ -94,12 +94,18 @@ impl Nft {
         // The kernel has done all of it when send returns; its answers wait to be read.
         let mut done = false;
         let mut failure = None;
+        let mut failures = 0;
         loop {
             let datagram = match self.socket.receive(false) {
                 Ok(datagram) => datagram,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => {
                     failure.get_or_insert_with(|| Error::sys("change nft", whole(), e));
+                    failures += 1;
+                    // The kernel tells of lost answers once; what is told for ever is a socket beyond use.
+                    if failures == ATTEMPTS {
+                        break;
+                    }
                     continue;
                 }
             };

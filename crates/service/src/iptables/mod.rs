@@ -107,7 +107,7 @@ impl Iptables {
                 Err(error) if !one.tables.is_used() => {
                     debug!("{error}");
                     one.known = true;
-                    one.tables.done();
+                    one.tables.done(true);
                 }
                 Err(error) => first = first.or(Some(error)),
             }
@@ -180,17 +180,18 @@ impl One {
         if count == 0 {
             return Ok(0);
         }
-        if !self.tables.removes() {
-            self.write(true)?;
-        } else if let Err(error) = self.write(true) {
-            if matches!(error, Error::IptablesLocked) {
-                return Err(error);
+        let mut forget = true;
+        match self.write(true) {
+            Err(error) if self.tables.removes() && is_of_removal(&error) => {
+                warn!("{error}; trying again without removing chains");
+                // A program does not say whether it was for that.
+                forget = matches!(error, Error::Kernel(_));
+                self.write(false)?;
+                self.known = true;
             }
-            warn!("{error}; trying again without removing chains");
-            self.write(false)?;
-            self.known = true;
+            written => written?,
         }
-        self.tables.done();
+        self.tables.done(forget);
         Ok(count)
     }
 
@@ -243,5 +244,15 @@ impl One {
     }
 }
 
+/// Whether it may be that a chain could not be removed, since somebody else's rule leads there.
+fn is_of_removal(error: &Error) -> bool {
+    match error {
+        Error::Kernel(weft_kernel::Error::Sys { op, .. }) => *op == "delete nft chain",
+        error => matches!(error, Error::Program { .. }),
+    }
+}
+
+#[cfg(test)]
+mod interrupted;
 #[cfg(test)]
 mod tests;

@@ -342,14 +342,19 @@ impl Tables {
         self.chains.pending_deletions().next().is_some()
     }
 
-    /// The script was done.
-    pub(super) fn done(&mut self) {
+    /// The script was done. Chains that should go may still be there, empty, unless they are to be forgotten.
+    pub(super) fn done(&mut self, forget: bool) {
         let updates: Vec<(Chain, Arc<str>)> =
             self.chains.pending_updates().map(|(chain, text)| (chain.clone(), text.clone())).collect();
         let deletions: Vec<Chain> = self.chains.pending_deletions().map(|(chain, _)| chain.clone()).collect();
         let jumps: Vec<usize> = self.jumps.pending_updates().map(|(index, ())| *index).collect();
         updates.into_iter().for_each(|(chain, text)| self.chains.observe(chain, text));
-        deletions.iter().for_each(|chain| self.chains.unobserve(chain));
+        for chain in deletions {
+            match forget {
+                true => self.chains.unobserve(&chain),
+                false => self.chains.observe(chain, "".into()),
+            }
+        }
         let superfluous: Vec<usize> = self.jumps.pending_deletions().map(|(index, ())| *index).collect();
         superfluous.iter().for_each(|index| self.jumps.unobserve(index));
         jumps.into_iter().for_each(|jump| self.jumps.observe(jump, ()));

@@ -14,7 +14,7 @@ use super::tables::Tables;
 use super::*;
 use crate::plan::{Backend, Choice, Frontend, FrontendKey, Kind, Place, Policy};
 
-fn variants() -> [Variant; 2] {
+pub(super) fn variants() -> [Variant; 2] {
     [false, true].map(|legacy| Variant { legacy, ..Variant::find() })
 }
 
@@ -23,14 +23,14 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// Backends by the last byte of their addresses.
-fn backends(last: &[u8], ipv6: bool) -> Choice {
+pub(super) fn backends(last: &[u8], ipv6: bool) -> Choice {
     let net = if ipv6 { "fd00:244::" } else { "10.244.0." };
     let backend =
         |last: &u8| Backend { address: SocketAddr::new(ip(&format!("{net}{last}")), 8080), here: true };
     if last.is_empty() { Choice::Reject } else { Choice::Backends(last.iter().map(backend).collect()) }
 }
 
-fn frontend(kind: Kind, name: &str, all: Choice) -> Frontend {
+pub(super) fn frontend(kind: Kind, name: &str, all: Choice) -> Frontend {
     let policy = if kind == Kind::ClusterIp { Policy::Internal } else { Policy::Cluster };
     Frontend {
         service: ServiceKey::new("shop", name),
@@ -44,7 +44,7 @@ fn frontend(kind: Kind, name: &str, all: Choice) -> Frontend {
     }
 }
 
-fn at(address: &str) -> FrontendKey {
+pub(super) fn at(address: &str) -> FrontendKey {
     FrontendKey { place: Place::Address(ip(address)), protocol: Protocol::Tcp, port: 80 }
 }
 
@@ -53,7 +53,7 @@ fn node_port(port: u16) -> FrontendKey {
 }
 
 /// A plan and everything in it as changed.
-fn plan(frontends: impl IntoIterator<Item = (FrontendKey, Frontend)>) -> (ServicePlan, Changed) {
+pub(super) fn plan(frontends: impl IntoIterator<Item = (FrontendKey, Frontend)>) -> (ServicePlan, Changed) {
     let frontends: std::collections::BTreeMap<_, _> =
         frontends.into_iter().map(|(key, frontend)| (key, Arc::new(frontend))).collect();
     let of_cluster = |(key, frontend): (&FrontendKey, &Arc<Frontend>)| match key.place {
@@ -75,7 +75,7 @@ fn plan(frontends: impl IntoIterator<Item = (FrontendKey, Frontend)>) -> (Servic
     (plan, changed)
 }
 
-fn shop() -> Vec<(FrontendKey, Frontend)> {
+pub(super) fn shop() -> Vec<(FrontendKey, Frontend)> {
     let some = || backends(&[2, 3], false);
     let guarded = Frontend {
         sources: Some(["192.168.0.0/16", "203.0.113.0/24"].map(|net| net.parse().unwrap()).into()),
@@ -105,7 +105,7 @@ fn again(iptables: &mut Iptables) -> usize {
     iptables.apply(&plan(shop()).0, &Changed::default()).unwrap()
 }
 
-fn run(iptables: &Iptables, end: &str, arguments: &[&str]) -> String {
+pub(super) fn run(iptables: &Iptables, end: &str, arguments: &[&str]) -> String {
     let program = iptables.variant().program(Family::Ip, end);
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -380,14 +380,14 @@ proptest! {
                 rest: true,
             };
             tables.update(&now, &changed);
-            tables.done();
+            tables.done(true);
             prop_assert_eq!(tables.script(true), "");
             before = now;
         }
         let mut fresh = Tables::new(false);
         let (last, changed) = plan(frontends(&steps[steps.len() - 1]));
         fresh.update(&last, &changed);
-        fresh.done();
+        fresh.done(true);
         prop_assert_eq!(tables.whole(), fresh.whole());
     }
 }
