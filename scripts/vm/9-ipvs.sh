@@ -44,3 +44,51 @@ spec:
 SERVICE
 up_check_down ipvs --proxy ipvs --pod-cidr 10.244.0.0/16 --pod-cidr fd00:244::/48 -f service.yaml
 echo "ok a lab"
+# A Deployment whose pods serve on while they are taken out is rolled under load.
+cat >roll.yaml <<'ROLL'
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  strategy: {rollingUpdate: {maxUnavailable: 0}}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: web
+        lifecycle: {preStop: {sleep: {seconds: 5}}}
+        ports: [{containerPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+ROLL
+remember
+weft lab up --name roll --nodes 2 --proxy ipvs -f roll.yaml
+weft lab check --name roll
+rolled() {
+    local load
+    KUBECONFIG="$(weft lab kubeconfig --name roll)" HOME="$PWD"
+    export KUBECONFIG HOME
+    weft lab exec --name roll node/node1 -- wrk -t 1 -c 4 -d 90 -H 'Connection: close' \
+        "http://$(kubectl get service web -o 'jsonpath={.spec.clusterIP}')/" >load &
+    load=$!
+    kubectl rollout restart deployment web
+    kubectl rollout status deployment web --timeout 80s
+    # The roll was under load to its end.
+    kill -0 "$load"
+    wait "$load"
+    cat load
+    grep -q 'requests in' load
+    [ "$(grep -cE 'Socket errors|Non-2xx' load)" -eq 0 ]
+}
+(rolled)
+weft lab down --name roll
+nothing_left
+echo "ok no request fails while a Deployment is rolled"
