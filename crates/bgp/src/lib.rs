@@ -1,11 +1,13 @@
 //! BGP-4 (RFC 4271) without sockets and clock: bytes, events and time come in, bytes and events go out.
 //!
 //! - [`message`]: messages as bytes and as values; what is malformed is told apart by what RFC 7606 wants of it.
+//! - [`session`]: the state machine with one peer.
 //!
 //! Unicast routes of IPv4 and IPv6; other families that a peer speaks of are passed over.
 #![forbid(unsafe_code)]
 
 mod family;
 pub mod message;
+pub mod session;
 
 pub use family::{Family, PerFamily};

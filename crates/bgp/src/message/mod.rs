@@ -216,7 +216,7 @@ impl<'a> Message<'a> {
         Ok(match (frame.kind, terms) {
             (Kind::Open, _) => Message::Open(Open::decode(frame.body)?),
             (Kind::Update, Some(terms)) => Message::Update(Update::decode(frame.body, terms)?),
-            (Kind::Update, None) => return Err(Reason::FSM.into()),
+            (Kind::Update, None) => return Err(Reason::IN_OPEN_SENT.into()),
             (Kind::Notification, _) => {
                 Message::Notification(Notification::decode(frame.body).ok_or(Reason::BAD_LENGTH)?)
             }
