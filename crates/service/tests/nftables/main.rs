@@ -4,6 +4,7 @@
 
 mod affinity;
 mod history;
+mod interrupted;
 mod packets;
 mod pairs;
 mod repair;
