@@ -2,12 +2,16 @@
 //!
 //! - [`message`]: messages as bytes and as values; what is malformed is told apart by what RFC 7606 wants of it.
 //! - [`session`]: the state machine with one peer.
+//! - [`rib`]: which routes are the best, and who is told of them.
+//! - [`policy`]: which routes are taken and told at all.
 //!
 //! Unicast routes of IPv4 and IPv6; other families that a peer speaks of are passed over.
 #![forbid(unsafe_code)]
 
 mod family;
 pub mod message;
+pub mod policy;
+pub mod rib;
 pub mod session;
 
 pub use family::{Family, PerFamily};

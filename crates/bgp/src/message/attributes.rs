@@ -67,7 +67,7 @@ impl NextHop {
     }
 
     /// Whether anything can be sent there at all.
-    pub(super) fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         match self.address() {
             IpAddr::V4(ip) => !matches!(ip.octets()[0], 0 | 127 | 224..),
             IpAddr::V6(ip) => {

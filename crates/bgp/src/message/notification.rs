@@ -159,3 +159,5 @@ impl fmt::Display for Notification {
         }
     }
 }
+
+impl std::error::Error for Notification {}
