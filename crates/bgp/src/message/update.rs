@@ -31,10 +31,12 @@ impl<'a> Update<'a> {
 
     /// What is announced: at most two lists, one of prefixes with the NEXT_HOP and one with that of MP_REACH_NLRI.
     pub fn into_announced(self) -> impl Iterator<Item = (Attributes, NlriList<'a>)> {
-        let mut attributes = self.attributes;
-        self.announced.into_iter().flatten().map(move |(next_hop, routes)| {
-            attributes.next_hop = next_hop;
-            (attributes.clone(), routes)
+        let mut attributes = Some(self.attributes);
+        let last = self.announced.into_iter().flatten().count();
+        let lists = self.announced.into_iter().flatten().zip(1..);
+        lists.filter_map(move |((next_hop, routes), number)| {
+            let of = if number == last { attributes.take() } else { attributes.clone() };
+            Some((Attributes { next_hop, ..of? }, routes))
         })
     }
 

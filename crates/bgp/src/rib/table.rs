@@ -72,11 +72,29 @@ impl Slot {
     }
 }
 
+/// A prefix's number, and half of its hash: a growing table need not look at the prefixes.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    number: u32,
+    half: u32,
+}
+
+impl Number {
+    fn hash(&self) -> u64 {
+        spread(self.half)
+    }
+}
+
+/// The table goes by the lowest and the highest bits of a hash.
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
+}
+
 /// All prefixes.
 #[derive(Debug)]
 pub(super) struct Table {
     pieces: Vec<Vec<Slot>>,
-    numbers: HashTable<u32>,
+    numbers: HashTable<Number>,
     free: Vec<u32>,
     hasher: Keyed,
 }
@@ -106,24 +124,29 @@ impl Table {
     }
 
     pub(super) fn find(&self, prefix: &IpNet) -> Option<u32> {
-        self.find_by(self.hasher.hash_one(prefix), prefix)
+        self.find_by(self.half(prefix), prefix)
     }
 
-    fn find_by(&self, hash: u64, prefix: &IpNet) -> Option<u32> {
-        self.numbers
-            .find(hash, |number| self.slot(*number).is_some_and(|slot| slot.prefix == *prefix))
-            .copied()
+    fn half(&self, prefix: &IpNet) -> u32 {
+        (self.hasher.hash_one(prefix) >> 32) as u32
+    }
+
+    fn find_by(&self, half: u32, prefix: &IpNet) -> Option<u32> {
+        let is = |known: &Number| {
+            known.half == half && self.slot(known.number).is_some_and(|slot| slot.prefix == *prefix)
+        };
+        self.numbers.find(spread(half), is).map(|known| known.number)
     }
 
     /// The prefix's number, and its slot; both are made where there are none.
     pub(super) fn entry(&mut self, prefix: IpNet) -> (u32, &mut Slot) {
-        let hash = self.hasher.hash_one(prefix);
-        let number = self.find_by(hash, &prefix).unwrap_or_else(|| self.insert(hash, prefix));
+        let half = self.half(&prefix);
+        let number = self.find_by(half, &prefix).unwrap_or_else(|| self.insert(half, prefix));
         let (piece, at) = (number as usize / PIECE, number as usize % PIECE);
         (number, &mut self.pieces[piece][at])
     }
 
-    fn insert(&mut self, hash: u64, prefix: IpNet) -> u32 {
+    fn insert(&mut self, half: u32, prefix: IpNet) -> u32 {
         let slot = Slot { prefix, dirty: false, paths: Few::default() };
         let number = match self.free.pop() {
             Some(number) => {
@@ -141,18 +164,15 @@ impl Table {
                 number
             }
         };
-        let Table { pieces, numbers, hasher, .. } = self;
-        let of =
-            |number: &u32| hasher.hash_one(pieces[*number as usize / PIECE][*number as usize % PIECE].prefix);
-        numbers.insert_unique(hash, number, of);
+        self.numbers.insert_unique(spread(half), Number { number, half }, Number::hash);
         number
     }
 
     /// Gives back the number of a prefix without paths.
     pub(super) fn remove(&mut self, number: u32) {
         let Some(prefix) = self.slot(number).map(|slot| slot.prefix) else { return };
-        let hash = self.hasher.hash_one(prefix);
-        if let Ok(entry) = self.numbers.find_entry(hash, |known| *known == number) {
+        let hash = spread(self.half(&prefix));
+        if let Ok(entry) = self.numbers.find_entry(hash, |known| known.number == number) {
             entry.remove();
             self.free.push(number);
         }
