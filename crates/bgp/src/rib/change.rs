@@ -69,11 +69,9 @@ impl Rib {
         let mut last: Option<Arc<Attributes>> = None;
         let mut refused = Vec::new();
         for nlri in list.iter() {
-            let taken = whole.and_then(|()| import::accept(known, &nlri.prefix, &attributes));
-            let attributes = match (taken, &last) {
-                (Ok(_), Some(last)) if !asks => last.clone(),
-                (Ok(taken), _) => self.interner.intern(taken.into_owned()),
-                (Err(refusal), _) => {
+            let taken = match whole.and_then(|()| import::accept(known, &nlri.prefix, &attributes)) {
+                Ok(taken) => taken,
+                Err(refusal) => {
                     if let Some(count) = known.counters.refused.get_mut(refusal as usize) {
                         *count += 1;
                     }
@@ -81,7 +79,10 @@ impl Rib {
                     continue;
                 }
             };
-            last = Some(attributes.clone());
+            let attributes = match &last {
+                Some(last) if !asks => last.clone(),
+                _ => last.insert(self.interner.intern(taken.into_owned())).clone(),
+            };
             let (number, slot) = self.table.entry(nlri.prefix);
             known.counters.paths[family] += usize::from(slot.put(peer, nlri.path, attributes));
             if !std::mem::replace(&mut slot.dirty, true) {

@@ -154,7 +154,8 @@ pub enum Fall {
 pub enum Event<'a> {
     /// Dial the peer, and tell by [`super::Session::handle_connected`] or [`super::Session::handle_unreachable`].
     Dial,
-    /// Write `last`, as far as that can be done at once, and close the connection.
+    /// Close the connection; before that write the rest of what is half written, and `last`, as far as both can be
+    /// done at once.
     Close {
         /// Which.
         side: Side,
