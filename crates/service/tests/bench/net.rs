@@ -112,9 +112,9 @@ impl Net {
                 .run(|| {
                     sysctl::set("net.ipv4.ip_forward", "1").unwrap();
                     sysctl::set("net.ipv6.conf.all.forwarding", "1").unwrap();
-                    // Every refusal is to be told.
-                    sysctl::set("net.ipv4.icmp_ratelimit", "0").unwrap();
-                    sysctl::set("net.ipv6.icmp.ratelimit", "0").unwrap();
+                    // Every refusal is to be told: no type of ICMP has a limit, neither a peer's nor that of all.
+                    sysctl::set("net.ipv4.icmp_ratemask", "0").unwrap();
+                    sysctl::set("net.ipv6.icmp.ratemask", "\n").unwrap();
                 })
                 .unwrap();
         }
