@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use weft_model::service::Protocol;
 
+use crate::sctp;
+
 /// What became of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -33,7 +35,8 @@ pub(crate) fn connect_to(
 ) -> Outcome {
     let answer = match protocol {
         Protocol::Udp => by_udp(from, to, patience),
-        _ => by_tcp(from, to, patience),
+        Protocol::Tcp => by_tcp(from, to, patience),
+        Protocol::Sctp => sctp::ask(from, to, patience),
     };
     match answer {
         Ok(text) => {

@@ -8,6 +8,7 @@ mod net;
 mod proxies;
 mod rows;
 mod scene;
+mod sctp;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

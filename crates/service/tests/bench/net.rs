@@ -18,6 +18,7 @@ use weft_kernel::testing::TestNs;
 use weft_kernel::{Address, Netlink, Netns, Op, Route, sysctl};
 
 use crate::scene::{ENDPOINTS, TARGET};
+use crate::sctp;
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,30 +159,32 @@ impl Net {
         }
     }
 
-    /// Has an endpoint answer every connection and datagram with its name and the client's address.
+    /// Has an endpoint answer every connection, datagram and association with its name and the client's address.
     fn serve(&mut self, name: &'static str) {
         let ended = self.ended.clone();
-        let (tcp, udp) = self
-            .namespace(name)
-            .run(|| (TcpListener::bind(("::", TARGET)).unwrap(), UdpSocket::bind(("::", TARGET)).unwrap()))
-            .unwrap();
+        let open = || {
+            let (tcp, udp) = (TcpListener::bind(("::", TARGET)), UdpSocket::bind(("::", TARGET)));
+            (tcp.unwrap(), udp.unwrap(), [false, true].map(sctp::listen))
+        };
+        let (tcp, udp, sctp) = self.namespace(name).run(open).unwrap();
         let told = move |client: IpAddr| format!("{name} {}", client.to_canonical());
         self.servers.push(std::thread::spawn(move || {
             let mut buffer = [0; 64];
             while !ended.load(Ordering::Relaxed) {
-                let mut ready = [
-                    PollFd::from_borrowed_fd(tcp.as_fd(), PollFlags::IN),
-                    PollFd::from_borrowed_fd(udp.as_fd(), PollFlags::IN),
-                ];
+                let mut ready = [tcp.as_fd(), udp.as_fd(), sctp[0].as_fd(), sctp[1].as_fd()]
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
                 let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
                 poll(&mut ready, Some(&pause)).unwrap();
-                let [for_tcp, for_udp] = [!ready[0].revents().is_empty(), !ready[1].revents().is_empty()];
+                let [for_tcp, for_udp, for_sctp @ ..] = ready.map(|fd| !fd.revents().is_empty());
                 if for_tcp && let Ok((mut stream, client)) = tcp.accept() {
                     // A client that has gone does not listen.
                     stream.write_all(told(client.ip()).as_bytes()).ok();
                 }
                 if for_udp && let Ok((_, client)) = udp.recv_from(&mut buffer) {
                     udp.send_to(told(client.ip()).as_bytes(), client).ok();
+                }
+                for (socket, _) in sctp.iter().zip(for_sctp).filter(|(_, is_ready)| *is_ready) {
+                    sctp::answer(socket, told).ok();
                 }
             }
         }));

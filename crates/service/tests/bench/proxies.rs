@@ -52,6 +52,8 @@ impl Proxy {
                 let unasked = row.spec().endpoints.is_empty() && leads_in && row.from == From::Node;
                 unasked.then_some(Expected::Silent)
             }
+            // A process cannot hand on an association.
+            (Proxy::Userspace, _) if row.protocol == Protocol::Sctp => Some(Expected::Refused),
             // A connection of its own leads to the endpoint, and one from the client is taken before it is known
             // where to.
             (Proxy::Userspace, Expected::Answer { by, .. }) => {

@@ -49,7 +49,7 @@ pub(crate) fn rows(from: From) -> Vec<Row> {
     let mut rows = Vec::new();
     for index in 0..SPECS.len() {
         for by in By::ALL {
-            for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for protocol in Protocol::ALL {
                 rows.extend([false, true].map(|ipv6| Row { index, by, from, protocol, ipv6 }));
             }
         }

@@ -27,7 +27,7 @@ pub(crate) const ENDPOINTS: [(&str, &str, [&str; 2]); 3] = [
 ];
 
 /// A Service of the bench, with a cluster IP, node ports, an external IP and a load balancer's IP of both families,
-/// by TCP and UDP.
+/// by every protocol.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
@@ -98,8 +98,9 @@ fn node_port(index: usize) -> u16 {
     30080 + index as u16
 }
 
-/// Both protocols of every Service; the name of its port.
-const PORTS: [(Protocol, &str); 2] = [(Protocol::Tcp, "web"), (Protocol::Udp, "web-udp")];
+/// The protocols of every Service; the name of its port.
+const PORTS: [(Protocol, &str); 3] =
+    [(Protocol::Tcp, "web"), (Protocol::Udp, "web-udp"), (Protocol::Sctp, "web-sctp")];
 
 fn service(index: usize, spec: &Spec) -> Service {
     let both = |by| [false, true].map(|ipv6| place(index, by, ipv6).0).to_vec();
