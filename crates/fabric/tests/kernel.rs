@@ -4,13 +4,16 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_fabric::{Error, Fabric, FabricConfig, FabricPlan, Underlay, masquerade, plan};
 use weft_kernel::nft::Nft;
-use weft_kernel::testing::{MachineDump, TestNs};
+use weft_kernel::testing::{MachineDump, TestNs, eventually};
 use weft_kernel::{Monitor, Netlink};
 use weft_model::network::{Backend, Network};
 use weft_model::{Cluster, Node};
+
+const SOON: Duration = Duration::from_secs(5);
 
 fn sh(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
@@ -73,6 +76,8 @@ impl Bench {
         let applied = self.fabric.apply(&mut self.netlink, plan);
         assert!(applied.errors.is_empty(), "{:?}", applied.errors);
         assert!(!self.fabric.pending());
+        // A kernel's worker takes the flag from a new address, a moment after it is there.
+        eventually(SOON, "addresses are in use", || sh("ip -6 addr show tentative").is_empty());
         applied.writes
     }
 }

@@ -71,17 +71,14 @@ fn run(part: &str, command: &[&str]) -> BTreeSet<String> {
 /// Words whose value changes by itself, besides a bridge's timers.
 const SELF_CHANGING: [&str; 5] = ["valid_lft", "preferred_lft", "expires", "packets", "bytes"];
 
-/// A flag that goes by itself, when an address is found to be nobody else's.
-const PASSING: &str = "tentative";
-
-/// A line without what changes by itself: lifetimes, traffic counters and that flag.
+/// A line without what changes by itself: lifetimes and traffic counters.
 fn steady(line: &str) -> String {
     let mut words = line.split_whitespace();
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
         if word.ends_with("_timer") || SELF_CHANGING.contains(&word) {
             words.next();
-        } else if word != "\\" && word != PASSING {
+        } else if word != "\\" {
             kept.push(word);
         }
     }
