@@ -228,13 +228,19 @@ fn f44_another_program_that_adds_our_prefixes_neither_wins_nor_loses_its_own() {
     agents[0].settled();
 }
 
-/// A program that does not end by itself, and ends with the test also where that fails.
-struct Endless(std::process::Child);
+/// Programs that do not end by themselves, and end with the test also where that fails.
+struct Endless {
+    loops: Vec<std::process::Child>,
+    /// Each loop ends when this file is there, with what it had begun: nothing of it comes later.
+    end: std::path::PathBuf,
+}
 
 impl Drop for Endless {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if std::fs::write(&self.end, "").is_err() {
+            self.loops.iter_mut().for_each(|each| drop(each.kill()));
+        }
+        self.loops.iter_mut().for_each(|each| drop(each.wait()));
     }
 }
 
@@ -246,7 +252,7 @@ fn f45_dumps_and_transactions_that_others_interrupt_are_tried_again() {
     let whole = node.state();
     // Two programs that never stop: every dump of routes, rules and links meets a change.
     let noise = [
-        "while :; do nft -f - <<'N'
+        "until [ -e $0.end ]; do nft -f - <<'N'
         add table ip noise
         add set ip noise s { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2, 192.0.2.3 }; }
         delete table ip noise
@@ -254,19 +260,17 @@ N
         done",
         "seq -f 'route add 203.0.113.%g/32 dev lo proto static' 1 250 >$0.add
         seq -f 'route del 203.0.113.%g/32 dev lo proto static' 1 250 >$0.del
-        while :; do ip -force -batch $0.add; ip -force -batch $0.del; done 2>/dev/null",
+        until [ -e $0.end ]; do ip -force -batch $0.add; ip -force -batch $0.del; done 2>/dev/null",
     ];
     const TABLES: &str = "nft list table ip weft; nft list table ip6 weft";
     let tables = sh(&node.ns, TABLES);
     let base = node.files.path().join("noise").display().to_string();
-    let noisy: Vec<Endless> = noise
-        .iter()
-        .map(|script| {
-            let mut command = std::process::Command::new("sh");
-            command.args(["-c", script, &base]).stderr(std::process::Stdio::null());
-            Endless(node.ns.run(|| command.spawn().unwrap()).unwrap())
-        })
-        .collect();
+    let loops = noise.iter().map(|script| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script, &base]).stderr(std::process::Stdio::null());
+        node.ns.run(|| command.spawn().unwrap()).unwrap()
+    });
+    let noisy = Endless { loops: loops.collect(), end: format!("{base}.end").into() };
     let ours = |state: String| -> Vec<String> {
         let foreign = |line: &str| line.contains("203.0.113") || line.contains("noise");
         state.lines().filter(|line| !foreign(line)).map(str::to_owned).collect()
@@ -293,7 +297,6 @@ N
         }
     }
     drop(noisy);
-    sh(&node.ns, "ip route flush proto static; nft delete table ip noise 2>/dev/null || true");
     eventually(SOON, "all is as before", || ours(node.state()) == ours(whole.clone()));
     agents[0].settled();
 }
