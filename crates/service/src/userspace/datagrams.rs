@@ -50,7 +50,7 @@ impl Datagrams {
     }
 
     /// Forwards what clients sent.
-    pub(super) fn forward(&mut self, listener: &Arc<Listener>, now: Instant, buffer: &mut [u8]) {
+    pub(super) fn forward(&mut self, listener: &Arc<Listener>, buffer: &mut [u8]) {
         for _ in 0..BATCH {
             let Ok((len, _, Some(from))) = recvfrom(&listener.socket, &mut *buffer, RecvFlags::DONTWAIT)
             else {
@@ -58,6 +58,8 @@ impl Datagrams {
             };
             let Ok(client) = SocketAddr::try_from(from) else { continue };
             let key = (listener.id, client);
+            // Each at its own time: which flow is idle for longest is asked within one batch too.
+            let now = Instant::now();
             let id = match self.flows.find(&key) {
                 Some(id) => id,
                 None => match self.open(listener, client, now) {

@@ -139,7 +139,7 @@ impl Worker {
                 if listener.tcp {
                     self.accept(&listener, now);
                 } else {
-                    self.datagrams.forward(&listener, now, &mut self.tools.buffer);
+                    self.datagrams.forward(&listener, &mut self.tools.buffer);
                 }
             }
             Token::Side { .. } => self.connections.event(token, flags, now, &mut self.tools),
