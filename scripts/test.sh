@@ -12,12 +12,16 @@ logs="$(mktemp -d)"
 trap 'rm -rf "$logs"' EXIT
 
 passed=0 failed=0 skipped=0
+started=$SECONDS last=$SECONDS
 summary=""
 : >"$logs/failures"
 
+# Says how a lane ended, and how long ago the one before did.
 note() { # lane, verdict, detail
-    summary+="$(printf '%-8s %-8s %s' "$1" "$2" "$3")"$'\n'
-    printf '==> %s: %s %s\n' "$1" "$2" "$3"
+    local took=$((SECONDS - last))
+    last=$SECONDS
+    summary+="$(printf '%-10s %-8s %5d s  %s' "$1" "$2" "$took" "$3")"$'\n'
+    printf '==> %s: %s in %d s %s\n' "$1" "$2" "$took" "$3"
 }
 
 # Keeps what a failed lane said of its failures, for the end of the output: a reader of the last page
@@ -183,7 +187,6 @@ fuzz() {
 
 lanes=("$@")
 [ "$#" -gt 0 ] || lanes=(lint deny rust lab kubernetes vm fuzz)
-started=$SECONDS
 for lane in "${lanes[@]}"; do "$lane"; done
 
 printf '\n'

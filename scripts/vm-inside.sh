@@ -56,5 +56,6 @@ for scenario in scenarios/*.sh; do
     echo "== $scenario"
     # shellcheck source=/dev/null
     . "$scenario"
+    echo "== after $SECONDS s"
 done
 echo "vm: done"
