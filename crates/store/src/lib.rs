@@ -13,6 +13,7 @@ mod driver;
 mod error;
 mod flannel;
 mod heart;
+mod pace;
 mod page;
 mod reflector;
 mod snapshot;

@@ -12,6 +12,7 @@ use weft_model::{Changes, Cluster, Node, Pod};
 
 use crate::api::Api;
 use crate::driver::{self, Link, Links};
+use crate::pace::Pace;
 use crate::{Error, cache};
 
 /// How a [`Store`] works.
@@ -69,6 +70,7 @@ pub struct Update {
 /// The cluster's objects, kept up to date. Dropping it ends its tasks.
 pub struct Store {
     shared: Arc<Shared>,
+    pace: Pace,
     _tasks: JoinSet<()>,
 }
 
@@ -125,7 +127,7 @@ impl Store {
         if config.balancing {
             tasks.spawn(driver::run::<Claim>(api.clone(), known.claims, shared.clone()));
             tasks.spawn(driver::run::<LoadBalancerPool>(api, known.balancers, shared.clone()));
-            return Store { shared, _tasks: tasks };
+            return Store { shared, pace: Pace::default(), _tasks: tasks };
         }
         tasks.spawn(driver::run::<Pod>(api.clone(), known.pods, shared.clone()));
         tasks.spawn(driver::run::<IpBlock>(api.clone(), known.blocks, shared.clone()));
@@ -140,15 +142,17 @@ impl Store {
         if let Some(path) = config.cache {
             tasks.spawn(keep_the_snapshot(shared.clone(), path, config.cache_every));
         }
-        Store { shared, _tasks: tasks }
+        Store { shared, pace: Pace::default(), _tasks: tasks }
     }
 
     /// Waits for something new and takes it; what came meanwhile is coalesced by key. The first
-    /// update comes when all kinds are known whole, or from disk when the API is away.
-    /// Cancel safe.
+    /// update comes when all kinds are known whole, or from disk when the API is away. In a cluster that never
+    /// rests an update comes after a moment, with what came in it. Cancel safe.
     pub async fn changed(&mut self) -> Update {
         loop {
+            tokio::time::sleep_until(self.pace.next().into()).await;
             if let Some(update) = self.shared.lock().take() {
+                self.pace.took(Instant::now());
                 return update;
             }
             self.shared.changed.notified().await;
