@@ -200,6 +200,10 @@ impl<'a> Worker<'a> {
                     tracing::warn!("Services: {error}");
                 }
                 self.status.errors = std::iter::once(error).chain(self.full.clone()).collect();
+                // Its socket may be what fails. The connections of the mode userspace are its own.
+                if self.cfg.proxy.mode != ProxyMode::Userspace {
+                    self.backend = None;
+                }
                 self.status.programmed = false;
                 self.status.behind_since.get_or_insert_with(Timestamp::now);
                 self.retry = Some(Instant::now() + self.pause);
