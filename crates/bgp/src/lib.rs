@@ -4,13 +4,16 @@
 //! - [`session`]: the state machine with one peer.
 //! - [`rib`]: which routes are the best, and who is told of them.
 //! - [`policy`]: which routes are taken and told at all.
+//! - [`bfd`]: whether packets pass to a neighbour and back.
 //!
 //! Unicast routes of IPv4 and IPv6; other families that a peer speaks of are passed over.
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 mod family;
 pub mod message;
 pub mod policy;
+mod random;
 pub mod rib;
 pub mod session;
 

@@ -31,10 +31,10 @@ pub use nlri::{Nlri, NlriList};
 pub use notification::{Notification, Reason, SHUTDOWN_TEXT};
 pub use open::{AS_TRANS, Open};
 pub use update::Update;
+pub(crate) use wire::Reader;
 pub use write::{TooLong, announce, end_of_rib, withdraw};
 
 use crate::{Family, PerFamily};
-use wire::Reader;
 
 /// The length of a message's head.
 pub const HEADER: usize = 19;

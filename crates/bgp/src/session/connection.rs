@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::random::Random;
 use crate::message::{self, Frame, Kind, LONGEST_EXTENDED, Negotiated, Notification};
+use crate::random::Random;
 
 /// So much of what came is held unread: the longest message, and as much of the next.
 pub const INPUT: usize = 2 * LONGEST_EXTENDED;

@@ -15,7 +15,6 @@ mod collision;
 mod config;
 mod connection;
 mod machine;
-mod random;
 mod restart;
 #[cfg(test)]
 mod tests;
@@ -29,8 +28,8 @@ pub use connection::{INPUT, OUTPUT};
 
 use crate::Family;
 use crate::message::{self, Capabilities, Kind, Message, Negotiated, Notification, Reason, RefreshKind};
+use crate::random::Random;
 use connection::{Connection, Expired, Phase};
-use random::Random;
 use restart::{Helper, Stale};
 
 /// How long a dialled connection may take.
