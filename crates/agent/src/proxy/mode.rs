@@ -116,7 +116,11 @@ impl Backend {
                 let config = IpvsConfig { scheduler: config.scheduler, reset_removed: config.reset_removed };
                 Ok(Backend::Ipvs(Box::new(Ipvs::open(config)?)))
             }
-            ProxyMode::Userspace => Ok(Backend::Userspace(Box::new(Userspace::open()?))),
+            ProxyMode::Userspace => {
+                let mut userspace = Userspace::open()?;
+                userspace.reset_removed(config.reset_removed);
+                Ok(Backend::Userspace(Box::new(userspace)))
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Userspace {
     tables: Tables,
     /// Whether the kernel's tables and routes are as those here say.
     known: bool,
+    /// Whether connections of TCP end with their endpoint.
+    resets: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Userspace {
     fn start(nft: Option<Nft>) -> Result<Userspace, Error> {
         Ok(Userspace {
             proxy: Proxy::start(Limits::default(), UDP_IDLE)?,
+            resets: false,
             netlink: Netlink::open()?,
             nft,
             served: BTreeMap::new(),
@@ -73,12 +76,19 @@ impl Userspace {
         })
     }
 
+    /// Whether clients of TCP are reset when their endpoint is none any more.
+    pub fn reset_removed(&mut self, resets: bool) {
+        self.resets = resets;
+        self.proxy.reset_removed(resets);
+    }
+
     /// Serves what is planned; `changed` is all that changed since the last call that succeeded. Says how many
     /// elements, chains, sets and routes were written.
     pub fn apply(&mut self, plan: &ServicePlan, changed: &Changed) -> Result<usize, Error> {
         if !self.proxy.alive() {
             tracing::error!("a thread of the userspace proxy ended: it is started anew");
             self.proxy = Proxy::start(Limits::default(), UDP_IDLE)?;
+            self.proxy.reset_removed(self.resets);
             self.served.clear();
             self.known = false;
         }

@@ -31,14 +31,21 @@ struct Connection {
     /// From the client to the endpoint, and back.
     out: Way,
     back: Way,
-    connecting: Option<Connecting>,
+    frontend: Arc<Frontend>,
+    address: IpAddr,
+    progress: Progress,
 }
 
 #[derive(Debug)]
-struct Connecting {
-    attempt: Attempt,
-    frontend: Arc<Frontend>,
-    address: IpAddr,
+enum Progress {
+    Connecting(Attempt),
+    Connected(SocketAddr),
+}
+
+impl Connection {
+    fn is_connecting(&self) -> bool {
+        matches!(self.progress, Progress::Connecting(_))
+    }
 }
 
 /// The connections, by slot.
@@ -89,10 +96,10 @@ impl Connections {
         let token = self.token(slot, false);
         let client = side(socket, token);
         let watched = watch(&self.orders.poll, &client);
-        let connecting = Some(Connecting { attempt, frontend, address });
+        let progress = Progress::Connecting(attempt);
         let (out, back) = (Way::default(), Way::default());
         self.slots[slot as usize] =
-            Some(Box::new(Connection { client, endpoint: None, out, back, connecting }));
+            Some(Box::new(Connection { client, endpoint: None, out, back, frontend, address, progress }));
         self.orders.load.fetch_add(1, Ordering::Relaxed);
         match watched {
             Ok(()) => self.dial(slot, tools),
@@ -113,7 +120,7 @@ impl Connections {
         side.writable |= gone || flags.contains(EventFlags::OUT);
         side.thorough |= gone || flags.intersects(EventFlags::PRI | EventFlags::RDHUP);
         side.failed |= flags.contains(EventFlags::ERR);
-        if connection.connecting.is_some() {
+        if connection.is_connecting() {
             match (endpoint, gone) {
                 (true, true) => self.failed(slot, Failure::Refused, tools),
                 (true, false) if flags.contains(EventFlags::OUT) => self.connected(slot, now, tools),
@@ -138,7 +145,7 @@ impl Connections {
             self.due.pop();
             let Token::Side { slot, .. } = Token::read(token) else { continue };
             let connection = self.slots.get(slot as usize).and_then(Option::as_deref);
-            let waits = connection.filter(|c| c.connecting.is_some()).and_then(|c| c.endpoint.as_ref());
+            let waits = connection.filter(|c| c.is_connecting()).and_then(|c| c.endpoint.as_ref());
             if waits.is_some_and(|side| side.token == token) {
                 self.failed(slot, Failure::Silent, tools);
             }
@@ -153,13 +160,22 @@ impl Connections {
     /// Goes on with those.
     pub(super) fn go_on(&mut self, tools: &mut Tools) {
         for slot in std::mem::take(&mut self.again) {
-            if self
-                .slots
-                .get(slot as usize)
-                .and_then(Option::as_deref)
-                .is_some_and(|c| c.connecting.is_none())
-            {
+            if self.slots.get(slot as usize).and_then(Option::as_deref).is_some_and(|c| !c.is_connecting()) {
                 self.work(slot, tools);
+            }
+        }
+    }
+
+    /// Resets those whose endpoint is none any more.
+    pub(super) fn sweep(&mut self, tools: &mut Tools) {
+        for slot in 0..self.slots.len() as u32 {
+            let left = self.slots[slot as usize].as_deref().is_some_and(|c| match c.progress {
+                Progress::Connected(endpoint) => !c.frontend.keeps(c.address, endpoint),
+                Progress::Connecting(_) => false,
+            });
+            if left {
+                count(&tools.shared.counts.reset);
+                self.end(slot, End::Reset, tools);
             }
         }
     }
@@ -181,8 +197,8 @@ impl Connections {
         loop {
             let token = self.token(slot, true);
             let Some(connection) = self.slots[slot as usize].as_deref_mut() else { return };
-            let Some(connecting) = &connection.connecting else { return };
-            let (to, timeout) = (connecting.attempt.endpoint(), connecting.attempt.timeout());
+            let Progress::Connecting(attempt) = &connection.progress else { return };
+            let (to, timeout) = (attempt.endpoint(), attempt.timeout());
             // The one before, if there was one, is closed by this.
             connection.endpoint = None;
             if let Ok(socket) = open(to) {
@@ -201,13 +217,11 @@ impl Connections {
 
     /// Has the attempt go on to its next endpoint; without one the client is refused.
     fn next(&mut self, slot: u32, failure: Failure, tools: &mut Tools) -> bool {
-        let Some(connecting) = self.slots[slot as usize].as_deref_mut().and_then(|c| c.connecting.as_mut())
-        else {
-            return false;
-        };
+        let connection = self.slots[slot as usize].as_deref_mut();
+        let Some(Progress::Connecting(attempt)) = connection.map(|c| &mut c.progress) else { return false };
         let counts = &tools.shared.counts;
         count(if failure == Failure::Silent { &counts.silent } else { &counts.refused });
-        let more = connecting.attempt.failed(failure);
+        let more = attempt.failed(failure);
         if !more {
             count(&counts.failed);
             self.end(slot, End::Reset, tools);
@@ -223,8 +237,15 @@ impl Connections {
 
     fn connected(&mut self, slot: u32, now: Instant, tools: &mut Tools) {
         let Some(connection) = self.slots[slot as usize].as_deref_mut() else { return };
-        if let Some(Connecting { attempt, frontend, address }) = connection.connecting.take() {
-            frontend.settle(address, attempt.endpoint(), now);
+        if let Progress::Connecting(attempt) = &connection.progress {
+            let endpoint = attempt.endpoint();
+            connection.frontend.settle(connection.address, endpoint, now);
+            connection.progress = Progress::Connected(endpoint);
+            // It may have gone meanwhile, and the sweep was before.
+            let resets = tools.shared.resets.load(Ordering::Acquire);
+            if resets && !connection.frontend.keeps(connection.address, endpoint) {
+                return self.end(slot, End::Reset, tools);
+            }
         }
         self.work(slot, tools);
     }

@@ -53,6 +53,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             limits,
             udp_idle,
+            resets: false.into(),
             held: Default::default(),
             counts: Default::default(),
             listeners: RwLock::default(),
@@ -68,6 +69,11 @@ impl Proxy {
             proxy.threads.push(thread.map_err(|error| Error::new("start a thread", error))?);
         }
         Ok(proxy)
+    }
+
+    /// Whether clients of TCP are reset when their endpoint is none any more.
+    pub fn reset_removed(&mut self, resets: bool) {
+        self.shared.resets.store(resets, Ordering::Release);
     }
 
     /// What it may hold: what it was started with, or less where open files are fewer.
@@ -104,25 +110,29 @@ impl Proxy {
         Ok((ListenerId(id), bound))
     }
 
-    /// Changes where new clients go. Connections stay where they are; flows of UDP end whose
-    /// endpoint is none any more.
+    /// Changes where new clients go. Connections stay where they are, unless [they are to be
+    /// reset](Self::reset_removed); flows of UDP end whose endpoint is none any more.
     pub fn set_target(&mut self, id: ListenerId, target: &Target) {
         if let Some(listener) = self.shared.listener(id.0) {
             listener.frontend.set(target, self.shared.limits.clients);
-            if !listener.tcp {
+            if !listener.tcp || self.shared.resets.load(Ordering::Acquire) {
                 self.sweep(&listener);
             }
         }
     }
 
-    /// Listens no longer. Connections that came by it stay.
+    /// Listens no longer. Connections that came by it stay, with the same exception.
     pub fn close(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners_mut(|all| all.remove(&id.0)) else { return };
         for orders in self.watchers(&listener) {
             // One that was not added yet is not there.
             let _ = epoll::delete(&orders.poll, &listener.socket);
         }
-        if !listener.tcp {
+        let resets = self.shared.resets.load(Ordering::Acquire);
+        if resets {
+            listener.frontend.set(&Target::default(), self.shared.limits.clients);
+        }
+        if !listener.tcp || resets {
             self.sweep(&listener);
         }
     }

@@ -116,6 +116,8 @@ pub(super) struct Listener {
 pub(super) struct Shared {
     pub limits: Limits,
     pub udp_idle: Duration,
+    /// Whether connections of TCP end with their endpoint.
+    pub resets: AtomicBool,
     pub held: Held,
     pub counts: Counts,
     pub listeners: RwLock<HashMap<u64, Arc<Listener>>>,

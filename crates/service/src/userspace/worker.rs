@@ -127,6 +127,9 @@ impl Worker {
                 let _ = rustix::io::read(&self.orders.wake, &mut count);
                 if self.orders.sweep.swap(false, Ordering::AcqRel) {
                     self.datagrams.sweep();
+                    if self.shared.resets.load(Ordering::Acquire) {
+                        self.connections.sweep(&mut self.tools);
+                    }
                 }
                 let clients = std::mem::take(&mut *lock(&self.orders.clients));
                 self.orders.load.fetch_sub(clients.len(), Ordering::Relaxed);

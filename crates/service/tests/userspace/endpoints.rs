@@ -211,3 +211,32 @@ fn ipv6_is_forwarded_and_so_is_an_address_that_comes_later() {
         assert_eq!(&got, b"six");
     }
 }
+
+#[test]
+fn clients_of_an_endpoint_that_went_are_reset_where_that_is_asked_for() {
+    for resets in [false, true] {
+        let _ns = TestNs::new();
+        let mut proxy = proxy();
+        proxy.reset_removed(resets);
+        let endpoints = [1, 2].map(|_| TcpListener::bind(local(1)).unwrap());
+        let addresses = [0, 1].map(|n: usize| endpoints[n].local_addr().unwrap());
+        let (id, at) = listen_tcp(&mut proxy, &addresses[..1]);
+        let mut gone = connect(at, &endpoints[0]);
+        proxy.set_target(id, &to(&addresses[1..]));
+        let mut stays = connect(at, &endpoints[1]);
+        if resets {
+            counted(&proxy, "the one is reset", |c| c.connections == 1 && c.reset == 1);
+        }
+        let goes_on = |pair: &mut (TcpStream, TcpStream)| {
+            let sent = pair.0.write_all(b"x").is_ok();
+            sent && pair.1.read_exact(&mut [0]).is_ok()
+        };
+        assert_eq!(goes_on(&mut gone), !resets);
+        assert!(goes_on(&mut stays));
+        proxy.close(id);
+        if resets {
+            counted(&proxy, "so is the other", |c| c.connections == 0 && c.reset == 2);
+        }
+        assert_eq!(goes_on(&mut stays), !resets);
+    }
+}
