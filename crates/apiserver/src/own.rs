@@ -11,6 +11,9 @@ const DEFINITIONS: &[&str] = &[
     include_str!("../../store/definitions/ippools.yaml"),
     include_str!("../../store/definitions/ipblocks.yaml"),
     include_str!("../../store/definitions/loadbalancerpools.yaml"),
+    include_str!("../../store/definitions/bgpconfigurations.yaml"),
+    include_str!("../../store/definitions/bgppeers.yaml"),
+    include_str!("../../store/definitions/bgpfilters.yaml"),
 ];
 
 /// Makes what is missing, and brings what an older version made up to date.
@@ -80,5 +83,67 @@ mod tests {
         };
         let error = registry.modify(&pools, None, "a", Part::Whole, edit).await.unwrap_err();
         assert!(error.message.contains("does not change"), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn sessions_of_bgp_that_make_no_sense_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path(), RegistryConfig::default()).await.unwrap();
+        ensure(&registry).await.unwrap();
+        let make = async |kind: &str, name: &str, spec: &Value| {
+            let resource = registry.kind("weft.dev", "v1", &format!("{}s", kind.to_lowercase())).unwrap();
+            let object =
+                json!({"apiVersion": "weft.dev/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+            registry.create(&resource, None, object).await
+        };
+        let good = [
+            (
+                "BGPPeer",
+                json!({"peerIP": "192.0.2.1", "asNumber": 65001, "filters": ["f"], "nodeSelector": {}}),
+            ),
+            (
+                "BGPPeer",
+                json!({"peerIP": "[2001:db8::1]:1790", "password": {"secretKeyRef": {"name": "s", "key": "k"}}}),
+            ),
+            ("BGPPeer", json!({"peerSelector": {"matchLabels": {"rr": "yes"}}, "maxRestartTime": "1m30s"})),
+            (
+                "BGPConfiguration",
+                json!({"asNumber": 4200000000u32, "serviceClusterIPs": [{"cidr": "10.96.0.0/12"}]}),
+            ),
+            (
+                "BGPFilter",
+                json!({"importV4": [{"action": "Accept", "cidr": "0.0.0.0/0", "matchOperator": "Equal",
+                "operations": [{"setLocalPreference": {"value": 200}}]}, {"action": "Reject"}]}),
+            ),
+        ];
+        for (at, (kind, spec)) in good.iter().enumerate() {
+            make(kind, &format!("good{at}"), spec).await.unwrap();
+        }
+        for (kind, spec, word) in [
+            ("BGPPeer", json!({}), "give peerIP"),
+            ("BGPPeer", json!({"peerIP": "192.0.2.1", "peerSelector": {}}), "not both"),
+            ("BGPPeer", json!({"peerIP": "192.0.2.1", "node": "a", "nodeSelector": {}}), "not both"),
+            ("BGPPeer", json!({"peerSelector": {}, "asNumber": 65001}), "asNumber"),
+            ("BGPPeer", json!({"peerIP": "tor.example"}), "peerIP"),
+            ("BGPPeer", json!({"peerIP": "192.0.2.1", "asNumber": 0}), "asNumber"),
+            ("BGPPeer", json!({"peerIP": "192.0.2.1", "sourceAddress": "Any"}), "sourceAddress"),
+            ("BGPConfiguration", json!({"listenPort": 0}), "listenPort"),
+            ("BGPConfiguration", json!({"communities": [{"name": "a", "value": "x"}]}), "value"),
+            ("BGPFilter", json!({"importV4": [{"action": "Permit"}]}), "action"),
+            (
+                "BGPFilter",
+                json!({"importV4": [{"action": "Accept", "cidr": "10.0.0.0/8"}]}),
+                "belong together",
+            ),
+            (
+                "BGPFilter",
+                json!({"exportV4": [{"action": "Reject", "operations": [{"setMED": {"value": 1}}]}]}),
+                "operations",
+            ),
+            ("BGPFilter", json!({"exportV4": [{"action": "Accept", "operations": [{}]}]}), "operations"),
+        ] {
+            let error = make(kind, "bad", &spec).await.unwrap_err();
+            assert!(error.message.contains(word), "{spec}: {}", error.message);
+        }
     }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::FlannelAnnotations;
+use crate::bgp::{BgpConfiguration, BgpFilter, BgpPeer, NodeBgp};
 use crate::load_balancer::{Claim, LoadBalancerPool};
 use crate::network::{Ipam, Network};
 use crate::pools::{IpBlock, IpPool, Labels, Namespace, Wish};
@@ -36,6 +37,12 @@ pub struct Cluster {
     pub claims: OrdMap<ServiceKey, Arc<Claim>>,
     /// Pools of such addresses by name; likewise.
     pub balancers: OrdMap<Arc<str>, Arc<LoadBalancerPool>>,
+    /// What holds for all sessions of BGP, by name.
+    pub bgp_configurations: OrdMap<Arc<str>, Arc<BgpConfiguration>>,
+    /// Sessions of BGP by name.
+    pub bgp_peers: OrdMap<Arc<str>, Arc<BgpPeer>>,
+    /// Rules for what they take and tell by name.
+    pub bgp_filters: OrdMap<Arc<str>, Arc<BgpFilter>>,
 }
 
 impl Cluster {
@@ -82,6 +89,12 @@ pub struct Changes {
     pub claims: BTreeSet<ServiceKey>,
     /// Names of pools of such addresses.
     pub balancers: BTreeSet<Arc<str>>,
+    /// Names of BGP's configurations.
+    pub bgp_configurations: BTreeSet<Arc<str>>,
+    /// Names of BGP's sessions.
+    pub bgp_peers: BTreeSet<Arc<str>>,
+    /// Names of their rules.
+    pub bgp_filters: BTreeSet<Arc<str>>,
 }
 
 impl Changes {
@@ -102,6 +115,9 @@ impl Changes {
         self.slices.extend(other.slices);
         self.claims.extend(other.claims);
         self.balancers.extend(other.balancers);
+        self.bgp_configurations.extend(other.bgp_configurations);
+        self.bgp_peers.extend(other.bgp_peers);
+        self.bgp_filters.extend(other.bgp_filters);
     }
 }
 
@@ -135,6 +151,9 @@ pub struct Node {
     /// It is being removed: deleted, or marked so by the cluster's autoscaler. Load balancers turn from it.
     #[serde(default)]
     pub leaving: bool,
+    /// What its annotations say of it as a speaker of BGP.
+    #[serde(default, skip_serializing_if = "NodeBgp::is_empty")]
+    pub bgp: NodeBgp,
 }
 
 impl Node {

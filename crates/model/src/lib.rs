@@ -4,9 +4,11 @@
 //! [`Cluster`] is an immutable snapshot that is cheap to clone (persistent maps); a
 //! [`Changes`] says which keys differ from the snapshot before. What two feature rooms must
 //! agree on (names, marks, numbers) is in [`mark`] and [`network`]; addresses out of pools are in [`pools`],
-//! Services and their endpoints in [`service`], the pools of load balancers in [`load_balancer`].
+//! Services and their endpoints in [`service`], the pools of load balancers in [`load_balancer`], sessions of BGP in
+//! [`bgp`].
 
 mod backend;
+pub mod bgp;
 mod cluster;
 mod flannel;
 pub mod load_balancer;

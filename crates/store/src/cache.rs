@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use weft_model::bgp::{BgpConfiguration, BgpFilter, BgpPeer};
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
 use weft_model::service::{EndpointSlice, Service};
@@ -35,6 +36,12 @@ struct Snapshot {
     services: Vec<Arc<Service>>,
     #[serde(default)]
     slices: Vec<Arc<EndpointSlice>>,
+    #[serde(default)]
+    bgp_configurations: Vec<Arc<BgpConfiguration>>,
+    #[serde(default)]
+    bgp_peers: Vec<Arc<BgpPeer>>,
+    #[serde(default)]
+    bgp_filters: Vec<Arc<BgpFilter>>,
 }
 
 #[derive(Deserialize)]
@@ -60,18 +67,21 @@ fn parse(path: &Path) -> io::Result<(Cluster, SystemTime)> {
     if version != VERSION {
         return Err(io::Error::other(format!("its version is {version}, not {VERSION}")));
     }
-    let Snapshot { at, nodes, pods, networks, namespaces, pools, blocks, services, slices, .. } =
-        serde_json::from_reader(BufReader::new(File::open(path)?))?;
-    let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
+    let found: Snapshot = serde_json::from_reader(BufReader::new(File::open(path)?))?;
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(found.at)).unwrap_or(UNIX_EPOCH);
+    let named = |name: &Arc<str>| name.clone();
     let cluster = Cluster {
-        nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
-        pods: pods.into_iter().map(|pod| (pod.key(), pod)).collect(),
-        networks: networks.into_iter().collect(),
-        namespaces: namespaces.into_iter().map(|namespace| (namespace.name.clone(), namespace)).collect(),
-        pools: pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect(),
-        blocks: blocks.into_iter().map(|block| (block.name.clone(), block)).collect(),
-        services: services.into_iter().map(|service| (service.key(), service)).collect(),
-        slices: slices.into_iter().map(|slice| (slice.key(), slice)).collect(),
+        nodes: found.nodes.into_iter().map(|node| (named(&node.name), node)).collect(),
+        pods: found.pods.into_iter().map(|pod| (pod.key(), pod)).collect(),
+        networks: found.networks.into_iter().collect(),
+        namespaces: found.namespaces.into_iter().map(|one| (named(&one.name), one)).collect(),
+        pools: found.pools.into_iter().map(|pool| (named(&pool.name), pool)).collect(),
+        blocks: found.blocks.into_iter().map(|block| (named(&block.name), block)).collect(),
+        services: found.services.into_iter().map(|service| (service.key(), service)).collect(),
+        slices: found.slices.into_iter().map(|slice| (slice.key(), slice)).collect(),
+        bgp_configurations: found.bgp_configurations.into_iter().map(|one| (named(&one.name), one)).collect(),
+        bgp_peers: found.bgp_peers.into_iter().map(|peer| (named(&peer.name), peer)).collect(),
+        bgp_filters: found.bgp_filters.into_iter().map(|filter| (named(&filter.name), filter)).collect(),
         ..Cluster::default()
     };
     Ok((cluster, at))
@@ -105,6 +115,9 @@ fn write_new(path: &Path, cluster: &Cluster, at: SystemTime) -> io::Result<()> {
         blocks: cluster.blocks.values().cloned().collect(),
         services: cluster.services.values().cloned().collect(),
         slices: cluster.slices.values().cloned().collect(),
+        bgp_configurations: cluster.bgp_configurations.values().cloned().collect(),
+        bgp_peers: cluster.bgp_peers.values().cloned().collect(),
+        bgp_filters: cluster.bgp_filters.values().cloned().collect(),
     };
     let mut out = BufWriter::new(File::create(path)?);
     serde_json::to_writer(&mut out, &snapshot)?;

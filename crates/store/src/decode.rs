@@ -1,5 +1,6 @@
 //! The fields of Kubernetes' objects that the model has, and nothing else.
 
+mod bgp;
 mod load_balancer;
 mod network;
 mod pools;
@@ -174,6 +175,7 @@ impl Kind for Node {
             flannel: annotations.flannel,
             loans: Vec::new(),
             labels: bounded(metadata.labels.unwrap_or_default())?,
+            bgp: annotations.bgp,
             leaving: metadata.deleted.is_some() || spec.taints.iter().flatten().any(|t| t.key == LEAVING),
         })
     }

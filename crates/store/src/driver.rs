@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use imbl::OrdMap;
 use tokio::time::Instant;
+use weft_model::bgp::{BgpConfiguration, BgpFilter, BgpPeer};
 use weft_model::load_balancer::{Claim, LoadBalancerPool};
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
@@ -64,6 +65,7 @@ macro_rules! kept {
 kept! {
     Node => nodes, Pod => pods, Namespace => namespaces, IpPool => pools, IpBlock => blocks, Network => networks,
     Service => services, EndpointSlice => slices, Claim => claims, LoadBalancerPool => balancers,
+    BgpConfiguration => bgp_configurations, BgpPeer => bgp_peers, BgpFilter => bgp_filters,
 }
 
 /// How the connections of all kinds stand.
@@ -79,6 +81,9 @@ pub(crate) struct Links {
     slices: Link,
     claims: Link,
     balancers: Link,
+    bgp_configurations: Link,
+    bgp_peers: Link,
+    bgp_filters: Link,
 }
 
 impl Links {
@@ -94,14 +99,19 @@ impl Links {
             slices: unless(services),
             claims: unless(balancing),
             balancers: unless(balancing),
+            bgp_configurations: unless(!balancing),
+            bgp_peers: unless(!balancing),
+            bgp_filters: unless(!balancing),
             ..Links::default()
         }
     }
 
-    pub(crate) fn all(&self) -> [&Link; 10] {
-        let Links { nodes, pods, namespaces, pools, blocks, networks, services, slices, claims, balancers } =
-            self;
-        [nodes, pods, namespaces, pools, blocks, networks, services, slices, claims, balancers]
+    pub(crate) fn all(&self) -> [&Link; 13] {
+        let cluster = [&self.nodes, &self.pods, &self.namespaces, &self.networks, &self.pools, &self.blocks];
+        let services = [&self.services, &self.slices, &self.claims, &self.balancers];
+        let bgp = [&self.bgp_configurations, &self.bgp_peers, &self.bgp_filters];
+        let mut all = cluster.into_iter().chain(services).chain(bgp);
+        std::array::from_fn(|_| all.next().unwrap_or(&self.nodes))
     }
 }
 

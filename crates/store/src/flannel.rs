@@ -1,11 +1,13 @@
-//! A node's annotations, as far as they matter: flannel's, and whose host it is.
+//! A node's annotations, as far as they matter: flannel's, BGP's, and whose host it is.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use weft_model::bgp::{AS_ANNOTATIONS, CLUSTER_ANNOTATIONS, NodeBgp};
 use weft_model::network::HOST_ANNOTATION;
 use weft_model::{FlannelAnnotation, FlannelAnnotations};
 
@@ -19,6 +21,8 @@ pub(crate) struct Annotations {
     pub(crate) flannel: FlannelAnnotations,
     /// [`HOST_ANNOTATION`].
     pub(crate) host: Option<Arc<str>>,
+    /// What it says of itself as a speaker of BGP.
+    pub(crate) bgp: NodeBgp,
 }
 
 impl<'de> Deserialize<'de> for Annotations {
@@ -38,6 +42,7 @@ impl<'de> Visitor<'de> for Known {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
         let mut found = Annotations::default();
+        let mut bgp: BTreeMap<&'static str, Arc<str>> = BTreeMap::new();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match FlannelAnnotation::of_key(&key) {
                 Some(annotation) => {
@@ -48,9 +53,13 @@ impl<'de> Visitor<'de> for Known {
                     let text: Cow<'de, str> = map.next_value()?;
                     found.host = Some(bounded(&text));
                 }
-                None => drop(map.next_value::<IgnoredAny>()?),
+                None => match AS_ANNOTATIONS.iter().chain(&CLUSTER_ANNOTATIONS).find(|ours| **ours == key) {
+                    Some(key) => _ = bgp.insert(key, bounded(&map.next_value::<Cow<'de, str>>()?)),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                },
             }
         }
+        found.bgp = NodeBgp::of(|key| bgp.get(key).map(|text| &**text));
         Ok(found)
     }
 }

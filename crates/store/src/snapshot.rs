@@ -20,6 +20,9 @@ pub async fn snapshot(api: &Api) -> Result<Cluster, Error> {
         namespaces: list(api).await?,
         pools: list(api).await?,
         blocks: list(api).await?,
+        bgp_configurations: list(api).await?,
+        bgp_peers: list(api).await?,
+        bgp_filters: list(api).await?,
         ..Cluster::default()
     })
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use weft_model::bgp::{BgpConfiguration, BgpFilter, BgpPeer};
 use weft_model::load_balancer::{Claim, LoadBalancerPool};
 use weft_model::network::Network;
 use weft_model::pools::{IpBlock, IpPool, Namespace};
@@ -112,6 +113,9 @@ impl Store {
             networks: cluster.networks.keys().cloned().collect(),
             services: cluster.services.keys().cloned().collect(),
             slices: cluster.slices.keys().cloned().collect(),
+            bgp_configurations: cluster.bgp_configurations.keys().cloned().collect(),
+            bgp_peers: cluster.bgp_peers.keys().cloned().collect(),
+            bgp_filters: cluster.bgp_filters.keys().cloned().collect(),
             claims: Default::default(),
             balancers: Default::default(),
         };
@@ -135,6 +139,10 @@ impl Store {
             tasks.spawn(driver::run::<Service>(api.clone(), known.services, shared.clone()));
             tasks.spawn(driver::run::<EndpointSlice>(api.clone(), known.slices, shared.clone()));
         }
+        let bgp = (known.bgp_configurations, known.bgp_peers, known.bgp_filters);
+        tasks.spawn(driver::run::<BgpConfiguration>(api.clone(), bgp.0, shared.clone()));
+        tasks.spawn(driver::run::<BgpPeer>(api.clone(), bgp.1, shared.clone()));
+        tasks.spawn(driver::run::<BgpFilter>(api.clone(), bgp.2, shared.clone()));
         tasks.spawn(driver::run::<Network>(api, known.networks, shared.clone()));
         if cached.is_some() {
             tasks.spawn(serve_the_snapshot(shared.clone(), config.cache_after));

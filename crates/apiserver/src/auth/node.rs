@@ -34,6 +34,9 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("weft.dev", "networks", READ),
     ("weft.dev", "ippools", READ),
     ("weft.dev", "ipblocks", READ),
+    ("weft.dev", "bgpconfigurations", READ),
+    ("weft.dev", "bgppeers", READ),
+    ("weft.dev", "bgpfilters", READ),
     // Nodes write one another's blocks: who borrows asks the owner there.
     ("weft.dev", "ipblocks", &["create", "update", "patch", "delete"]),
     ("authentication.k8s.io", "tokenreviews", &["create"]),
