@@ -1,10 +1,11 @@
-//! BGP-4 (RFC 4271) without sockets and clock: bytes, events and time come in, bytes and events go out.
+//! BGP-4 (RFC 4271). The core is without sockets and clock: bytes, events and time come in, bytes and events go out.
 //!
 //! - [`message`]: messages as bytes and as values; what is malformed is told apart by what RFC 7606 wants of it.
 //! - [`session`]: the state machine with one peer.
 //! - [`rib`]: which routes are the best, and who is told of them.
 //! - [`policy`]: which routes are taken and told at all.
 //! - [`bfd`]: whether packets pass to a neighbour and back.
+//! - [`speaker`]: these over sockets, with a thread.
 //!
 //! Unicast routes of IPv4 and IPv6; other families that a peer speaks of are passed over.
 #![forbid(unsafe_code)]
@@ -16,5 +17,6 @@ pub mod policy;
 mod random;
 pub mod rib;
 pub mod session;
+pub mod speaker;
 
 pub use family::{Family, PerFamily};

@@ -48,6 +48,7 @@ mod socket;
 pub mod sysctl;
 mod tap;
 mod tc;
+pub mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

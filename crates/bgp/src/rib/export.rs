@@ -100,7 +100,10 @@ impl Kind {
         if to != Relation::External {
             told.local_pref = told.local_pref.or(Some(super::LOCAL_PREF));
         }
-        let own = source.relation.is_none_or(|relation| relation == Relation::External) && self.next_hop_self;
+        let own = match source.relation {
+            None => self.next_hop_self || told.next_hop.address().is_unspecified(),
+            Some(relation) => self.next_hop_self && relation == Relation::External,
+        };
         if !set && (to == Relation::External || own) {
             told.next_hop = self.next_hop[family].unwrap_or(told.next_hop);
         }

@@ -211,6 +211,11 @@ impl Rib {
         }
     }
 
+    /// Our own addresses are others now. Of routes that were refused for it, ask the peers again.
+    pub fn set_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.config.addresses = addresses;
+    }
+
     /// While routes are held back nothing is decided and nothing told: who has restarted first hears his peers
     /// (RFC 4724 4.1).
     pub fn hold_back(&mut self, held_back: bool) {

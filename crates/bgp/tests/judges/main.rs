@@ -1,0 +1,9 @@
+//! The speaker beside BIRD, FRR and GoBGP of Debian, over real sockets, each test in namespaces of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bird;
+mod frr;
+mod gobgp;
+mod judge;
+mod sessions;
+mod world;
