@@ -18,4 +18,4 @@ mod wanted;
 
 pub use beat::{Beat, Stranger, Word};
 pub use election::{Action, Election, Owner, Why};
-pub use wanted::{EXCLUDE_LABEL, Wanted, Wants};
+pub use wanted::{Wanted, Wants};

@@ -5,11 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_model::service::{Service, ServiceKey, ServiceType};
+use weft_model::service::{EXCLUDE_LABEL, Service, ServiceKey, ServiceType};
 use weft_model::{Changes, Cluster, NamespacedName, Node};
-
-/// The label of a Node that load balancers pass over.
-pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// An address to be announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

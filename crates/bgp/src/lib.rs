@@ -4,6 +4,7 @@
 //! - [`session`]: the state machine with one peer.
 //! - [`rib`]: which routes are the best, and who is told of them.
 //! - [`policy`]: which routes are taken and told at all.
+//! - [`plan`]: with whom a node of a cluster speaks, and what it tells.
 //! - [`bfd`]: whether packets pass to a neighbour and back.
 //! - [`speaker`]: these over sockets, with a thread.
 //!
@@ -13,6 +14,7 @@
 pub mod bfd;
 mod family;
 pub mod message;
+pub mod plan;
 pub mod policy;
 mod random;
 pub mod rib;

@@ -82,8 +82,10 @@ pub enum Match {
     LargeCommunity(Vec<LargeCommunity>),
     /// Of this next hop.
     NextHop(NextHop),
-    /// None of these.
+    /// Not so.
     Not(Box<Match>),
+    /// One of these holds.
+    Any(Vec<Match>),
 }
 
 /// What is changed of a route.
@@ -156,6 +158,7 @@ impl Match {
             Match::LargeCommunity(any) => any.iter().any(|one| attributes.large_communities.contains(one)),
             Match::NextHop(next_hop) => attributes.next_hop == *next_hop,
             Match::Not(other) => !other.holds(prefix, attributes),
+            Match::Any(any) => any.iter().any(|one| one.holds(prefix, attributes)),
         }
     }
 
@@ -163,6 +166,7 @@ impl Match {
         match self {
             Match::Prefix(_) => true,
             Match::Not(other) => other.asks_for_prefix(),
+            Match::Any(any) => any.iter().any(Match::asks_for_prefix),
             _ => false,
         }
     }
@@ -230,6 +234,7 @@ mod tests {
             Match::Community(vec![Community(9), Community(2)]),
             Match::LargeCommunity(vec![LargeCommunity(1, 2, 3)]),
             Match::NextHop(NextHop::V4([192, 0, 2, 1].into())),
+            Match::Any(vec![Match::Neighbour(9), Match::OriginAs(65003)]),
         ];
         let fails = [
             prefixes("10.0.0.0/8", 8..=23),

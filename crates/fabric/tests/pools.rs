@@ -57,6 +57,7 @@ fn cluster(blocks: Vec<IpBlock>) -> Cluster {
         disabled: false,
         nat_outgoing: true,
         manual: false,
+        disable_bgp_export: false,
         node_selector: LabelSelector::default(),
         namespace_selector: LabelSelector::default(),
     };

@@ -105,6 +105,9 @@ pub struct IpPool {
     pub nat_outgoing: bool,
     /// Only for pods that ask for it.
     pub manual: bool,
+    /// Routers of other ASes are not told of it by BGP.
+    #[serde(default)]
+    pub disable_bgp_export: bool,
     /// Which nodes use it.
     pub node_selector: LabelSelector,
     /// The pods of which namespaces use it.

@@ -18,6 +18,8 @@ pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The label of a Node that names its zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// The label of a Node that load balancers pass over.
+pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// `spec.loadBalancerClass` of Services whose addresses Weft gives.
 pub const LOAD_BALANCER_CLASS: &str = "weft.dev/load-balancer";
 

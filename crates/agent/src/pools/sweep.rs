@@ -80,6 +80,7 @@ mod tests {
             disabled: false,
             nat_outgoing: false,
             manual: false,
+            disable_bgp_export: false,
             node_selector: LabelSelector::default(),
             namespace_selector: LabelSelector::default(),
         };

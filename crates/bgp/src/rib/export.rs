@@ -18,6 +18,7 @@ pub(super) struct Kind {
     policy: Option<Arc<Policy>>,
     next_hop: PerFamily<Option<NextHop>>,
     next_hop_self: bool,
+    keep_next_hop: bool,
 }
 
 /// Where a route comes from.
@@ -39,6 +40,7 @@ impl Kind {
             policy: peer.export.clone(),
             next_hop: peer.next_hop,
             next_hop_self: peer.next_hop_self,
+            keep_next_hop: peer.keep_next_hop,
         }
     }
 
@@ -52,8 +54,8 @@ impl Kind {
         };
         let long_lived = |terms: &Negotiated| PerFamily::from_fn(|family| terms.long_lived[family].is_some());
         policies
-            && (self.client, self.next_hop, self.next_hop_self)
-                == (other.client, other.next_hop, other.next_hop_self)
+            && (self.client, self.next_hop, self.next_hop_self, self.keep_next_hop)
+                == (other.client, other.next_hop, other.next_hop_self, other.keep_next_hop)
             && (a.relation, a.families, a.four_octet_as, a.extended_next_hop, a.extended_messages)
                 == (b.relation, b.families, b.four_octet_as, b.extended_next_hop, b.extended_messages)
             && (a.add_path_out, long_lived(a)) == (b.add_path_out, long_lived(b))
@@ -104,7 +106,8 @@ impl Kind {
             None => self.next_hop_self || told.next_hop.address().is_unspecified(),
             Some(relation) => self.next_hop_self && relation == Relation::External,
         };
-        if !set && (to == Relation::External || own) {
+        let kept = self.keep_next_hop && source.relation.is_some();
+        if !set && !kept && (to == Relation::External || own) {
             told.next_hop = self.next_hop[family].unwrap_or(told.next_hop);
         }
         let fits = match (family, told.next_hop) {

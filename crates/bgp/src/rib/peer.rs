@@ -32,6 +32,8 @@ pub struct Peer {
     pub next_hop: PerFamily<Option<NextHop>>,
     /// Inside the AS, routes from outside of it are told with our own address as their next hop.
     pub next_hop_self: bool,
+    /// Routes that others told are told to another AS with their next hop as it is.
+    pub keep_next_hop: bool,
     /// More prefixes than these end the session.
     pub max_prefixes: PerFamily<Option<usize>>,
     /// So often may our own AS be in its routes' paths.
@@ -50,6 +52,7 @@ impl Peer {
             export: None,
             next_hop: PerFamily::default(),
             next_hop_self: false,
+            keep_next_hop: false,
             max_prefixes: PerFamily::default(),
             own_as: 0,
             route_server: false,

@@ -147,6 +147,8 @@ impl Peer {
             export: of.export.clone(),
             next_hop: PerFamily::from_fn(own),
             next_hop_self: of.next_hop_self,
+            keep_next_hop: of.keep_next_hop,
+            own_as: of.own_as,
             max_prefixes: of.max_prefixes,
             ..rib::Peer::new(self.address)
         }

@@ -154,6 +154,10 @@ pub struct Neighbour {
     pub export: Option<Arc<Policy>>,
     /// Routes from other ASes are told inside with our own address as their next hop.
     pub next_hop_self: bool,
+    /// Routes that others told are told to another AS with their next hop as it is.
+    pub keep_next_hop: bool,
+    /// So often may our own AS be in the paths of its routes.
+    pub own_as: usize,
     /// More prefixes than these end the session, until it is reset.
     pub max_prefixes: PerFamily<Option<usize>>,
     /// Several paths to a prefix.
@@ -178,6 +182,8 @@ impl Neighbour {
             import: None,
             export: None,
             next_hop_self: false,
+            keep_next_hop: false,
+            own_as: 0,
             max_prefixes: PerFamily::default(),
             add_path: PerFamily::default(),
         }
@@ -190,6 +196,8 @@ impl Neighbour {
             export: self.export.clone(),
             reflector_client: self.reflector_client,
             next_hop_self: self.next_hop_self,
+            keep_next_hop: self.keep_next_hop,
+            own_as: self.own_as,
             max_prefixes: self.max_prefixes,
             ..other.clone()
         };

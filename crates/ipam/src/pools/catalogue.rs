@@ -122,6 +122,7 @@ pub(crate) mod tests {
             disabled: false,
             nat_outgoing: false,
             manual: false,
+            disable_bgp_export: false,
             node_selector: LabelSelector::default(),
             namespace_selector: LabelSelector::default(),
         }

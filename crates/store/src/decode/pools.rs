@@ -100,6 +100,8 @@ struct PoolSpec {
     disabled: Option<bool>,
     nat_outgoing: Option<bool>,
     assignment: Option<String>,
+    #[serde(rename = "disableBGPExport")]
+    disable_bgp_export: Option<bool>,
     node_selector: Option<LabelSelector>,
     namespace_selector: Option<LabelSelector>,
 }
@@ -123,6 +125,7 @@ impl Kind for IpPool {
             disabled: spec.disabled.unwrap_or_default(),
             nat_outgoing: spec.nat_outgoing.unwrap_or_default(),
             manual: spec.assignment.as_deref() == Some("Manual"),
+            disable_bgp_export: spec.disable_bgp_export.unwrap_or_default(),
             node_selector: spec.node_selector.unwrap_or_default(),
             namespace_selector: spec.namespace_selector.unwrap_or_default(),
         })
