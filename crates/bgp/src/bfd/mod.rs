@@ -7,11 +7,14 @@
 //!    [`Sessions::handle_timeout`] at [`Sessions::wakes`], after what has come was read;
 //! 2. after each of these [`Sessions::poll_transmit`] and [`Sessions::poll`] until there is nothing more.
 //!
+//! [`Bfd`] does that, in a thread of its own.
+//!
 //! Asynchronous mode without echo and without authentication; a peer that
 //! asks for demand mode is left alone, as it wishes, and watched as before.
 
 mod packet;
 mod session;
+mod shell;
 mod status;
 mod table;
 #[cfg(test)]
@@ -22,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use packet::{Diagnostic, LENGTH, Malformed, Packet, State};
+pub use shell::{Bfd, Error};
 pub use status::{Discarded, SessionStatus, Status};
 pub use table::{Arrival, MAX_SESSIONS, Outgoing, Sessions};
 
