@@ -42,6 +42,7 @@ pub(super) struct Peer {
     pub(super) established: u64,
     pub(super) stale: PerFamily<bool>,
     pub(super) too_many: Option<TooMany>,
+    pub(super) last_fall: Option<String>,
     pub(super) last_error: Option<String>,
     pub(super) updates: u64,
     pub(super) malformed: BTreeMap<u8, u64>,
@@ -116,7 +117,8 @@ impl Peer {
         self.forgotten_at().is_some() || half_open && !self.stale.ipv4 && !self.stale.ipv6
     }
 
-    pub(super) fn fell(&mut self, fall: &Fall) {
+    /// Notes why it fell, or failed before any routes went.
+    pub(super) fn fell(&mut self, fall: &Fall, was_up: bool) {
         let text = match fall {
             Fall::Closed => "the connection was closed".to_owned(),
             Fall::Replaced => "the neighbour connected anew".to_owned(),
@@ -126,6 +128,9 @@ impl Peer {
                 None => why.to_string(),
             },
         };
+        if was_up {
+            self.last_fall = Some(text.clone());
+        }
         self.last_error = Some(text);
     }
 

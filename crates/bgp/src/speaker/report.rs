@@ -54,6 +54,7 @@ impl Worker {
             state: peer.state(),
             since: now.saturating_sub(peer.since).as_secs(),
             established: peer.established,
+            last_fall: peer.last_fall.clone(),
             last_error: peer.last_error.clone(),
             terms,
             received: Counts { ipv4: counters.paths.ipv4, ipv6: counters.paths.ipv6 },

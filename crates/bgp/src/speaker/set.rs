@@ -113,6 +113,7 @@ impl Worker {
             established: 0,
             stale: PerFamily::default(),
             too_many: None,
+            last_fall: None,
             last_error: None,
             updates: 0,
             malformed: Default::default(),

@@ -33,7 +33,9 @@ pub struct NeighbourStatus {
     pub since: u64,
     /// How often it has been `established`.
     pub established: u64,
-    /// Why it fell, or did not come up, the last time.
+    /// Why it was no longer `established`, the last time.
+    pub last_fall: Option<String>,
+    /// That, or why it did not come up later.
     pub last_error: Option<String>,
     /// What was agreed on, while `established`.
     pub terms: Option<Terms>,

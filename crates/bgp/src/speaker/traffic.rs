@@ -200,9 +200,9 @@ impl Worker {
                     peer.since = now;
                     peer.stale = kept;
                     self.rib.down(peer.rib, kept);
-                    then = Then::Fell(fall);
+                    then = Then::Fell(fall, true);
                 }
-                Some(Event::Failed(fall)) => then = Then::Fell(fall),
+                Some(Event::Failed(fall)) => then = Then::Fell(fall, false),
                 Some(Event::LongLived(family)) => self.rib.long_lived(peer.rib, family),
                 Some(Event::Sweep(family)) => {
                     peer.stale[family] = false;
@@ -221,7 +221,7 @@ impl Worker {
                     peer.too_many = Some(too_many);
                     peer.session.stop(&exceeded(too_many), now);
                 }
-                Then::Fell(fall) => peer.fell(&fall),
+                Then::Fell(fall, was_up) => peer.fell(&fall, was_up),
                 Then::Dial => peer.dial(&self.poll, number, now),
                 Then::Up(side, terms) => {
                     (peer.up, peer.since) = (Some(side), now);
@@ -305,7 +305,7 @@ impl Worker {
 enum Then {
     Nothing,
     Stop(TooMany),
-    Fell(Fall),
+    Fell(Fall, bool),
     Dial,
     Up(Side, Box<Negotiated>),
 }

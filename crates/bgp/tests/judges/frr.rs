@@ -1,4 +1,4 @@
-//! FRR: zebra and bgpd.
+//! FRR's bgpd, alone: without zebra its routes go into no kernel, and every next hop is good.
 
 use std::fmt::Write as _;
 
@@ -7,29 +7,18 @@ use serde_json::Value;
 use crate::judge::{Config, Judge, Neighbour, Program, Route};
 
 pub(crate) fn start(judge: &Judge, config: &Config) -> Vec<Program> {
-    std::fs::write(judge.file("zebra.conf"), "log stdout\n").unwrap();
     std::fs::write(judge.file("bgpd.conf"), text(config)).unwrap();
-    let log = judge.folder.join("log");
-    ["zebra", "bgpd"]
-        .into_iter()
-        .map(|name| {
-            let (conf, pid) = (judge.file(&format!("{name}.conf")), judge.file(&format!("{name}.pid")));
-            let (api, folder) = (judge.file("zserv.api"), judge.folder.to_str().unwrap().to_owned());
-            let arguments = ["-S", "-f", &conf, "-i", &pid, "-z", &api, "--vty_socket", &folder, "-P", "0"];
-            let mut arguments = arguments.to_vec();
-            if name == "zebra" && config.restarted {
-                arguments.extend(["-K", "60"]);
-            }
-            Program::start(&judge.ns, &log, &format!("/usr/lib/frr/{name}"), &arguments)
-        })
-        .collect()
+    let (conf, pid, api) = (judge.file("bgpd.conf"), judge.file("pid"), judge.file("zserv.api"));
+    let folder = judge.folder.to_str().unwrap();
+    let arguments = ["-S", "-n", "-f", &conf, "-i", &pid, "-z", &api, "--vty_socket", folder, "-P", "0"];
+    vec![Program::start(&judge.ns, &judge.folder.join("log"), "/usr/lib/frr/bgpd", &arguments)]
 }
 
 fn text(config: &Config) -> String {
     let mut text = String::from("log stdout\n");
     write!(text, "router bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n", config.asn, config.id)
         .unwrap();
-    text += " no bgp default ipv4-unicast\n no bgp network import-check\n timers bgp connect 1\n";
+    text += " no bgp default ipv4-unicast\n no bgp network import-check\n bgp log-neighbor-changes\n";
     if let Some(time) = config.neighbours.iter().find_map(|neighbour| neighbour.graceful) {
         writeln!(text, " bgp graceful-restart\n bgp graceful-restart restart-time {time}").unwrap();
         text += " bgp graceful-restart preserve-fw-state\n";
@@ -62,6 +51,7 @@ fn of(neighbour: &Neighbour) -> String {
     let mut text =
         format!(" neighbor {address} remote-as {asn}\n neighbor {address} update-source {local}\n");
     writeln!(text, " neighbor {address} advertisement-interval 0").unwrap();
+    writeln!(text, " neighbor {address} timers connect 1").unwrap();
     if let Some(password) = neighbour.password {
         writeln!(text, " neighbor {address} password {password}").unwrap();
     }

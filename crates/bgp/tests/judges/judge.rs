@@ -63,6 +63,13 @@ pub(crate) struct Config {
     pub(crate) restarted: bool,
 }
 
+impl Config {
+    pub(crate) fn new(asn: u32, id: &'static str, neighbours: Vec<Neighbour>, originated: &[&str]) -> Config {
+        let originated = originated.iter().map(ToString::to_string).collect();
+        Config { asn, id, neighbours, originated, restarted: false }
+    }
+}
+
 /// A program that is ended with this value, unless it has been killed before.
 #[derive(Debug)]
 pub(crate) struct Program(Child);
@@ -75,6 +82,14 @@ impl Program {
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = ns.run(move || command.spawn()).unwrap();
         Program(child.unwrap_or_else(|error| panic!("{program}: {error}: scripts/install-deps.sh test")))
+    }
+}
+
+impl Program {
+    /// As by kill -9.
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 
@@ -117,12 +132,28 @@ impl Judge {
     pub(crate) fn start(kind: Kind, ns: &Netns, folder: PathBuf, config: &Config) -> Judge {
         std::fs::create_dir_all(&folder).unwrap();
         let mut judge = Judge { kind, ns: ns.clone(), folder, programs: Vec::new() };
-        judge.programs = match kind {
-            Kind::Bird => bird::start(&judge, config),
-            Kind::Frr => frr::start(&judge, config),
-            Kind::Gobgp => gobgp::start(&judge, config),
-        };
+        judge.programs = Judge::programs(&judge, config);
         judge
+    }
+
+    /// Kills all of it at once, as by kill -9, and starts it again after `meanwhile`.
+    pub(crate) fn restart(&mut self, config: &Config, meanwhile: impl FnOnce()) {
+        self.programs.iter_mut().rev().for_each(Program::kill);
+        meanwhile();
+        self.programs = Judge::programs(self, config);
+    }
+
+    fn programs(judge: &Judge, config: &Config) -> Vec<Program> {
+        match judge.kind {
+            Kind::Bird => bird::start(judge, config),
+            Kind::Frr => frr::start(judge, config),
+            Kind::Gobgp => gobgp::start(judge, config),
+        }
+    }
+
+    /// The prefixes that it has learnt.
+    pub(crate) fn prefixes(&self) -> Vec<String> {
+        self.routes().into_iter().map(|route| route.prefix).collect()
     }
 
     /// The routes that it has learnt, by prefix.

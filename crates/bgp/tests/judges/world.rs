@@ -17,18 +17,21 @@ use weft_kernel::{Address, Netlink, Netns, Op};
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ours in the middle (`10.0.1.1`, `fd00:1::1`), a judge on one side (`.2`), and on its other side one more of ours
-/// (`10.0.2.2`, `fd00:2::2`), which the judge reaches by `10.0.2.1`.
+/// Three namespaces in a row: `10.0.1.1` – `10.0.1.2` and `10.0.2.1` – `10.0.2.2`, and the same of `fd00:1::/64` and
+/// `fd00:2::/64`. The thread is in the first.
 pub(crate) struct World {
-    pub(crate) test: TestNs,
+    pub(crate) first: Netns,
+    pub(crate) middle: Netns,
+    pub(crate) last: Netns,
     folder: tempfile::TempDir,
+    _test: TestNs,
 }
 
 impl World {
     pub(crate) fn new() -> World {
         let mut test = TestNs::new();
-        let (ours, judge, far) = (test.ns().clone(), test.extra("judge"), test.extra("far"));
-        for (a, b, number) in [(&ours, &judge, 1), (&judge, &far, 2)] {
+        let (first, middle, last) = (test.ns().clone(), test.extra("middle"), test.extra("last"));
+        for (a, b, number) in [(&first, &middle, 1), (&middle, &last, 2)] {
             let (left, right) = (format!("left{number}"), format!("right{number}"));
             let v4 = |host| format!("10.0.{number}.{host}/24");
             test.join((a, &left, &v4(1)), (b, &right, &v4(2)));
@@ -36,11 +39,7 @@ impl World {
                 add_address(ns, name, &format!("fd00:{number}::{host}/64"));
             }
         }
-        World { test, folder: tempfile::tempdir().unwrap() }
-    }
-
-    pub(crate) fn judge(&mut self) -> Netns {
-        self.test.extra("judge")
+        World { first, middle, last, folder: tempfile::tempdir().unwrap(), _test: test }
     }
 
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
@@ -107,4 +106,15 @@ pub(crate) fn until(speaker: &Speaker, what: &str, mut holds: impl FnMut(&Status
 pub(crate) fn learnt(speaker: &Speaker, from: &str) -> Vec<(String, bool)> {
     let filter = Filter { neighbour: Some(from.into()), ..Filter::default() };
     speaker.routes(filter).into_iter().map(|route| (route.prefix.to_string(), route.stale)).collect()
+}
+
+/// Waits until it has learnt just these from a neighbour.
+pub(crate) fn until_learnt(speaker: &Speaker, from: &str, prefixes: &[&str]) {
+    let has = || learnt(speaker, from).into_iter().map(|(prefix, _)| prefix).eq(prefixes.iter().copied());
+    until(speaker, &format!("{prefixes:?} are learnt from {from}"), |_| has());
+}
+
+/// Waits until a judge has learnt just these.
+pub(crate) fn until_told(judge: &crate::judge::Judge, prefixes: &[&str]) {
+    eventually(PATIENCE, &format!("the judge has learnt {prefixes:?}"), || judge.prefixes() == prefixes);
 }
