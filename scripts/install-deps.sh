@@ -6,7 +6,8 @@ set -euo pipefail
 case "${1:-}" in
 run)   commands=(cc) ;;
 test)  commands=(cc ip nft ping strace kubectl iperf3 cnitest unshare setpriv etcd etcdctl ovs-vswitchd \
-    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk arping ndisc6 ipvsadm ipset) ;;
+    iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk arping ndisc6 ipvsadm ipset bird \
+    bgpd gobgpd) ;;
 bench) commands=(cc ip nft iperf3 cnitest python3 haproxy wrk nginx) ;;
 vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd ipvsadm ipset) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
@@ -30,6 +31,8 @@ package_of() {
     etcdctl) echo etcd-client ;;
     ovs-vswitchd) echo openvswitch-switch ;;
     dnsmasq) echo dnsmasq-base ;;
+    bird) echo bird2 ;;
+    bgpd) echo frr ;;
     kea-dhcp4 | kea-dhcp6) echo "$1-server" ;;
     *) echo "$1" ;;
     esac
@@ -38,6 +41,7 @@ package_of() {
 present() {
     case "$1" in
     cnitest) [ -x /usr/lib/cni/bridge ] ;;
+    bgpd) [ -x /usr/lib/frr/bgpd ] ;;
     *) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
     esac
 }
@@ -62,6 +66,15 @@ if [ "$(id -u)" -ne 0 ]; then
     sudo=sudo
 fi
 export DEBIAN_FRONTEND=noninteractive
+# Tests start routing daemons themselves; on the machine none is to run.
+for package in $missing; do
+    case "$package" in
+    bird2) unit=bird ;;
+    frr | gobgpd) unit=$package ;;
+    *) continue ;;
+    esac
+    if command -v systemctl >/dev/null; then ${sudo:-} systemctl mask "$unit" >/dev/null 2>&1 || true; fi
+done
 ${sudo:-} apt-get update -qq
 # shellcheck disable=SC2086 # one word a package
 ${sudo:-} apt-get install -y -qq --no-install-recommends $missing >/dev/null
