@@ -10,6 +10,7 @@ use weft_model::network::{Backend, Ipam, parse_cidr};
 use weft_observe::Protocol;
 
 use crate::apiserver_args::ApiserverArgs;
+use crate::bgp::{BgpCommand, ReflectorArgs};
 use crate::cni_args::CniCommand;
 use crate::controller_args::ControllerArgs;
 use crate::ipam_args::IpamCommand;
@@ -65,6 +66,11 @@ pub(crate) enum Command {
     /// Services as a node serves them: list, show
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// A node's BGP speaker: its sessions, its routes, and why they are so
+    #[command(subcommand)]
+    Bgp(BgpCommand),
+    /// A BGP route reflector, outside of any node
+    RouteReflector(Box<ReflectorArgs>),
     /// The CNI plugins: attach, check, explain, install
     #[command(subcommand)]
     Cni(Box<CniCommand>),

@@ -3,6 +3,7 @@
 
 mod apiserver_args;
 mod args;
+mod bgp;
 mod cni;
 mod cni_args;
 mod controller_args;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         Command::Why(options) => why::run(&options),
         Command::Agent(options) => daemons::agent(*options),
         Command::Network(command) => network::run(command),
+        Command::Bgp(command) => bgp::run(command),
+        Command::RouteReflector(options) => bgp::route_reflector(&options),
         Command::Cni(command) => cni::run(*command),
         Command::Controller(options) => daemons::controller(options),
         Command::Apiserver(options) => daemons::apiserver(*options),

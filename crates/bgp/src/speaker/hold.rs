@@ -11,11 +11,14 @@ use crate::{Family, PerFamily};
 pub(super) struct Hold {
     until: Duration,
     waits: BTreeMap<u32, PerFamily<bool>>,
+    /// There are networks of neighbours: nobody knows who of them will come.
+    networks: bool,
 }
 
 impl Hold {
-    pub(super) fn new(peers: impl Iterator<Item = u32>, until: Duration) -> Hold {
-        Hold { until, waits: peers.map(|peer| (peer, PerFamily { ipv4: true, ipv6: true })).collect() }
+    pub(super) fn new(peers: impl Iterator<Item = u32>, networks: bool, until: Duration) -> Hold {
+        let waits = peers.map(|peer| (peer, PerFamily { ipv4: true, ipv6: true })).collect();
+        Hold { until, waits, networks }
     }
 
     /// A neighbour is up. One that does not say when it is done, or waits itself, is not waited for.
@@ -41,6 +44,6 @@ impl Hold {
     }
 
     pub(super) fn wakes(&self) -> Duration {
-        if self.waits.is_empty() { Duration::ZERO } else { self.until }
+        if self.waits.is_empty() && !self.networks { Duration::ZERO } else { self.until }
     }
 }

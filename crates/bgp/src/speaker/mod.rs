@@ -5,6 +5,7 @@
 
 mod changes;
 mod closing;
+pub mod control;
 mod hold;
 mod link;
 mod listeners;
@@ -58,35 +59,13 @@ pub enum End {
     Restart,
 }
 
-/// A speaker at work. When it is dropped it ends as by [`End::Cease`].
-#[derive(Debug)]
-pub struct Speaker {
+/// Asks a speaker. One that has ended says nothing of anything.
+#[derive(Clone, Debug)]
+pub struct Asker {
     orders: Arc<Orders>,
-    thread: Option<JoinHandle<()>>,
 }
 
-impl Speaker {
-    /// Starts it, in the network namespace of the calling thread.
-    pub fn start(settings: Settings) -> Result<Speaker, Error> {
-        let orders = Orders::new().map(Arc::new).map_err(|error| Error::new("watch sockets", error))?;
-        let worker = Worker::new(orders.clone(), settings)?;
-        let thread = std::thread::Builder::new().name("weft-bgp".to_owned());
-        let thread = thread.spawn(move || worker.run()).map_err(|e| Error::new("start a thread", e))?;
-        Ok(Speaker { orders, thread: Some(thread) })
-    }
-
-    /// What is wanted from now on. A neighbour whose settings are the same keeps its session; one whose policies alone
-    /// are others too, and is asked for its routes again.
-    pub fn set(&self, settings: Settings) -> Result<(), Error> {
-        self.orders.ask(|reply| Order::Set(settings.into(), reply)).unwrap_or_else(|| Err(Error::over()))
-    }
-
-    /// Where packets to which prefix are to go: all of it first, and then what changes. There is one consumer; a second
-    /// one takes the first one's place.
-    pub fn changes(&self) -> Changes {
-        self.orders.ask(Order::Changes).unwrap_or_default()
-    }
-
+impl Asker {
     /// The speaker and its neighbours as they are.
     pub fn status(&self) -> Status {
         self.orders.ask(Order::Status).unwrap_or_default()
@@ -109,10 +88,48 @@ impl Speaker {
             .ask(|reply| Order::Reset(neighbour.to_owned(), text.to_owned(), reply))
             .unwrap_or_default()
     }
+}
+
+/// A speaker at work. When it is dropped it ends as by [`End::Cease`].
+#[derive(Debug)]
+pub struct Speaker {
+    asker: Asker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Speaker {
+    /// Starts it, in the network namespace of the calling thread.
+    pub fn start(settings: Settings) -> Result<Speaker, Error> {
+        let orders = Orders::new().map(Arc::new).map_err(|error| Error::new("watch sockets", error))?;
+        let worker = Worker::new(orders.clone(), settings)?;
+        let thread = std::thread::Builder::new().name("weft-bgp".to_owned());
+        let thread = thread.spawn(move || worker.run()).map_err(|e| Error::new("start a thread", e))?;
+        Ok(Speaker { asker: Asker { orders }, thread: Some(thread) })
+    }
+
+    /// What is wanted from now on. A neighbour whose settings are the same keeps its session; one whose policies alone
+    /// are others too, and is asked for its routes again.
+    pub fn set(&self, settings: Settings) -> Result<(), Error> {
+        self.asker
+            .orders
+            .ask(|reply| Order::Set(settings.into(), reply))
+            .unwrap_or_else(|| Err(Error::over()))
+    }
+
+    /// Where packets to which prefix are to go: all of it first, and then what changes. There is one consumer; a second
+    /// one takes the first one's place.
+    pub fn changes(&self) -> Changes {
+        self.asker.orders.ask(Order::Changes).unwrap_or_default()
+    }
+
+    /// For whoever asks it questions, also after it has ended.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
 
     /// BFD has lost the neighbours at an address: their sessions fall at once.
     pub fn lost(&self, address: std::net::IpAddr) {
-        self.orders.tell(Order::Lost(address));
+        self.asker.orders.tell(Order::Lost(address));
     }
 
     /// Ends it.
@@ -122,9 +139,17 @@ impl Speaker {
 
     fn end(&mut self, end: End) {
         if let Some(thread) = self.thread.take() {
-            self.orders.tell(Order::End(end));
+            self.asker.orders.tell(Order::End(end));
             let _ = thread.join();
         }
+    }
+}
+
+impl std::ops::Deref for Speaker {
+    type Target = Asker;
+
+    fn deref(&self) -> &Asker {
+        &self.asker
     }
 }
 

@@ -31,14 +31,15 @@ pub(super) enum Order {
 pub(super) struct Orders {
     pub(super) wake: OwnedFd,
     send: Sender<Order>,
-    receive: Mutex<Receiver<Order>>,
+    /// None once the thread has ended.
+    receive: Mutex<Option<Receiver<Order>>>,
 }
 
 impl Orders {
     pub(super) fn new() -> io::Result<Orders> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (send, receive) = channel();
-        Ok(Orders { wake, send, receive: receive.into() })
+        Ok(Orders { wake, send, receive: Some(receive).into() })
     }
 
     pub(super) fn tell(&self, order: Order) {
@@ -58,6 +59,12 @@ impl Orders {
     pub(super) fn take(&self) -> Vec<Order> {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.wake, &mut count);
-        self.receive.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect()
+        let receive = self.receive.lock().unwrap_or_else(PoisonError::into_inner);
+        receive.iter().flat_map(Receiver::try_iter).collect()
+    }
+
+    /// Nobody takes orders any more: who waits for an answer gets none.
+    pub(super) fn end(&self) {
+        *self.receive.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

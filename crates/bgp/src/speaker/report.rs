@@ -38,7 +38,7 @@ impl Worker {
         let counters = self.rib.counters(peer.rib);
         let refused = REFUSALS.iter().filter_map(|(refusal, name)| {
             let count = *counters.refused.get(*refusal as usize)?;
-            (count > 0).then_some((*name, count))
+            (count > 0).then_some(((*name).to_owned(), count))
         });
         let families = |of: PerFamily<bool>| Families { ipv4: of.ipv4, ipv6: of.ipv6 };
         let terms = peer.terms().map(|(local_address, terms)| Terms {
@@ -51,7 +51,7 @@ impl Worker {
         });
         NeighbourStatus {
             address: peer.address,
-            state: peer.state(),
+            state: peer.state().to_owned(),
             since: now.saturating_sub(peer.since).as_secs(),
             established: peer.established,
             last_fall: peer.last_fall.clone(),
@@ -104,7 +104,8 @@ fn route(prefix: IpNet, path: &Path, verdict: Verdict, names: &BTreeMap<PeerId, 
             Origin::Igp => "igp",
             Origin::Egp => "egp",
             Origin::Incomplete => "incomplete",
-        },
+        }
+        .to_owned(),
         local_pref: of.local_pref,
         med: of.med,
         communities: of.communities.iter().map(ToString::to_string).collect(),

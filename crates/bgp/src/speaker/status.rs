@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A speaker as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Where connections are taken.
     pub listens: Vec<SocketAddr>,
@@ -23,12 +24,13 @@ pub struct Status {
 }
 
 /// A neighbour as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NeighbourStatus {
     /// Its address.
     pub address: IpAddr,
     /// `idle`, `connect`, `active`, `openSent`, `openConfirm` or `established`.
-    pub state: &'static str,
+    pub state: String,
     /// For so many seconds it has been `established`, or not.
     pub since: u64,
     /// How often it has been `established`.
@@ -42,7 +44,7 @@ pub struct NeighbourStatus {
     /// Paths that are taken from it.
     pub received: Counts,
     /// Routes that were refused, ever, by reason.
-    pub refused: BTreeMap<&'static str, u64>,
+    pub refused: BTreeMap<String, u64>,
     /// UPDATEs that came, ever.
     pub updates: u64,
     /// Malformed attributes that came, ever, by attribute type.
@@ -52,7 +54,8 @@ pub struct NeighbourStatus {
 }
 
 /// A number for each family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Of IPv4.
     pub ipv4: usize,
@@ -61,7 +64,8 @@ pub struct Counts {
 }
 
 /// Some of the families.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Families {
     /// IPv4.
     pub ipv4: bool,
@@ -70,7 +74,8 @@ pub struct Families {
 }
 
 /// What was agreed on with a neighbour.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Terms {
     /// Its AS.
     pub peer_as: u32,
@@ -87,7 +92,8 @@ pub struct Terms {
 }
 
 /// A path to a prefix, as people want to see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Route {
     /// To where.
     pub prefix: IpNet,
@@ -98,7 +104,7 @@ pub struct Route {
     /// The AS path.
     pub as_path: String,
     /// ORIGIN.
-    pub origin: &'static str,
+    pub origin: String,
     /// LOCAL_PREF.
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC.
@@ -122,7 +128,7 @@ pub struct Route {
 }
 
 /// Which routes are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Of this neighbour.
     pub neighbour: Option<Arc<str>>,

@@ -17,7 +17,7 @@ use super::hold::Hold;
 use super::listeners::Listeners;
 use super::orders::{Order, Orders};
 use super::peer::{Peer, session};
-use super::settings::Settings;
+use super::settings::{Remote, Settings};
 use super::token::Token;
 use super::{End, Error};
 use crate::message::{Notification, Reason};
@@ -51,6 +51,15 @@ pub(super) struct Worker {
     pub(super) hungry: bool,
     pub(super) buffer: Box<[u8]>,
     end: Option<End>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.orders.end();
+        if let Some(changes) = &self.changes {
+            changes.end();
+        }
+    }
 }
 
 pub(super) fn rib(settings: &Settings) -> Rib {
@@ -93,14 +102,16 @@ impl Worker {
             end: None,
         };
         if let Some(limit) = settings.restarted {
-            worker.hold = Some(Hold::new(std::iter::empty(), limit));
+            worker.hold = Some(Hold::new(std::iter::empty(), false, limit));
             worker.rib.hold_back(true);
         }
         worker.set(settings, Duration::ZERO)?;
         if let Some(limit) = worker.settings.restarted {
             let numbers =
                 worker.peers.iter().filter(|(_, peer)| !peer.is_dynamic()).map(|(number, _)| *number);
-            worker.hold = Some(Hold::new(numbers, limit));
+            let mut neighbours = worker.settings.neighbours.values();
+            let networks = neighbours.any(|neighbour| matches!(neighbour.remote, Remote::Prefix { .. }));
+            worker.hold = Some(Hold::new(numbers, networks, limit));
         }
         Ok(worker)
     }
@@ -126,9 +137,6 @@ impl Worker {
                 self.wait(&mut events, false);
                 self.turn(&events);
             }
-        }
-        if let Some(changes) = &self.changes {
-            changes.end();
         }
     }
 
