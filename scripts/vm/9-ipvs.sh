@@ -24,9 +24,8 @@ nothing_left
 if [ -d tests/kubernetes ]; then
     export WEFT_KUBERNETES="$local_copy/tests/kubernetes"
     # Each waits minutes for the kernel to forget a connection: all at once.
-    tests/ipvs --ignored --test-threads=4 --skip ipvs_takes_over kube_proxy
-    echo "skipped: the mode ipvs takes over from kube-proxy's: in one of two runs a connection was not kept"
-    echo "ok the other modes take over from kube-proxy's"
+    tests/ipvs --ignored --test-threads=4 kube_proxy
+    echo "ok every mode takes over from kube-proxy's"
     nothing_left
 else
     echo "skipped: kube-proxy could not be built"

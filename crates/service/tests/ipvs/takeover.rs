@@ -96,7 +96,7 @@ fn takes_over<T>(apply: impl FnOnce(&ServicePlan, &Changed) -> T) {
     assert!(kube_proxy::find(&mut Nft::open().unwrap()).unwrap().unwrap().contains("(ipvs)"));
 
     let (done, answers) = (AtomicBool::new(false), AtomicU32::new(0));
-    let client = world.client_ns();
+    let client = world.other_client();
     let running = std::thread::scope(|scope| {
         let asker = scope.spawn(|| {
             client.enter().unwrap();

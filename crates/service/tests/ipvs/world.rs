@@ -11,8 +11,10 @@ use weft_model::NamespacedName;
 use weft_model::service::Protocol;
 use weft_service::{Backend, Changed, Choice, Frontend, FrontendKey, Kind, Place, Policy, ServicePlan};
 
-/// The client is the last of the pods.
-pub(crate) const CLIENT: u8 = 4;
+/// Pods that ask. IPVS knows answers by the client's address and port and the endpoint alone: a connection from the same
+/// port to another virtual server takes them from the older one. So who goes on asking is not who holds connections.
+const CLIENT: u8 = 4;
+const OTHER_CLIENT: u8 = 5;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
@@ -27,7 +29,7 @@ impl World {
     /// Pods whose servers say their number to every connection, then send back what comes.
     pub(crate) fn new() -> World {
         let mut world = World { test: TestNs::new() };
-        for number in 1..=CLIENT {
+        for number in 1..=OTHER_CLIENT {
             let (here, ns) = (world.test.ns().clone(), world.test.extra(&number.to_string()));
             let [near, far] = pod(number);
             let ends = [format!("{near}/24"), format!("{far}/24")];
@@ -39,9 +41,9 @@ impl World {
         world
     }
 
-    /// Where the client is.
-    pub(crate) fn client_ns(&mut self) -> Netns {
-        self.test.extra(&CLIENT.to_string()).clone()
+    /// Where another client is, for a thread of its own.
+    pub(crate) fn other_client(&mut self) -> Netns {
+        self.test.extra(&OTHER_CLIENT.to_string()).clone()
     }
 
     /// Does something as the client.
