@@ -31,7 +31,7 @@ fn they_tell_too_much(kind: Kind) {
         status.neighbours["judge"].last_fall.as_deref() == Some("more than 2 prefixes")
     });
     let of = speaker.status().neighbours["judge"].clone();
-    assert_eq!((of.state, of.established), ("idle", 1));
+    assert_eq!((of.state.as_str(), of.established), ("idle", 1));
     assert_eq!(learnt(&speaker, "judge"), []);
     eventually(PATIENCE, "they have heard why", || {
         let said = (judge.log() + &judge.sessions()).to_lowercase();

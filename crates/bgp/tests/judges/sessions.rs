@@ -83,7 +83,7 @@ fn exchange(kind: Kind, case: &Case) {
     assert!(judge.routes().iter().all(|route| (&*route.next_hop, &route.as_path) == (case.ours, &path)));
     let status = speaker.status();
     let of = &status.neighbours["judge"];
-    assert_eq!((of.state, of.established, of.malformed.len()), ("established", 1, 0), "{of:?}");
+    assert_eq!((of.state.as_str(), of.established, of.malformed.len()), ("established", 1, 0), "{of:?}");
     // They are told why.
     speaker.stop(End::Cease("until the café opens".to_owned()));
     until_told(&judge, &[]);
