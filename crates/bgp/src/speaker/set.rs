@@ -20,9 +20,12 @@ impl Worker {
         if (before.local_as, before.id, before.cluster_id) != (new.local_as, new.id, new.cluster_id) {
             // Another speaker.
             self.remove_where(|_| true, Reason::CONFIGURATION, now);
-            let gone: Vec<_> = self.rib.routes().map(|(prefix, _)| *prefix).collect();
-            self.rib = rib(&new);
+            before.originated.keys().for_each(|prefix| self.rib.withdraw(prefix));
+            self.rib.hold_back(false);
+            let gone = self.rib.flush(usize::MAX).changed;
             self.tell_changes(gone);
+            self.rib = rib(&new);
+            self.rib.hold_back(self.hold.is_some());
             new.originated.iter().for_each(|(prefix, of)| self.rib.originate(*prefix, of.clone()));
         } else {
             for prefix in before.originated.keys().filter(|prefix| !new.originated.contains_key(prefix)) {
@@ -79,6 +82,9 @@ impl Worker {
             if asked.contains(&false) {
                 peer.session.reset(&Notification::from(Reason::CONFIGURATION), now);
             }
+        }
+        if old.max_prefixes != peer.neighbour.max_prefixes && peer.too_many.take().is_some() {
+            peer.session.start(now);
         }
         self.pump(number, now);
     }

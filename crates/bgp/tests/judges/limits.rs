@@ -43,7 +43,6 @@ fn they_tell_too_much(kind: Kind) {
     });
     // With room for them it begins again.
     speaker.set(ours(&["10.10.0.0/16"], Some(3))).unwrap();
-    assert!(speaker.reset("judge", "room was made"));
     until_learnt(&speaker, "judge", &THREE);
     until_told(&judge, &["10.10.0.0/16"]);
 }

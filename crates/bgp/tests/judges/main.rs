@@ -11,4 +11,6 @@ mod reflection;
 mod restarts;
 mod rubbish;
 mod sessions;
+mod settings;
+mod wire;
 mod world;
