@@ -125,7 +125,8 @@ impl Session {
         let Some(connection) = self.connections.slot(side).take() else { return };
         let notifies = connection.terms.as_ref().is_some_and(|terms| self.both_notify(terms));
         // Where routes would outlive it, they are not to outlive these.
-        let hard = matches!(why.reason, Reason::SHUTDOWN | Reason::DECONFIGURED | Reason::MAX_PREFIXES);
+        let hard = [Reason::SHUTDOWN, Reason::DECONFIGURED, Reason::MAX_PREFIXES, Reason::BFD_DOWN];
+        let hard = hard.contains(&why.reason);
         let why = if notifies && hard { why.hard() } else { why };
         let mut last = Vec::new();
         notification(&mut last, &why);

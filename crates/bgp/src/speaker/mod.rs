@@ -17,6 +17,7 @@ mod settings;
 mod status;
 mod token;
 mod traffic;
+mod watch;
 mod worker;
 
 use std::io;
@@ -26,7 +27,7 @@ use std::thread::JoinHandle;
 use ipnet::IpNet;
 
 pub use changes::{Batch, Changes};
-pub use settings::{Neighbour, PORT, Password, Remote, Settings, Ttl};
+pub use settings::{Neighbour, PORT, Password, Remote, Settings, Ttl, Watched};
 pub use status::{Counts, Families, Filter, NeighbourStatus, Route, Status, Terms};
 
 use orders::{Order, Orders};
@@ -125,11 +126,6 @@ impl Speaker {
     /// For whoever asks it questions, also after it has ended.
     pub fn asker(&self) -> Asker {
         self.asker.clone()
-    }
-
-    /// BFD has lost the neighbours at an address: their sessions fall at once.
-    pub fn lost(&self, address: std::net::IpAddr) {
-        self.asker.orders.tell(Order::Lost(address));
     }
 
     /// Ends it.

@@ -1,7 +1,6 @@
 //! What the owner says to the thread.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +21,6 @@ pub(super) enum Order {
     Routes(Filter, Reply<Vec<Route>>),
     Explain(IpNet, Reply<Vec<Route>>),
     Reset(String, String, Reply<bool>),
-    Lost(IpAddr),
     End(End),
 }
 

@@ -30,6 +30,7 @@ impl Worker {
             held_back: self.hold.is_some(),
             prefixes: self.rib.len(),
             strangers: self.strangers,
+            bfd: self.watch.status(),
             neighbours: neighbours.collect(),
         }
     }
@@ -55,6 +56,7 @@ impl Worker {
             since: now.saturating_sub(peer.since).as_secs(),
             established: peer.established,
             last_fall: peer.last_fall.clone(),
+            bfd: self.watch.of(peer),
             last_error: peer.last_error.clone(),
             terms,
             received: Counts { ipv4: counters.paths.ipv4, ipv6: counters.paths.ipv6 },

@@ -61,6 +61,7 @@ impl Worker {
             }
         }
         self.hungry = true;
+        self.watch(now);
         listening
     }
 
@@ -72,6 +73,7 @@ impl Worker {
             return;
         }
         let old = std::mem::replace(&mut peer.neighbour, new.clone());
+        self.watch.outdated |= old.bfd != new.bfd;
         let config = peer.rib_peer(&self.settings, peer.terms());
         self.rib.configure(peer.rib, config);
         let takes = old.import != peer.neighbour.import || old.max_prefixes != peer.neighbour.max_prefixes;
@@ -125,7 +127,10 @@ impl Worker {
             malformed: Default::default(),
         };
         self.rib.configure(rib, peer.rib_peer(&self.settings, None));
-        peer.session.start(now);
+        self.watch.outdated |= peer.neighbour.bfd.is_some();
+        if self.watch.allows(&peer) {
+            peer.session.start(now);
+        }
         self.peers.insert(number, peer);
         self.pump(number, now);
         number
@@ -146,6 +151,7 @@ impl Worker {
         }
         self.pump(number, now);
         let Some(peer) = self.peers.remove(&number) else { return };
+        self.watch.outdated |= peer.neighbour.bfd.is_some();
         if let Some(timer) = peer.timer {
             self.timers.remove(&(timer, number));
         }

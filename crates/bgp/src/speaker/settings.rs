@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::PerFamily;
+use crate::bfd::Intervals;
 use crate::message::{AddPath, Attributes};
 use crate::policy::Policy;
 use crate::session::PeerAs;
@@ -122,6 +123,16 @@ impl fmt::Debug for Password {
     }
 }
 
+/// How a neighbour is watched by BFD; it must be on the same link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// How often packets go and come.
+    pub intervals: Intervals,
+    /// The session is only while BFD says that packets pass, or that the neighbour has no BFD for now. Otherwise it falls
+    /// when they pass no longer, and may come again.
+    pub strict: bool,
+}
+
 /// A neighbour, or many alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbour {
@@ -162,6 +173,8 @@ pub struct Neighbour {
     pub max_prefixes: PerFamily<Option<usize>>,
     /// Several paths to a prefix.
     pub add_path: PerFamily<AddPath>,
+    /// It is watched by BFD.
+    pub bfd: Option<Watched>,
 }
 
 impl Neighbour {
@@ -186,6 +199,7 @@ impl Neighbour {
             own_as: 0,
             max_prefixes: PerFamily::default(),
             add_path: PerFamily::default(),
+            bfd: None,
         }
     }
 
@@ -199,6 +213,7 @@ impl Neighbour {
             keep_next_hop: self.keep_next_hop,
             own_as: self.own_as,
             max_prefixes: self.max_prefixes,
+            bfd: self.bfd,
             ..other.clone()
         };
         *self == rest

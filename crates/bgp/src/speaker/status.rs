@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::bfd;
+
 /// A speaker as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +21,8 @@ pub struct Status {
     pub prefixes: usize,
     /// Connections that nobody here wanted, ever.
     pub strangers: u64,
+    /// BFD, where a neighbour is watched by it.
+    pub bfd: Option<bfd::Status>,
     /// The neighbours by name; those of a network with their address.
     pub neighbours: BTreeMap<Arc<str>, NeighbourStatus>,
 }
@@ -35,6 +39,8 @@ pub struct NeighbourStatus {
     pub since: u64,
     /// How often it has been `established`.
     pub established: u64,
+    /// What BFD says of it: `up`, or what else; none where it is not watched.
+    pub bfd: Option<String>,
     /// Why it was no longer `established`, the last time.
     pub last_fall: Option<String>,
     /// That, or why it did not come up later.

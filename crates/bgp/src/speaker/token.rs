@@ -8,6 +8,8 @@ pub(super) enum Token {
     Listener(u32),
     Link(u32, Side),
     Closing(u32),
+    /// BFD has something to tell.
+    Watch,
 }
 
 impl Token {
@@ -18,6 +20,7 @@ impl Token {
             Token::Link(number, Side::Dialled) => (2, number),
             Token::Link(number, Side::Accepted) => (3, number),
             Token::Closing(number) => (4, number),
+            Token::Watch => (5, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -29,6 +32,7 @@ impl Token {
             2 => Token::Link(number, Side::Dialled),
             3 => Token::Link(number, Side::Accepted),
             4 => Token::Closing(number),
+            5 => Token::Watch,
             _ => Token::Waker,
         }
     }

@@ -19,6 +19,7 @@ use super::orders::{Order, Orders};
 use super::peer::{Peer, session};
 use super::settings::{Remote, Settings};
 use super::token::Token;
+use super::watch::Watch;
 use super::{End, Error};
 use crate::message::{Notification, Reason};
 use crate::rib::{self, Rib};
@@ -43,6 +44,7 @@ pub(super) struct Worker {
     pub(super) timers: BTreeSet<(Duration, u32)>,
     pub(super) listeners: Listeners,
     pub(super) closing: Closing,
+    pub(super) watch: Watch,
     pub(super) strangers: u64,
     /// While routes are held back after a restart.
     pub(super) hold: Option<Hold>,
@@ -94,6 +96,7 @@ impl Worker {
             timers: BTreeSet::new(),
             listeners: Listeners::default(),
             closing: Closing::default(),
+            watch: Watch::default(),
             strangers: 0,
             hold: None,
             changes: None,
@@ -168,11 +171,13 @@ impl Worker {
                 Token::Listener(number) => self.accept(number, now),
                 Token::Link(number, side) => self.link(number, side, event.flags, now),
                 Token::Closing(number) => self.closing.event(number),
+                Token::Watch => self.watched(now),
             }
         }
         let due: Vec<u32> = self.timers.range(..=(now, u32::MAX)).map(|(_, number)| *number).collect();
         due.into_iter().for_each(|number| self.due(number, now));
         self.closing.expire(now);
+        self.watch(now);
         if self.hold.as_ref().is_some_and(|hold| hold.wakes() <= now) {
             self.release();
         }
@@ -239,24 +244,21 @@ impl Worker {
             Order::Explain(prefix, reply) => drop(reply.send(self.explain(&prefix))),
             Order::Reset(name, text, reply) => {
                 let why = Notification::with_text(Reason::ADMINISTRATIVE_RESET, &text);
-                let _ = reply.send(self.reset(&why, true, now, |peer| *peer.name == *name));
-            }
-            Order::Lost(address) => {
-                self.reset(&Reason::BFD_DOWN.into(), false, now, |peer| peer.address == address);
+                let _ = reply.send(self.reset(&why, now, |peer| *peer.name == *name));
             }
             Order::End(end) => self.end = Some(end),
         }
     }
 
-    /// Ends these sessions for now; those that had ended for good too, where all are to begin again.
-    fn reset(&mut self, why: &Notification, all: bool, now: Duration, which: impl Fn(&Peer) -> bool) -> bool {
+    /// Ends these sessions for now; those that had ended for good begin again, too.
+    fn reset(&mut self, why: &Notification, now: Duration, which: impl Fn(&Peer) -> bool) -> bool {
         let numbers = self.peers.iter().filter(|(_, peer)| which(peer)).map(|(number, _)| *number);
         let numbers: Vec<u32> = numbers.collect();
         for number in &numbers {
             if let Some(peer) = self.peers.get_mut(number) {
                 peer.session.reset(why, now);
-                if all {
-                    peer.too_many = None;
+                peer.too_many = None;
+                if self.watch.allows(peer) {
                     peer.session.start(now);
                 }
             }
