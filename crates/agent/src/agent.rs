@@ -11,6 +11,7 @@ use weft_model::network::Network;
 use weft_model::{Cluster, Node, mark};
 use weft_store::{Freshness, Update};
 
+use crate::bgp::Learnt;
 use crate::flannel::Leftovers;
 use crate::forward_filter::Found;
 use crate::host::{self, Standing};
@@ -45,6 +46,8 @@ pub struct Agent {
     traffic: Option<UdpTraffic>,
     planner: Planner,
     fabric: Fabric,
+    /// What BGP brings.
+    learnt: Arc<Learnt>,
     offload: Offload,
     /// What flannel left on this host: while there is any, nothing is changed.
     leftovers: Leftovers,
@@ -95,6 +98,7 @@ impl Agent {
             traffic: None,
             planner: Planner::new(&cfg.node_name, fabric),
             fabric: Fabric::new(cfg.cluster_cidrs.clone()),
+            learnt: Arc::default(),
             offload: Offload::default(),
             leftovers: Leftovers::default(),
             due: Due::ALL,
@@ -136,6 +140,22 @@ impl Agent {
     pub fn handle_nft_event(&mut self, event: &NftEvent) {
         self.due.filter |= forward_filter::concerns(event);
         self.due.masquerade |= event.is_anothers(mark::TABLE, self.nft.as_ref().map(Nft::port));
+    }
+
+    /// Where BGP tells where prefixes lead.
+    pub fn learnt(&self) -> Arc<Learnt> {
+        self.learnt.clone()
+    }
+
+    /// Takes in what BGP has brought; whether there was anything.
+    pub fn handle_learnt(&mut self) -> bool {
+        let Some(news) = self.learnt.take() else { return false };
+        if news.over {
+            self.fabric.unlearn();
+        }
+        self.replanned = true;
+        self.fabric.learn(news.routes, news.settled);
+        true
     }
 
     /// Something changed in the runtime's configuration folder.
@@ -209,6 +229,7 @@ impl Agent {
         }
         errors.extend(self.offload.told());
         errors.extend(self.filtered.iter().cloned());
+        errors.extend(self.fabric.unused().cloned());
         // What leaves the cluster is no matter of pods among themselves, and what others filter not ours.
         let due = Due { masquerade: false, filter: false, ..self.due };
         let ready =

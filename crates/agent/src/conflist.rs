@@ -37,8 +37,16 @@ pub(crate) fn render(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Strin
     format!("{list:#}\n")
 }
 
-/// Pods out of pools: each behind a route of its own, with what its annotations ask for.
+/// Each pod behind a route of its own; out of pools with what its annotations ask for.
 fn routed(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
+    if !plan.pools {
+        return json!({
+            "type": "routed",
+            "mtu": plan.bridge.mtu,
+            "ipam": host_local(plan, data_dir),
+            "weft": { "records": records },
+        });
+    }
     json!({
         "type": "routed",
         "mtu": plan.bridge.mtu,
@@ -48,9 +56,12 @@ fn routed(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
     })
 }
 
-fn bridge(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
+fn host_local(plan: &LocalPlan, data_dir: &Path) -> Value {
     let ranges: Vec<Value> = plan.pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr }])).collect();
-    let ipam = json!({ "type": "host-local", "ranges": ranges, "dataDir": data_dir });
+    json!({ "type": "host-local", "ranges": ranges, "dataDir": data_dir })
+}
+
+fn bridge(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
     json!({
         "type": "bridge",
         "bridge": mark::BRIDGE,
@@ -58,7 +69,7 @@ fn bridge(plan: &LocalPlan, data_dir: &Path, records: &Path) -> Value {
         "isDefaultGateway": true,
         "hairpinMode": true,
         "mtu": plan.bridge.mtu,
-        "ipam": ipam,
+        "ipam": host_local(plan, data_dir),
         "weft": { "records": records },
     })
 }

@@ -9,6 +9,7 @@
 
 mod agent;
 mod announce;
+mod bgp;
 mod conditions;
 mod config;
 mod conflist;

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use weft_model::network::Backend;
 use weft_store::{Api, Store, StoreConfig, Update};
 
 use crate::conditions::Report;
 use crate::sources::Sources;
 use crate::{
-    Agent, AgentConfig, ProxyMode, Status, Views, announce, conditions, containers, files, flannel, heart,
-    neighbours, pools, proxy,
+    Agent, AgentConfig, ProxyMode, Status, Views, announce, bgp, conditions, containers, files, flannel,
+    heart, neighbours, pools, proxy,
 };
 
 /// How often everything is looked at, in case a notification was missed.
@@ -37,7 +38,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         .with_context(|| format!("make the state folder {}", cfg.state_dir.display()))?;
     let (serves, announces) = (cfg.proxy.mode != ProxyMode::None, cfg.announce.is_on(cfg.proxy.mode));
     let mut store = {
-        let services = serves || announces;
+        let services = serves || announces || cfg.backend == Backend::BGP;
         Store::start(api.clone(), StoreConfig { cache, services, ..StoreConfig::default() })
     };
     let (wanted, conditions) = watch::channel(Report::default());
@@ -52,6 +53,9 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     let proxy = tokio::spawn(once(at_home.clone(), proxy::keep(cfg.clone(), services.clone(), forwards)));
     let announced = Arc::new(Views::default());
     let (end, ends) = watch::channel(false);
+    let spoken = Arc::new(Views::default());
+    let routes = bgp::keep(api.clone(), cfg.clone(), spoken.clone(), agent.learnt(), ends.clone());
+    let mut speaker = tokio::spawn(once(at_home.clone(), routes));
     let addresses = announce::keep(cfg.clone(), announced.clone(), forwarding, ends);
     let mut addresses = tokio::spawn(once(at_home.clone(), addresses));
     let views = Arc::new(Views::default());
@@ -84,6 +88,7 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
         async || {
             let update = store.changed().await;
             views.tell(&update);
+            spoken.tell(&update);
             // Where nobody takes them, changes would pile up.
             if serves {
                 services.tell(&update);
@@ -100,9 +105,10 @@ pub async fn run(cfg: AgentConfig) -> Result<()> {
     // Before anything else ends: who waits for this node has to know.
     end.send_replace(true);
     if *home.borrow() {
-        let _ = timeout(LAST_WORDS, &mut addresses).await;
+        let _ = timeout(LAST_WORDS, async { tokio::join!(&mut addresses, &mut speaker) }).await;
     }
     addresses.abort();
+    speaker.abort();
     reporter.abort();
     announcer.abort();
     keeper.abort();
@@ -149,6 +155,7 @@ pub async fn drive(
     mut report: impl FnMut(&Status, bool),
 ) -> Result<()> {
     let mut stop = pin!(stop);
+    let learnt = agent.learnt();
     // Opened before the first reading, so that no change falls between.
     let mut sources = Sources::open(&agent.config().cni_conf_dir)?;
     let mut clock = Clock::new(Instant::now());
@@ -163,9 +170,13 @@ pub async fn drive(
                 None
             }
             update = next() => Some(update),
+            () = learnt.changed() => None,
             () = sleep_until(clock.wakes(sources.poll_every())) => None,
         };
         sources.drain(agent);
+        if agent.handle_learnt() {
+            clock.hasten();
+        }
         let now = Instant::now();
         if now >= clock.audit {
             clock.audit = now + AUDIT;

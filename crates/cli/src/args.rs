@@ -148,7 +148,7 @@ pub(crate) struct UpArgs {
     #[arg(long, default_value = "flat")]
     pub(crate) topology: Topology,
     /// How packets go from node to node: auto (plain routes on one segment, vxlan beyond), host-gw,
-    /// vxlan, udp, ipip; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
+    /// vxlan, udp, ipip, bgp; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
     #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
     /// Where pods' addresses come from; again for the other family
@@ -291,7 +291,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, env = "KUBECONFIG")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// How packets go from node to node: auto (plain routes on one segment, vxlan beyond), host-gw,
-    /// vxlan, udp, ipip; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
+    /// vxlan, udp, ipip, bgp; udp-cross-subnet and ipip-cross-subnet tunnel between segments only
     #[arg(long, default_value = "auto")]
     pub(crate) backend: Backend,
     /// Where pods' addresses come from: the CIDRs of their node (node-cidr), or pools of which nodes

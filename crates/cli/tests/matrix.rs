@@ -103,6 +103,11 @@ fn host_gw_in_every_family() {
 }
 
 #[test]
+fn bgp_in_every_family() {
+    check_all("bgp", &["flat"]);
+}
+
+#[test]
 fn auto_in_every_family_on_every_underlay() {
     check_all("auto", &["flat", "racks=2"]);
 }

@@ -34,15 +34,17 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Fabric {
     cluster_cidrs: Vec<IpNet>,
-    local: Option<LocalPlan>,
+    pub(crate) local: Option<LocalPlan>,
     devices: Devices,
-    tables: Tables,
+    pub(crate) tables: Tables,
     /// The tunnel in user space.
     udp: Engine,
     /// Peers whose plan changed since their entries were last desired.
     changed: BTreeSet<Arc<str>>,
     /// Whether what is known of the kernel may be wrong: read it before the next apply.
     suspect: bool,
+    /// BGP has told all that there is to learn.
+    pub(crate) settled: bool,
     rivals: Rivals,
     ports: BTreeSet<u32>,
     /// Pods' links that left the bridge.
@@ -61,6 +63,7 @@ impl Fabric {
             udp: Engine::default(),
             changed: BTreeSet::new(),
             suspect: true,
+            settled: false,
             rivals: Rivals::default(),
             ports: BTreeSet::new(),
             strays: Vec::new(),
@@ -74,6 +77,7 @@ impl Fabric {
         self.changed.extend(changed.iter().cloned());
         if self.local.as_ref() != Some(local) {
             self.local = Some(local.clone());
+            self.await_learnt();
             // The devices may change with it, and whatever was not seen while waiting.
             self.suspect = true;
             self.changed.extend(plan.peers.keys().cloned());
@@ -88,7 +92,10 @@ impl Fabric {
 
     /// Whether an apply would have something to do.
     pub fn pending(&self) -> bool {
-        let stale = self.suspect || !self.changed.is_empty() || !self.strays.is_empty();
+        let stale = self.suspect
+            || !self.changed.is_empty()
+            || !self.strays.is_empty()
+            || self.tables.learnt.is_due();
         self.local.is_some() && (stale || !self.tables.in_sync())
     }
 
@@ -179,6 +186,7 @@ impl Fabric {
             usable.remove(mark::UDP);
         }
         self.tables.desire(&plan.peers, &changed, &usable);
+        self.tables.follow_learnt(netlink);
         if let Some(bridge) = self.bridge() {
             applied.writes += links::enslave(netlink, bridge, &std::mem::take(&mut self.strays));
         }
@@ -229,6 +237,7 @@ impl Fabric {
         self.tables.nexthops.read(netlink.nexthops()?);
         let routes = netlink.routes()?;
         self.rivals.read(routes.iter(), &self.cluster_cidrs);
+        self.tables.learnt.read(&routes);
         let routes = routes.into_iter().filter(|r| self.our_route(r));
         self.tables.routes.replace_actual(routes.map(|r| (route_key(&r), r)).collect::<Vec<_>>());
         tracing::debug!(routes = self.tables.routes.actual().len(), "read the kernel's state");

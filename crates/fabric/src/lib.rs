@@ -15,6 +15,7 @@ mod fabric;
 pub mod flannel;
 mod host_gw;
 mod ipip;
+mod learnt;
 mod links;
 pub mod masquerade;
 pub mod migration;
@@ -31,6 +32,7 @@ mod vxlan;
 
 pub use error::Error;
 pub use fabric::{Applied, Fabric};
+pub use learnt::LEARNT_METRIC;
 pub use masquerade::Masquerade;
 pub use plan::{
     BridgeSpec, FabricConfig, FabricPlan, IpipSpec, LocalPlan, Path, PeerPlan, Tunnels, UdpSpec, Underlay,

@@ -48,6 +48,10 @@ pub struct Standing {
 pub fn next(network: &Network, nodes: &BTreeMap<Arc<str>, Participation>, to: Backend) -> Step {
     let write = |network: Network, moves| Step::Write { network: Box::new(network), moves };
     let migrating = |migration| Network { migration, ..network.clone() };
+    if network.backend != to && [network.backend, to].contains(&Backend::BGP) {
+        // Its pods have no bridge, and its routes are not the fabric's: the two are not in force at once.
+        return Step::Refuse(format!("a running cluster does not change from {} to {to}", network.backend));
+    }
     let Some(migration) = &network.migration else {
         let start = Migration { to, nodes: Default::default() };
         if network.backend != to {
@@ -156,8 +160,9 @@ mod tests {
 
     #[test]
     fn every_way_ends_and_one_node_at_a_time_moves() {
-        for (_, from) in Backend::NAMES {
-            for (_, to) in Backend::NAMES {
+        let of_the_fabric = || Backend::NAMES.into_iter().filter(|(_, backend)| *backend != Backend::BGP);
+        for (_, from) in of_the_fabric() {
+            for (_, to) in of_the_fabric() {
                 let mut moved = Vec::new();
                 let end = walk(at(from), to, |network| {
                     moved.push(network.migration.as_ref().map(|migration| migration.nodes.len()));
@@ -167,6 +172,15 @@ mod tests {
                 assert_eq!(moved, if from == to { vec![] } else { steps.to_vec() });
             }
         }
+    }
+
+    #[test]
+    fn there_is_no_way_to_bgp_and_none_from_it() {
+        for (from, to) in [(Backend::BGP, Backend::VXLAN), (Backend::AUTO, Backend::BGP)] {
+            let refused = next(&at(from), &obedient(&at(from), &["a"]), to);
+            assert!(matches!(refused, Step::Refuse(why) if why.contains("bgp")));
+        }
+        assert_eq!(walk(at(Backend::BGP), Backend::BGP, |_| {}), at(Backend::BGP));
     }
 
     #[test]

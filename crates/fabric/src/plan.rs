@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_model::network::{Network, Tunnel};
+use weft_model::network::{Backend, Network, Tunnel};
 use weft_model::{FlannelAnnotations, Mac, Node, mark};
 
 use crate::{Masquerade, Refusal, flannel};
@@ -79,8 +79,12 @@ pub struct LocalPlan {
     pub pod_cidrs: Vec<IpNet>,
     /// Single addresses of other nodes' blocks that its pods have.
     pub loans: Vec<IpNet>,
-    /// Whether each pod has a route of its own, as with pools, and the bridge joins none.
+    /// Whether each pod has a route of its own, as with pools and BGP, and the bridge joins none.
     pub routed: bool,
+    /// Whether pods' addresses come from pools.
+    pub pools: bool,
+    /// Whether the routes to peers' pods are those that peers tell (BGP).
+    pub learns: bool,
     /// Index of the underlay link.
     pub underlay: u32,
     /// The bridge that joins its pods.
@@ -233,6 +237,8 @@ pub enum Via {
         /// Where the outer packets go; of the CIDR's family.
         endpoint: IpAddr,
     },
+    /// By the route that BGP brings.
+    Learnt,
 }
 
 impl LocalPlan {
@@ -272,6 +278,8 @@ pub(crate) fn local_plan(facts: Facts<'_>) -> LocalPlan {
         node: node.name.clone(),
         loans: node.loans.clone(),
         routed: false,
+        pools: false,
+        learns: network.backends(&node.name).any(|backend| backend == Backend::BGP),
         bridge: BridgeSpec { addresses: pod_cidrs.iter().map(gateway).collect(), mtu, mac },
         tunnels,
         pod_cidrs,

@@ -200,7 +200,8 @@ impl Planner {
             flannel_next_door: !self.flannel.is_empty(),
             problems,
         });
-        Ok(if self.routed { plan.routed() } else { plan })
+        let plan = crate::LocalPlan { pools: self.routed, ..plan };
+        Ok(if plan.pools || plan.learns { plan.routed() } else { plan })
     }
 
     /// The plan for one peer; none while this node itself waits or the peer does not exist.
@@ -272,6 +273,9 @@ impl Planner {
             checks::on_segment(peer, gateway, underlay)?;
             Ok(Via::Direct { gateway, link: underlay.index })
         };
+        if backend == Backend::BGP {
+            return Ok(Via::Learnt);
+        }
         let Some(tunnel) = backend.tunnel else { return direct() };
         match direct() {
             Ok(via) if backend.direct => Ok(via),

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use weft_kernel::{Address, Delta, FdbEntry, Neighbour, Op, Route};
 use weft_model::{Mac, mark};
 
+use crate::learnt::Learnt;
 use crate::links::Devices;
 use crate::nexthops::Nexthops;
 use crate::own::device_route;
@@ -30,6 +31,10 @@ pub(crate) struct Tables {
     peers: BTreeMap<Arc<str>, Entries>,
     /// What does not depend on peers.
     own: Vec<Key>,
+    /// What BGP has brought.
+    pub(crate) learnt: Learnt,
+    /// Numbers of the next hops of that.
+    pub(crate) learnt_nexthops: BTreeSet<u32>,
 }
 
 /// What one peer's paths need.
@@ -38,6 +43,8 @@ struct Entries {
     keys: Vec<Key>,
     /// Whether every device that they go by is there.
     placed: bool,
+    /// The CIDRs whose routes BGP brings.
+    learnt: Vec<IpNet>,
 }
 
 /// One pending change and where its outcome is noted.
@@ -63,8 +70,9 @@ impl Tables {
             changed.iter().filter_map(|name| self.peers.remove(name)).flat_map(|e| e.keys).collect();
         old.iter().for_each(|key| self.forget(key));
         for (name, plan) in changed.iter().filter_map(|name| plans.get_key_value(name)) {
-            let mut entries = Entries { keys: Vec::new(), placed: true };
+            let mut entries = Entries { placed: true, ..Entries::default() };
             for path in &plan.paths {
+                entries.learnt.extend((path.via == Via::Learnt).then_some(path.cidr));
                 match self.desire_path(path, devices) {
                     Some(keys) => entries.keys.extend(keys),
                     None => entries.placed = false,
@@ -73,6 +81,9 @@ impl Tables {
             self.peers.insert(name.clone(), entries);
         }
         old.iter().for_each(|key| self.disown(key));
+        if !changed.is_empty() {
+            self.keep_learnt();
+        }
     }
 
     /// Takes the routes that do not depend on peers as desired, and no others.
@@ -109,10 +120,11 @@ impl Tables {
             }
             // One route for the whole cluster leads to the device; the tunnel itself knows peers.
             Via::Udp { .. } => device(mark::UDP).map(|_| Vec::new())?,
+            Via::Learnt => Vec::new(),
         })
     }
 
-    fn desire_route(&mut self, mut route: Route) -> Vec<Key> {
+    pub(crate) fn desire_route(&mut self, mut route: Route) -> Vec<Key> {
         let nexthop = self.nexthops.desire(&mut route).map(Key::Nexthop);
         let key = route_key(&route);
         self.routes.set_desired(key, route);
@@ -130,7 +142,7 @@ impl Tables {
     }
 
     /// Another program's route that took the place of ours is not ours to delete.
-    fn disown(&mut self, key: &Key) {
+    pub(crate) fn disown(&mut self, key: &Key) {
         let Key::Route(key) = key else { return };
         let foreign = self.routes.actual().get(key).is_some_and(|r| r.protocol != mark::ROUTE_PROTOCOL);
         if foreign && !self.routes.desired().contains_key(key) {
@@ -147,7 +159,12 @@ impl Tables {
             Key::Nexthop(id) => same(&self.nexthops.delta, id),
             Key::Route(key) => same(&self.routes, key),
         };
-        let whole = |entries: &Entries| entries.placed && entries.keys.iter().chain(&self.own).all(is);
+        let learnt = |cidr: &IpNet| self.learnt.key(cidr).is_some_and(|key| is(&Key::Route(key)));
+        let whole = |entries: &Entries| {
+            entries.placed
+                && entries.keys.iter().chain(&self.own).all(is)
+                && entries.learnt.iter().all(learnt)
+        };
         self.peers.get(name).is_some_and(whole)
     }
 
@@ -167,8 +184,8 @@ impl Tables {
         self.addresses.in_sync()
             && self.neighbours.in_sync()
             && self.fdb.in_sync()
-            && self.nexthops.delta.in_sync()
-            && self.routes.in_sync()
+            && (self.nexthops.delta.in_sync() || self.learnt.awaited && !has_updates(&self.nexthops.delta))
+            && (self.routes.in_sync() || self.learnt.awaited && !has_updates(&self.routes))
     }
 
     /// The whole difference in the order in which it must be applied: addresses, neighbours,
@@ -197,11 +214,14 @@ impl Tables {
                 .pending_updates()
                 .flat_map(|(key, route)| self.route_ops(key, route).map(|op| (Key::Route(*key), op))),
         );
-        ops.extend(
-            self.routes.pending_deletions().map(|(key, r)| (Key::Route(*key), Op::RouteDel(r.clone()))),
-        );
-        // Only now: with a next hop go the routes that still name it.
-        ops.extend(nexthops.pending_deletions().map(|(id, _)| (Key::Nexthop(*id), Op::NexthopDel(*id))));
+        // What was learnt before a restart leads on until all is learnt anew.
+        if !self.learnt.awaited {
+            let routes = self.routes.pending_deletions();
+            ops.extend(routes.map(|(key, r)| (Key::Route(*key), Op::RouteDel(r.clone()))));
+            // Only now: with a next hop go the routes that still name it.
+            let gone = nexthops.pending_deletions();
+            ops.extend(gone.map(|(id, _)| (Key::Nexthop(*id), Op::NexthopDel(*id))));
+        }
         ops.extend(
             self.fdb.pending_deletions().map(|((i, mac), f)| (Key::Fdb(*i, *mac), Op::FdbDel(f.clone()))),
         );
@@ -242,6 +262,10 @@ impl Tables {
             Key::Route(key) => settle(&mut self.routes, key),
         }
     }
+}
+
+fn has_updates<K: Ord + Clone, V: Eq + Clone>(delta: &Delta<K, V>) -> bool {
+    delta.pending_updates().next().is_some()
 }
 
 fn same<K: Ord + Clone, V: Eq + Clone>(delta: &Delta<K, V>, key: &K) -> bool {

@@ -297,3 +297,82 @@ fn the_masquerade_table_is_whole_and_replaced_only_when_it_differs() {
         assert_eq!(sh("nft list ruleset").len(), ruleset.len(), "{breakage}");
     }
 }
+
+/// What BGP says: prefixes and one next hop each; none where it is empty.
+fn told(routes: &[(&str, &str)]) -> Vec<(ipnet::IpNet, Vec<std::net::IpAddr>)> {
+    let one = |(prefix, hop): &(&str, &str)| (prefix.parse().unwrap(), hop.parse().into_iter().collect());
+    routes.iter().map(one).collect()
+}
+
+#[test]
+fn what_bgp_brings_is_in_the_kernel_and_goes_behind_what_the_host_had() {
+    let mut bench = Bench::new();
+    let plan = bench.plan(Backend::BGP, 3);
+    sh(
+        "ip route add 10.244.2.0/24 via 10.168.0.9 metric 100; ip route add default via 10.168.0.1 metric 1024",
+    );
+    let brought = told(&[
+        ("10.244.1.0/24", "10.168.0.3"),
+        ("10.244.2.0/24", "10.168.0.4"),
+        ("0.0.0.0/0", "10.168.0.4"),
+        ("10.168.7.0/24", "10.168.0.3"),
+    ]);
+    bench.fabric.learn(brought, true);
+    bench.apply(&plan);
+    let of = |prefix: &str| sh(&format!("ip route show {prefix}"));
+    let ours = of("10.244.1.0/24");
+    assert!(
+        ours.contains("nhid ")
+            && ours.contains("via 10.168.0.3 dev eth0")
+            && ours.contains("proto 87 metric 87000"),
+        "{ours}"
+    );
+    let get = |ip: &str| sh(&format!("ip route get {ip}"));
+    assert!(get("10.244.2.1").contains("via 10.168.0.9"), "the host's own goes first");
+    assert!(get("192.0.2.1").contains("via 10.168.0.1"), "its default route as well");
+    assert_eq!(of("10.168.7.0/24"), "", "what lies in a network of a link is not taken");
+    assert!(bench.fabric.unused().next().unwrap().contains("10.168.7.0/24"));
+    assert!(bench.fabric.programmed("node2") && bench.fabric.programmed("node3"));
+    assert!(of("10.244.0.0/24").starts_with("blackhole"), "what no pod has leads nowhere");
+    // Somebody else's hands.
+    sh("ip route del 10.244.1.0/24");
+    eventually(SOON, "the event", || {
+        bench.drain();
+        bench.fabric.pending()
+    });
+    bench.apply(&plan);
+    assert_eq!(of("10.244.1.0/24"), ours);
+    // It leads elsewhere, then nowhere.
+    bench.fabric.learn(told(&[("10.244.1.0/24", "10.168.0.4")]), true);
+    bench.apply(&plan);
+    assert!(of("10.244.1.0/24").contains("via 10.168.0.4"));
+    bench.fabric.learn(told(&[("10.244.1.0/24", "")]), true);
+    bench.apply(&plan);
+    assert_eq!(of("10.244.1.0/24"), "");
+    assert!(!bench.fabric.programmed("node2"));
+    assert!(!sh("ip nexthop").contains("10.168.0.3"), "with its last route");
+}
+
+#[test]
+fn what_bgp_brought_before_a_restart_stays_until_all_is_told_anew() {
+    let mut bench = Bench::new();
+    let plan = bench.plan(Backend::BGP, 3);
+    let both = told(&[("10.244.1.0/24", "10.168.0.3"), ("10.244.2.0/24", "10.168.0.4")]);
+    bench.fabric.learn(both, true);
+    bench.apply(&plan);
+    let before = sh("ip route; ip nexthop");
+    bench.fabric = fresh();
+    assert_eq!(bench.apply(&plan), 0);
+    bench.fabric.learn(told(&[("10.244.1.0/24", "10.168.0.3")]), false);
+    assert_eq!(bench.apply(&plan), 0, "adopted as it is");
+    assert_eq!(sh("ip route; ip nexthop"), before);
+    assert!(!bench.fabric.pending(), "nothing is to be done meanwhile");
+    bench.fabric.learn([], true);
+    bench.apply(&plan);
+    let after = sh("ip route; ip nexthop");
+    assert!(after.contains("10.244.1.0/24") && !after.contains("10.168.0.4"), "{after}");
+    bench.fabric.unlearn();
+    bench.apply(&bench.plan(Backend::HOST_GW, 3));
+    assert!(sh("ip route show 10.244.2.0/24").contains("via 10.168.0.4"), "another backend has its own");
+    assert!(!sh("ip route").contains("metric 87000"));
+}

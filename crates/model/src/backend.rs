@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Backend {
-    /// What peers that get no plain route are reached through; none where such peers are refused.
+    /// What peers that get no plain route are reached through; none where such peers are refused, or where they tell
+    /// their routes themselves.
     pub tunnel: Option<Tunnel>,
     /// Whether peers on our own segment get a plain route (Flannel's DirectRouting, Calico's
     /// CrossSubnet).
@@ -36,11 +37,13 @@ impl Backend {
     pub const VXLAN: Backend = Backend::through(Tunnel::Vxlan);
     /// The tunnel in user space to every peer.
     pub const UDP: Backend = Backend::through(Tunnel::Udp);
+    /// The routes that nodes tell one another by BGP.
+    pub const BGP: Backend = Backend { tunnel: None, direct: false };
     /// IP in IP to every peer.
     pub const IPIP: Backend = Backend::through(Tunnel::Ipip);
 
     /// Every name that can be given, with what it means.
-    pub const NAMES: [(&str, Backend); 7] = [
+    pub const NAMES: [(&str, Backend); 8] = [
         ("auto", Backend::AUTO),
         ("host-gw", Backend::HOST_GW),
         ("vxlan", Backend::VXLAN),
@@ -48,6 +51,7 @@ impl Backend {
         ("udp-cross-subnet", Backend { tunnel: Some(Tunnel::Udp), direct: true }),
         ("ipip", Backend::IPIP),
         ("ipip-cross-subnet", Backend { tunnel: Some(Tunnel::Ipip), direct: true }),
+        ("bgp", Backend::BGP),
     ];
 
     const fn through(tunnel: Tunnel) -> Backend {
@@ -58,14 +62,15 @@ impl Backend {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = Backend::NAMES.iter().find(|(_, backend)| backend == self).map(|(name, _)| *name);
-        // No tunnel and no plain routes: no peer at all. It has no name, as nobody can choose it.
-        f.write_str(name.unwrap_or("none"))
+        f.write_str(name.unwrap_or_default())
     }
 }
 
 /// Not the name of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown backend {0:?}: use auto, host-gw, vxlan, udp, udp-cross-subnet, ipip or ipip-cross-subnet")]
+#[error(
+    "unknown backend {0:?}: use auto, host-gw, vxlan, udp, udp-cross-subnet, ipip, ipip-cross-subnet or bgp"
+)]
 pub struct UnknownBackend(pub String);
 
 impl FromStr for Backend {

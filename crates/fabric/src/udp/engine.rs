@@ -72,7 +72,10 @@ impl Engine {
             let (Via::Direct { gateway: end, .. }
             | Via::Vxlan { endpoint: end, .. }
             | Via::Udp { endpoint: end }
-            | Via::Ipip { endpoint: end }) = path.via;
+            | Via::Ipip { endpoint: end }) = path.via
+            else {
+                continue;
+            };
             if end.is_ipv4() == tunnel.spec().local.is_ipv4() {
                 prefixes.push((SocketAddr::new(end, tunnel.spec().port), path.cidr));
             }

@@ -1,0 +1,86 @@
+//! Where prefixes lead as BGP has it, for a reader that may be busy meanwhile.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+
+/// What is new since it was last taken.
+#[derive(Debug, Default, PartialEq)]
+pub struct News {
+    /// Nothing of before holds: BGP is not spoken here any more.
+    pub over: bool,
+    /// Next hops by prefix, the best first; nowhere without.
+    pub routes: BTreeMap<IpNet, Vec<IpAddr>>,
+    /// All is told that there is to tell.
+    pub settled: bool,
+}
+
+/// The newest of it.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    state: Mutex<(News, bool)>,
+    told: Notify,
+}
+
+impl Learnt {
+    fn lock(&self) -> MutexGuard<'_, (News, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut News)) {
+        let mut state = self.lock();
+        change(&mut state.0);
+        state.1 = true;
+        drop(state);
+        self.told.notify_one();
+    }
+
+    /// Takes in where prefixes lead now.
+    pub fn tell(&self, routes: impl IntoIterator<Item = (IpNet, Vec<IpAddr>)>, settled: Option<bool>) {
+        self.change(|news| {
+            news.routes.extend(routes);
+            news.settled = settled.unwrap_or(news.settled);
+        });
+    }
+
+    /// BGP is not spoken here any more.
+    pub fn end(&self) {
+        self.change(|news| *news = News { over: true, ..News::default() });
+    }
+
+    /// Waits for news. Cancel safe.
+    pub async fn changed(&self) {
+        self.told.notified().await;
+    }
+
+    /// What is new.
+    pub fn take(&self) -> Option<News> {
+        let mut state = self.lock();
+        let settled = state.0.settled;
+        std::mem::take(&mut state.1)
+            .then(|| std::mem::replace(&mut state.0, News { settled, ..News::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_waits_once_and_an_end_passes_over_what_was() {
+        let learnt = Learnt::default();
+        assert_eq!(learnt.take(), None);
+        let route = |prefix: &str, hop: &str| (prefix.parse().unwrap(), vec![hop.parse().unwrap()]);
+        learnt.tell([route("10.0.0.0/8", "192.0.2.1")], None);
+        learnt.tell([route("10.0.0.0/8", "192.0.2.2")], Some(true));
+        let news = learnt.take().unwrap();
+        assert_eq!(news.routes, [route("10.0.0.0/8", "192.0.2.2")].into());
+        assert!(news.settled && !news.over && learnt.take().is_none());
+        learnt.tell([route("11.0.0.0/8", "192.0.2.2")], None);
+        learnt.end();
+        assert_eq!(learnt.take(), Some(News { over: true, ..News::default() }));
+    }
+}
