@@ -399,3 +399,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn with_bgp_paths_are_learnt_on_whatever_segment_and_pods_are_routed() {
+    let plan = planned(Backend::BGP, [node("node2", &["192.0.2.9"], &["10.244.1.0/24"])]);
+    let local = plan.local.unwrap();
+    assert!(local.learns && local.routed && !local.pools && local.bridge.addresses.is_empty());
+    assert_eq!((local.tunnels, local.bridge.mtu), (Tunnels::default(), 1500));
+    let learnt = Path { cidr: net("10.244.1.0/24"), via: Via::Learnt };
+    assert_eq!((&plan.peers["node2"].paths[..], plan.peers["node2"].complete()), (&[learnt][..], true));
+}
