@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 use weft_bgp::plan::Plan;
+use weft_bgp::speaker::control::{Control, SOCKET};
 use weft_bgp::speaker::{Changes, End, Settings, Speaker, Status};
 
 use super::learnt::Learnt;
@@ -37,6 +38,8 @@ struct Told<'a> {
 pub(super) struct Speaking {
     learnt: Arc<Learnt>,
     speaker: Option<Speaker>,
+    /// Answers `weft bgp`.
+    control: Option<Control>,
     /// What the speaker was told last.
     settings: Option<Settings>,
     gateways: BTreeMap<IpAddr, IpAddr>,
@@ -47,6 +50,7 @@ pub(super) struct Speaking {
     /// `bgp.json`, and the file that says in which boot BGP was spoken.
     status: PathBuf,
     boot: PathBuf,
+    socket: PathBuf,
 }
 
 impl Speaking {
@@ -54,6 +58,7 @@ impl Speaking {
         Speaking {
             learnt,
             speaker: None,
+            control: None,
             settings: None,
             gateways: BTreeMap::new(),
             problems: BTreeSet::new(),
@@ -61,6 +66,7 @@ impl Speaking {
             said: None,
             status: cfg.state_dir.join("bgp.json"),
             boot: cfg.state_dir.join("bgp.boot"),
+            socket: cfg.state_dir.join(SOCKET),
         }
     }
 
@@ -103,6 +109,10 @@ impl Speaking {
         consumer
             .spawn(move || consume(&changes, &learnt))
             .map_err(|error| format!("start a thread: {error}"))?;
+        match Control::serve(&self.socket, speaker.asker()) {
+            Ok(control) => self.control = Some(control),
+            Err(error) => tracing::warn!("answer at {}: {error}", self.socket.display()),
+        }
         self.speaker = Some(speaker);
         files::ensure(&self.boot, &boot).map(drop).map_err(|error| format!("{error:#}"))
     }
@@ -121,6 +131,7 @@ impl Speaking {
     /// BGP is not spoken any more.
     pub(super) fn cease(&mut self) {
         let Some(speaker) = self.speaker.take() else { return };
+        self.control = None;
         speaker.stop(End::Cease("the cluster's backend is another now".to_owned()));
         self.settings = None;
         self.gateways.clear();
@@ -139,7 +150,7 @@ impl Speaking {
 
     /// Writes `bgp.json` where something is new.
     fn tell(&mut self, news: bool) {
-        let speaker = self.speaker.as_ref().map(Speaker::status);
+        let speaker = self.speaker.as_ref().map(|speaker| speaker.asker().status());
         let timeless = speaker.clone().map(|mut status| {
             status.neighbours.values_mut().for_each(|neighbour| neighbour.since = 0);
             status

@@ -13,6 +13,9 @@ pub(crate) const PREFIX: &str = "system:node:";
 /// Where nodes have their leases.
 pub(super) const LEASES: &str = "kube-node-lease";
 
+/// Where Secrets of sessions of BGP are, where nothing is said.
+const SESSIONS: &str = "weft-system";
+
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// What every node may do, by group, resource and verbs. On which of the objects, [`super::restriction`]
@@ -56,6 +59,7 @@ pub(super) fn allows(registry: &Registry, user: &User, asked: &Attributes) -> Re
     let Wanted::Object(place) = &asked.wanted else { return Err(String::new()) };
     let (full, verb) = (place.full(), asked.verb.as_str());
     match (place.group.as_str(), full.as_str()) {
+        ("", "secrets") if verb == "get" && signs_sessions(registry, place) => Ok(()),
         ("", "secrets" | "configmaps") => of_own_pod(registry, node, verb, place),
         ("", "serviceaccounts/token") => token_of_own_pod(registry, node, verb, place),
         ("coordination.k8s.io", "leases") => own_lease(node, verb, place),
@@ -108,6 +112,20 @@ fn related(
         return Ok(());
     }
     Err(format!("no relationship found between node {node:?} and this object"))
+}
+
+/// Whether the Secret is one with which sessions of BGP are signed.
+fn signs_sessions(registry: &Registry, place: &Place) -> bool {
+    [("bgppeers", "password"), ("bgpconfigurations", "nodeMeshPassword")].into_iter().any(
+        |(plural, field)| {
+            let Some(kind) = registry.kind("weft.dev", "v1", plural) else { return false };
+            let (objects, _) = registry.list(&kind, None);
+            objects.iter().map(|object| &object["spec"][field]["secretKeyRef"]).any(|key| {
+                let namespace = key["namespace"].as_str().unwrap_or(SESSIONS);
+                key["name"] == *place.name && namespace == place.namespace
+            })
+        },
+    )
 }
 
 /// The ServiceAccount that a pod runs as.
@@ -180,6 +198,32 @@ mod tests {
         assert_eq!(node_of(&User::known("system:node:a", vec![])), None);
         assert_eq!(node_of(&User::known("system:node:", nodes())), None);
         assert_eq!(node_of(&User::known("a", nodes())), None);
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_read_that_signs_sessions_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path(), Default::default()).await.unwrap();
+        crate::own::ensure(&registry).await.unwrap();
+        let kind = registry.kind("weft.dev", "v1", "bgppeers").unwrap();
+        let peer = |name: &str, key: Value| {
+            json!({"apiVersion": "weft.dev/v1", "kind": "BGPPeer", "metadata": {"name": name},
+                "spec": {"peerIP": "192.0.2.1", "password": {"secretKeyRef": key}}})
+        };
+        for (name, key) in [
+            ("a", json!({"name": "here", "key": "k"})),
+            ("b", json!({"name": "there", "namespace": "net", "key": "k"})),
+        ] {
+            registry.create(&kind, None, peer(name, key)).await.unwrap();
+        }
+        let signs = |namespace: &str, name: &str| {
+            let place = Place { namespace: namespace.into(), name: name.into(), ..Place::default() };
+            signs_sessions(&registry, &place)
+        };
+        assert!(signs("weft-system", "here") && signs("net", "there"));
+        assert!(
+            !signs("default", "here") && !signs("weft-system", "there") && !signs("weft-system", "other")
+        );
     }
 
     #[test]
