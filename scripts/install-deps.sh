@@ -9,7 +9,7 @@ test)  commands=(cc ip nft ping strace kubectl iperf3 cnitest unshare setpriv et
     iptables dnsmasq kea-dhcp4 kea-dhcp6 podman conmon crun containerd runc busybox ethtool socat tshark wrk arping ndisc6 ipvsadm ipset bird \
     bgpd gobgpd) ;;
 bench) commands=(cc ip nft iperf3 cnitest python3 haproxy wrk nginx) ;;
-vm)    commands=(cc qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd ipvsadm ipset) ;;
+vm)    commands=(cc strace qemu-system-x86_64 busybox depmod cpio ip ping ovs-vswitchd ipvsadm ipset) ;;
 *) echo "usage: $0 run|test|bench|vm" >&2; exit 2 ;;
 esac
 

@@ -203,18 +203,14 @@ impl Ipvs {
         whole: &Difference,
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<usize, Error> {
-        if used && tables::is_there(&mut self.nft, ipv6, whole, addresses)? {
-            return Ok(0);
+        if used {
+            return tables::replace(t, &mut self.nft, ipv6, whole, addresses);
         }
-        let outline = self.nft.outline(&sync::table(ipv6))?;
-        if outline.is_some() {
+        let is_there = self.nft.outline(&sync::table(ipv6))?.is_some();
+        if is_there {
             t.delete_table(&sync::table(ipv6));
         }
-        if used {
-            tables::create(t, ipv6, whole, addresses);
-            return Ok(whole.writes(ipv6));
-        }
-        Ok(usize::from(outline.is_some()))
+        Ok(usize::from(is_there))
     }
 
     /// The virtual servers that are wanted, or ours by their address.

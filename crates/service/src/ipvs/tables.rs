@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use weft_kernel::nft::{
-    Base, Bytes, Chain, ChainKind, Datum, Element, Expr, Field, Hook, Nft, Rule, Set, SetKey, Shape, Side,
-    Transaction, Type,
+    Base, Bytes, Chain, ChainKind, Datum, Element, Expr, Field, Hook, Nft, Outline, Rule, Set, SetKey, Shape,
+    Side, Transaction, Type,
 };
 use weft_model::mark::MASQUERADE;
 use weft_model::service::Protocol;
@@ -199,45 +199,107 @@ pub(super) fn create(t: &mut Transaction, ipv6: bool, whole: &Difference, addres
     change(t, ipv6, whole, addresses.iter().copied());
 }
 
-/// Whether a family's table is as it would be made.
-pub(super) fn is_there(
+/// Adds to a transaction what makes a family's table as wanted, whatever is there, and says how many objects that
+/// writes. What is as wanted is not touched: while a table is made anew a packet may be judged by rules of before with
+/// elements of after, and its connection be refused.
+pub(super) fn replace(
+    t: &mut Transaction,
     nft: &mut Nft,
     ipv6: bool,
     whole: &Difference,
     addresses: &BTreeSet<IpAddr>,
-) -> Result<bool, Error> {
-    let table = &table(ipv6);
-    let Some(outline) = nft.outline(table)? else { return Ok(false) };
+) -> Result<usize, Error> {
+    let outline = nft.outline(&table(ipv6))?;
     let mut wanted = chains(ipv6);
     for ((_, name), rules) in whole.chains.iter().filter(|((of, _), _)| *of == ipv6) {
         let rules = rules.clone().unwrap_or_default();
         wanted.insert(name.clone(), Chain { base: None, rules });
     }
+    match outline {
+        Some(outline) if fits(&outline, ipv6, whole) => {
+            mend(t, nft, ipv6, &outline.chains, &wanted, whole, addresses)
+        }
+        outline => {
+            if outline.is_some() {
+                t.delete_table(&table(ipv6));
+            }
+            create(t, ipv6, whole, addresses);
+            Ok(whole.writes(ipv6))
+        }
+    }
+}
+
+/// Whether what is there can be changed into what is wanted: what cannot be changed is as wanted.
+fn fits(outline: &Outline, ipv6: bool, whole: &Difference) -> bool {
     let shapes = Map::ALL.map(|map| (map.name(), map.shape(ipv6)));
     let mut shapes = shapes.into_iter().chain(others(ipv6));
-    if outline.chains != wanted || !shapes.all(|(name, shape)| outline.maps.get(name) == Some(&shape)) {
-        return Ok(false);
-    }
+    let mut nets = whole.nets.keys().filter(|(of, _)| *of == ipv6);
+    let fixed = chains(ipv6);
+    let base = |name: &String| fixed.get(name).and_then(|chain| chain.base);
+    shapes.all(|(name, shape)| outline.maps.get(name) == Some(&shape))
+        && nets.all(|(_, name)| outline.maps.get(*name).is_some_and(|shape| shape.interval))
+        && fixed.keys().all(|name| outline.chains.contains_key(name))
+        && outline.chains.iter().all(|(name, chain)| chain.base == base(name))
+}
+
+/// Adds the difference between what is there and what is wanted.
+fn mend(
+    t: &mut Transaction,
+    nft: &mut Nft,
+    ipv6: bool,
+    there: &BTreeMap<String, Chain>,
+    wanted: &BTreeMap<String, Chain>,
+    whole: &Difference,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<usize, Error> {
+    let table = &table(ipv6);
     let key = if ipv6 { SetKey::Ipv6 } else { SetKey::Ipv4 };
+    let mut writes = 0;
     for ((_, name), set) in whole.nets.iter().filter(|((of, _), _)| *of == ipv6) {
         if nft.net_set(table, name, key, true)? != *set {
-            return Ok(false);
+            t.flush_set(table, name);
+            t.add_elements(table, name, set);
+            writes += 1;
         }
+    }
+    for (name, chain) in wanted {
+        match there.get(name) {
+            Some(found) if found.rules == chain.rules => continue,
+            Some(_) => t.flush_chain(table, name),
+            None => t.add_chain(table, name, None),
+        }
+        chain.rules.iter().for_each(|rule| t.add_rule(table, name, rule));
+        writes += 1;
     }
     let own = addresses.iter().filter(|ip| ip.is_ipv6() == ipv6);
-    let own = own.map(|ip| (single(*ip), Datum::None)).collect();
-    let ways = ways().into_iter().map(|element| (element.key, element.data)).collect();
-    let mut all: Vec<(&str, HashMap<Bytes, Datum>)> = vec![(ADDRESSES, own), (WAYS, ways)];
+    let own = own.map(|ip| Element { key: single(*ip), data: Datum::None }).collect();
+    let [ways_shape, addresses_shape] = others(ipv6).map(|(_, shape)| shape);
+    let mut all = vec![(WAYS, ways_shape, ways()), (ADDRESSES, addresses_shape, own)];
     for map in Map::ALL {
-        let elements = whole.elements.get(&(ipv6, map)).map(|elements| &elements.new[..]).unwrap_or_default();
-        all.push((map.name(), elements.iter().map(|e| (e.key, e.data.clone())).collect()));
+        let elements = whole.elements.get(&(ipv6, map)).map(|elements| elements.new.clone());
+        all.push((map.name(), map.shape(ipv6), elements.unwrap_or_default()));
     }
-    for (name, wanted) in all {
-        if !nft.holds(table, name, wanted)? {
-            return Ok(false);
-        }
+    for (name, shape, elements) in all {
+        let mut new: HashMap<Bytes, Datum> = elements.into_iter().map(|e| (e.key, e.data)).collect();
+        let mut gone = Vec::new();
+        nft.elements(table, name, |found| {
+            if new.get(&found.key) == Some(&found.data) {
+                new.remove(&found.key);
+            } else {
+                gone.push(found.key);
+            }
+        })?;
+        let new: Vec<Element> = new.into_iter().map(|(key, data)| Element { key, data }).collect();
+        t.remove(table, name, &shape, &gone);
+        t.insert(table, name, &shape, &new);
+        writes += gone.len() + new.len();
     }
-    Ok(true)
+    for name in there.keys().filter(|name| !wanted.contains_key(*name)) {
+        t.flush_chain(table, name);
+        t.delete_chain(table, name);
+        writes += 1;
+    }
+    Ok(writes)
 }
 
 /// The chains that are there whatever Services there are.
