@@ -21,19 +21,27 @@ pub struct News {
 /// The newest of it.
 #[derive(Debug, Default)]
 pub struct Learnt {
-    state: Mutex<(News, bool)>,
+    state: Mutex<State>,
     told: Notify,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    news: News,
+    is_new: bool,
+    /// All is not told yet, whatever the speaker says.
+    held: bool,
+}
+
 impl Learnt {
-    fn lock(&self) -> MutexGuard<'_, (News, bool)> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut News)) {
         let mut state = self.lock();
-        change(&mut state.0);
-        state.1 = true;
+        change(&mut state.news);
+        state.is_new = true;
         drop(state);
         self.told.notify_one();
     }
@@ -51,6 +59,12 @@ impl Learnt {
         self.change(|news| *news = News { over: true, ..News::default() });
     }
 
+    /// Until this is taken back, all is not told.
+    pub(super) fn hold(&self, held: bool) {
+        self.lock().held = held;
+        self.change(|_| {});
+    }
+
     /// Waits for news. Cancel safe.
     pub async fn changed(&self) {
         self.told.notified().await;
@@ -59,9 +73,11 @@ impl Learnt {
     /// What is new.
     pub fn take(&self) -> Option<News> {
         let mut state = self.lock();
-        let settled = state.0.settled;
-        std::mem::take(&mut state.1)
-            .then(|| std::mem::replace(&mut state.0, News { settled, ..News::default() }))
+        let settled = state.news.settled;
+        let State { news, is_new, held } = &mut *state;
+        let taken =
+            std::mem::take(is_new).then(|| std::mem::replace(news, News { settled, ..News::default() }))?;
+        Some(News { settled: settled && !*held, ..taken })
     }
 }
 
@@ -79,6 +95,10 @@ mod tests {
         let news = learnt.take().unwrap();
         assert_eq!(news.routes, [route("10.0.0.0/8", "192.0.2.2")].into());
         assert!(news.settled && !news.over && learnt.take().is_none());
+        learnt.hold(true);
+        assert!(!learnt.take().unwrap().settled);
+        learnt.hold(false);
+        assert!(learnt.take().unwrap().settled);
         learnt.tell([route("11.0.0.0/8", "192.0.2.2")], None);
         learnt.end();
         assert_eq!(learnt.take(), Some(News { over: true, ..News::default() }));

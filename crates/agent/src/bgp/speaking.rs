@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::{AgentConfig, files};
 
 /// How long a speaker that has restarted waits for neighbours before it decides by what it has.
 const RESTART: Duration = Duration::from_secs(60);
+/// So long a session is up when its neighbour has told its routes, in seconds.
+const HEARD: u64 = 2;
 /// How often a consumer of changes looks whether the speaker has ended.
 const LOOK: Duration = Duration::from_secs(1);
 /// Which boot of the machine this is.
@@ -42,6 +44,8 @@ pub(super) struct Speaking {
     control: Option<Control>,
     /// What the speaker was told last.
     settings: Option<Settings>,
+    /// Since when routes of before a restart are kept that nobody may tell any more.
+    keeps: Option<Instant>,
     gateways: BTreeMap<IpAddr, IpAddr>,
     problems: BTreeSet<String>,
     error: Option<String>,
@@ -60,6 +64,7 @@ impl Speaking {
             speaker: None,
             control: None,
             settings: None,
+            keeps: None,
             gateways: BTreeMap::new(),
             problems: BTreeSet::new(),
             error: None,
@@ -104,6 +109,9 @@ impl Speaking {
         let restarted = !boot.is_empty() && fs::read(&self.boot).is_ok_and(|before| before == boot);
         let settings = Settings { restarted: restarted.then_some(RESTART), ..settings };
         let speaker = Speaker::start(settings).map_err(told)?;
+        // Neighbours that restart too are not waited for by the speaker.
+        self.keeps = restarted.then(Instant::now);
+        self.learnt.hold(restarted);
         let (changes, learnt) = (speaker.changes(), self.learnt.clone());
         let consumer = std::thread::Builder::new().name("weft-bgp-routes".to_owned());
         consumer
@@ -151,6 +159,13 @@ impl Speaking {
     /// Writes `bgp.json` where something is new.
     fn tell(&mut self, news: bool) {
         let speaker = self.speaker.as_ref().map(|speaker| speaker.asker().status());
+        let heard = |status: &Status| {
+            status.neighbours.values().all(|one| one.state == "established" && one.since >= HEARD)
+        };
+        if self.keeps.is_some_and(|since| since.elapsed() >= RESTART || speaker.as_ref().is_some_and(heard)) {
+            self.keeps = None;
+            self.learnt.hold(false);
+        }
         let timeless = speaker.clone().map(|mut status| {
             status.neighbours.values_mut().for_each(|neighbour| neighbour.since = 0);
             status
