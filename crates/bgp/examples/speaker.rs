@@ -62,7 +62,7 @@ impl Measured {
         };
         if bird {
             let text = format!(
-                "router id {SPEAKER};\nprotocol device {{}}\nprotocol bgp all {{\n  local {SPEAKER} as {AS};\n  \
+                "router id {SPEAKER};\nprotocol device {{}}\nprotocol bgp clients {{\n  local {SPEAKER} as {AS};\n  \
                  neighbor range 10.0.0.0/8 as {AS};\n  multihop;\n  passive;\n  rr client;\n  \
                  ipv4 {{ import all; export all; }};\n}}\n"
             );

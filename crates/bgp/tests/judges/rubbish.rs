@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use weft_bgp::session::PeerAs;
 use weft_bgp::speaker::{Neighbour, Remote, Settings, Speaker};
 
 use crate::raw::{Raw, message, open};
-use crate::world::{World, learnt, neighbour, originate, settings, start, until};
+use crate::world::{World, add_address, learnt, neighbour, originate, settings, start, until};
 
 /// What is written first, or once the session stands, and what comes of it.
 struct Case {
@@ -193,4 +194,52 @@ fn who_connects_and_goes_all_the_time_disturbs_nobody() {
         let _ = status;
         again.next().is_some()
     });
+}
+
+/// So many /24, with as many attributes.
+fn many(count: u32) -> Vec<u8> {
+    let updates = (0..count).flat_map(|i| {
+        let community = [&[0xc0, 8, 4][..], &(1 + i).to_be_bytes()].concat();
+        let [_, a, b, c] = ((20 << 16) + i).to_be_bytes();
+        update(&[], &[&GOOD[..], &community].concat(), &[24, a, b, c])
+    });
+    updates.collect()
+}
+
+#[test]
+fn who_never_reads_holds_up_nobody() {
+    const MANY: usize = 100_000;
+    let world = World::new();
+    // Nobody takes a next hop of the loopback network, which those there would be told.
+    add_address(&world.first, "lo", "10.9.0.1/24");
+    let mut ours: Settings = settings(65001, "10.0.1.1");
+    let network = Neighbour {
+        remote: Remote::Prefix { net: "10.9.0.0/24".parse().unwrap(), limit: 3 },
+        ..neighbour("10.9.0.1", 65002)
+    };
+    ours.neighbours.insert("network".into(), Neighbour { peer_as: PeerAs::External, ..network });
+    let speaker = start(&world.first, ours);
+    let mut deaf = Raw::dial("10.9.0.2", "10.9.0.1");
+    deaf.establish(65002, "10.0.0.2");
+    let mut reads = Raw::dial("10.9.0.3", "10.9.0.1");
+    reads.establish(65003, "10.0.0.3");
+    let mut tells = Raw::dial("10.9.0.4", "10.9.0.1");
+    tells.establish(65002, "10.0.0.4");
+    until(&speaker, "all are there", |status| {
+        status.neighbours.values().filter(|of| of.state == "established").count() == 3
+    });
+    tells.write(&many(MANY as u32));
+    let mut told = 0;
+    while told < MANY {
+        let came = reads.next().unwrap();
+        assert_ne!(came.kind, 3, "{came:?}");
+        if came.kind == 2 {
+            let length = |at: usize| usize::from(u16::from_be_bytes([came.body[at], came.body[at + 1]]));
+            let attributes = 2 + length(0);
+            told += (came.body.len() - attributes - 2 - length(attributes)) / 4;
+        }
+    }
+    let status = speaker.status();
+    assert_eq!(status.neighbours["network/10.9.0.2"].state, "established");
+    assert_eq!(status.prefixes, MANY);
 }

@@ -47,7 +47,8 @@ impl World {
     }
 }
 
-fn add_address(ns: &Netns, link: &str, address: &str) {
+/// One more address of a link, usable at once.
+pub(crate) fn add_address(ns: &Netns, link: &str, address: &str) {
     let mut netlink = Netlink::open_in(ns).unwrap();
     let index = netlink.link(link).unwrap().unwrap().index;
     let net: IpNet = address.parse().unwrap();
