@@ -242,7 +242,8 @@ impl Sessions {
     fn with(&mut self, local: u32, now: Duration, change: impl FnOnce(&mut Session) -> Option<Change>) {
         let Some(entry) = self.entries.get_mut(&local) else { return };
         let before = entry.session.state;
-        let change = change(&mut entry.session);
+        // Shorter intervals may be over already.
+        let change = change(&mut entry.session).or_else(|| entry.session.timeout(now));
         if entry.session.state != before {
             entry.since = now;
         }

@@ -182,6 +182,18 @@ fn changed_intervals_are_in_force_when_the_peer_knows() {
 }
 
 #[test]
+fn what_is_over_by_shorter_intervals_is_over_at_once() {
+    let mut sessions = Sessions::new(5);
+    sessions.set(&one(1, every(5000, 3)), Duration::ZERO);
+    sessions.handle_packet(&packet().encode(), &arrival(1), Duration::ZERO);
+    sessions.handle_timeout(SECOND);
+    assert_eq!(sessions.status(SECOND).sessions[0].state, State::Init);
+    sessions.set(&one(1, every(100, 3)), SECOND);
+    assert_eq!(sessions.status(SECOND).sessions[0].state, State::Down);
+    assert!(sessions.wakes().is_some_and(|at| at > SECOND), "nothing is due that was just done");
+}
+
+#[test]
 fn who_is_heard_no_more_is_down_and_says_why() {
     let mut pair = Pair::new([every(100, 3), every(100, 3)], QUIET, 1);
     pair.run_for(SECOND * 4);
