@@ -233,6 +233,9 @@ impl Session {
 
     /// When the next packet goes that is no answer.
     fn due(&self) -> Option<Duration> {
+        if self.ended() {
+            return None;
+        }
         // A peer that is up may ask to be left alone (6.6); what is polled goes nevertheless.
         let left_alone = self.remote.demand
             && (self.state, self.remote.state, self.poll) == (State::Up, State::Up, Poll::Idle);

@@ -273,6 +273,18 @@ fn a_peer_that_wants_none_gets_none_and_polls_are_answered() {
 }
 
 #[test]
+fn one_that_ends_is_not_held_up_by_a_peer_that_wants_none() {
+    let (mut sessions, yours) = session_in(State::Up);
+    let silent = Packet { state: State::Up, yours, receive: 0, ..packet() };
+    sessions.handle_packet(&silent.encode(), &arrival(1), MILLI);
+    sent(&mut sessions);
+    sessions.set(&BTreeMap::new(), MILLI * 2);
+    let words = sent(&mut sessions);
+    assert!(words.len() == 3 && words.iter().all(|word| word.state == State::AdminDown));
+    assert_eq!(sessions.len(), 0);
+}
+
+#[test]
 fn there_are_no_more_sessions_than_may_be() {
     let mut sessions = Sessions::new(1);
     let wanted = (0..MAX_SESSIONS as u32 + 5).map(|i| {
