@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::{self, Frame, Kind, LONGEST_EXTENDED, Negotiated, Notification};
+use crate::message::{self, Frame, Kind, LONGEST_EXTENDED, Negotiated, Notification, Open};
 use crate::random::Random;
 
 /// So much of what came is held unread: the longest message, and as much of the next.
@@ -13,9 +13,13 @@ pub const INPUT: usize = 2 * LONGEST_EXTENDED;
 pub const OUTPUT: usize = 256 * 1024;
 /// How long a peer may take for its OPEN (RFC 4271 8.2.2).
 const OPENING: Duration = Duration::from_secs(240);
+/// How long the connection that is spoken on may take for it while another one waits.
+const WAITING: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
+    /// The other connection is spoken on: nothing is said on this one before the peer's OPEN has come.
+    Waits,
     OpenSent,
     OpenConfirm,
     Established,
@@ -47,17 +51,26 @@ pub(super) enum Expired {
 impl Connection {
     pub(super) fn new(send_hold: Duration, now: Duration) -> Connection {
         Connection {
-            phase: Phase::OpenSent,
+            phase: Phase::Waits,
             terms: None,
             input: Vec::new(),
             read: 0,
             output: VecDeque::new(),
             queued: 0,
-            hold_at: Some(now + OPENING),
+            hold_at: Some(now + WAITING),
             keepalive_at: None,
             stuck_at: None,
             send_hold,
         }
+    }
+
+    /// Says our OPEN.
+    pub(super) fn open(&mut self, open: &Open, now: Duration) {
+        let mut bytes = Vec::new();
+        message::open(&mut bytes, open);
+        self.send(bytes.into(), now);
+        self.phase = Phase::OpenSent;
+        self.hold_at = Some(now + OPENING);
     }
 
     /// Takes in as much as there is room for.

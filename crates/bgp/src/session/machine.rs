@@ -49,7 +49,7 @@ impl Session {
     fn message(&mut self, side: Side, phase: Phase, message: Message<'_>, now: Duration) {
         match (phase, message) {
             (_, Message::Notification(why)) => self.drop(side, Fall::Received(why), now),
-            (Phase::OpenSent, Message::Open(open)) => self.opened(side, &open, now),
+            (Phase::Waits | Phase::OpenSent, Message::Open(open)) => self.opened(side, &open, now),
             (Phase::OpenConfirm, Message::Keepalive) => self.establish(side, now),
             (Phase::Established, Message::Keepalive) => {}
             (Phase::Established, Message::Refresh(refresh)) => {
@@ -57,7 +57,7 @@ impl Session {
                     self.events.push_back(Event::Refresh(family, kind));
                 }
             }
-            (Phase::OpenSent, _) => self.end(side, Reason::IN_OPEN_SENT.into(), now),
+            (Phase::Waits | Phase::OpenSent, _) => self.end(side, Reason::IN_OPEN_SENT.into(), now),
             (Phase::OpenConfirm, _) => self.end(side, Reason::IN_OPEN_CONFIRM.into(), now),
             (Phase::Established, _) => self.end(side, Reason::IN_ESTABLISHED.into(), now),
         }
@@ -78,23 +78,30 @@ impl Session {
             return self.end(side, Reason::CAPABILITY.into(), now);
         }
         match self.connections.get(side.other()).map(|other| other.phase) {
-            None | Some(Phase::OpenSent) => {}
-            Some(Phase::OpenConfirm) => {
-                let keep = collision::keep(&ours, open);
-                self.end(keep.other(), Reason::COLLISION.into(), now);
-                if keep != side {
-                    return;
-                }
+            None => {}
+            Some(Phase::Waits) => self.end(side.other(), Reason::COLLISION.into(), now),
+            // The peer may have heard both OPENs by now, and goes by the same rule.
+            Some(Phase::OpenSent) if collision::keep(&ours, open) == side => {
+                self.end(side.other(), Reason::COLLISION.into(), now);
             }
-            Some(Phase::Established) => {
-                if !self.outlives_connection(now) {
-                    return self.end(side, Reason::COLLISION.into(), now);
-                }
+            Some(Phase::Established) if self.outlives_connection(now) => {
                 self.drop(side.other(), Fall::Replaced, now);
+            }
+            // It has our OPEN on the other one alone, and stays with that.
+            Some(Phase::OpenSent | Phase::OpenConfirm | Phase::Established) => {
+                return self.end(side, Reason::COLLISION.into(), now);
             }
         }
         if let Some(connection) = self.connections.slot(side) {
             connection.confirm(terms, &mut self.random, now);
+        }
+    }
+
+    /// A connection has waited long enough for the other one.
+    pub(super) fn waited(&mut self, side: Side, now: Duration) {
+        match self.connections.get(side.other()).map(|other| other.phase) {
+            Some(Phase::OpenSent) => self.end(side.other(), Reason::COLLISION.into(), now),
+            _ => self.end(side, Reason::COLLISION.into(), now),
         }
     }
 
@@ -149,6 +156,11 @@ impl Session {
         };
         let collided = why == Some(Reason::COLLISION);
         let alone = self.connections.both().next().is_none();
+        let open = self.config.open();
+        let next = self.connections.slot(side.other()).as_mut();
+        if let Some(next) = next.filter(|next| self.running && next.phase == Phase::Waits) {
+            next.open(&open, now);
+        }
         if let Some((_, since)) = self.established.filter(|(established, _)| *established == side) {
             self.established = None;
             if now.saturating_sub(since) >= STABLE {

@@ -107,6 +107,7 @@ impl Session {
     /// Where it stands; of two connections the one that is further.
     pub fn state(&self) -> State {
         let phase = |connection: &Connection| match connection.phase {
+            Phase::Waits => State::Connect,
             Phase::OpenSent => State::OpenSent,
             Phase::OpenConfirm => State::OpenConfirm,
             Phase::Established => State::Established,
@@ -181,14 +182,15 @@ impl Session {
         let rests = side == Side::Accepted && now < self.rests_until;
         // A second connection where the first has come so far would only be in its way.
         let late = side == Side::Dialled
-            && self.connections.accepted.as_ref().is_some_and(|other| other.phase != Phase::OpenSent);
+            && self.connections.accepted.as_ref().is_some_and(|other| other.phase > Phase::OpenSent);
         if !self.running || rests || late || !self.makes_way(side, now) {
             return false;
         }
         let mut connection = Connection::new(self.config.send_hold, now);
-        let mut bytes = Vec::new();
-        message::open(&mut bytes, &self.config.open());
-        connection.send(bytes.into(), now);
+        // One OPEN at a time: of two, a slow peer might let one connection stand while the other one is kept here.
+        if self.connections.get(side.other()).is_none() {
+            connection.open(&self.config.open(), now);
+        }
         *self.connections.slot(side) = Some(connection);
         true
     }
@@ -239,6 +241,7 @@ impl Session {
         for side in [Side::Dialled, Side::Accepted] {
             let Some(connection) = self.connections.slot(side) else { continue };
             match connection.timeout(&mut self.random, now) {
+                Some(Expired::Hold) if connection.phase == Phase::Waits => self.waited(side, now),
                 Some(Expired::Hold) => self.end(side, Reason::HOLD_TIMER.into(), now),
                 Some(Expired::SendHold) => self.end(side, Reason::SEND_HOLD.into(), now),
                 None => {}

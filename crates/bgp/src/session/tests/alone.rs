@@ -171,3 +171,43 @@ fn routes_fit_into_what_is_sent_at_once() {
     assert_eq!(sent(&mut session, SIDE, NOW), bytes);
     assert_eq!(session.room(), OUTPUT);
 }
+
+/// Both dialled, and ours is spoken on.
+fn two_connections() -> Session {
+    let mut session = Session::new(config(1), 1);
+    session.start(NOW);
+    assert_eq!(events(&mut session, NOW), [Seen::Dial]);
+    assert!(session.handle_connected(Side::Dialled, NOW) && session.handle_connected(Side::Accepted, NOW));
+    assert!(!sent(&mut session, Side::Dialled, NOW).is_empty());
+    assert!(sent(&mut session, Side::Accepted, NOW).is_empty());
+    session
+}
+
+#[test]
+fn of_two_connections_one_is_spoken_on() {
+    // A peer with the higher identifier that reads slowly: the one that it may let stand stays.
+    let mut session = two_connections();
+    session.handle_bytes(Side::Dialled, &open());
+    let seen = events(&mut session, NOW);
+    assert!(matches!(seen[..], [Seen::Close(Side::Accepted, _)]), "{seen:?}");
+    session.handle_bytes(Side::Accepted, &open());
+    session.handle_bytes(Side::Dialled, &keepalive());
+    assert_eq!(events(&mut session, NOW), [Seen::Up(Side::Dialled)]);
+    // It has heard neither OPEN of the other: the rule decides.
+    let mut session = two_connections();
+    session.handle_bytes(Side::Accepted, &open());
+    let seen = events(&mut session, NOW);
+    assert!(matches!(seen[..], [Seen::Close(Side::Dialled, _)]), "{seen:?}");
+    let said = sent(&mut session, Side::Accepted, NOW);
+    assert!(said.starts_with(&encoded(|out| message::open(out, &config(1).open()))));
+    session.handle_bytes(Side::Accepted, &keepalive());
+    assert_eq!(events(&mut session, NOW), [Seen::Up(Side::Accepted)]);
+    // The one that waits takes the place of one that ends, or that nothing comes by.
+    let mut session = two_connections();
+    session.handle_closed(Side::Dialled, NOW);
+    assert!(!sent(&mut session, Side::Accepted, NOW).is_empty());
+    let mut session = two_connections();
+    let later = session.wakes().unwrap();
+    session.handle_timeout(later);
+    assert!(later < SECOND * 10 && !sent(&mut session, Side::Accepted, later).is_empty());
+}
