@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use weft_bgp::plan::{Plan, plan};
 use weft_model::network::{Backend, Ipam};
 use weft_model::{Changes, Cluster, Node};
 use weft_store::Api;
@@ -38,6 +39,7 @@ pub(crate) async fn keep(
     let mut speaking = Speaking::new(&cfg, learnt);
     let mut secrets = Secrets::new(api);
     let mut known: Option<Cluster> = None;
+    let mut planned: Option<Plan> = None;
     let mut due = Instant::now();
     loop {
         let rest = due.saturating_duration_since(Instant::now());
@@ -59,17 +61,17 @@ pub(crate) async fn keep(
             continue;
         }
         due = Instant::now() + TICK;
+        planned = planned.filter(|_| !concerned);
         let Some(cluster) = &known else { continue };
         if !is_spoken(&cfg, cluster) {
             speaking.cease();
             continue;
         }
-        let plan = weft_bgp::plan::plan(cluster, &cfg.node_name, secrets.passwords());
-        let plan = match secrets.read(&plan.secrets).await {
-            true => weft_bgp::plan::plan(cluster, &cfg.node_name, secrets.passwords()),
-            false => plan,
-        };
-        speaking.follow(plan);
+        let current = planned.get_or_insert_with(|| plan(cluster, &cfg.node_name, secrets.passwords()));
+        if secrets.read(&current.secrets).await {
+            *current = plan(cluster, &cfg.node_name, secrets.passwords());
+        }
+        speaking.follow(current);
     }
 }
 

@@ -76,14 +76,16 @@ impl Speaking {
     }
 
     /// Has the speaker do what is planned.
-    pub(super) fn follow(&mut self, plan: Plan) {
+    pub(super) fn follow(&mut self, plan: &Plan) {
         for problem in plan.problems.difference(&self.problems) {
             tracing::warn!("{problem}");
         }
         let news = self.problems != plan.problems;
-        self.problems = plan.problems;
-        self.reach(plan.gateways);
-        let error = plan.settings.and_then(|settings| self.set(settings).err());
+        if news {
+            self.problems.clone_from(&plan.problems);
+        }
+        self.reach(&plan.gateways);
+        let error = plan.settings.as_ref().and_then(|settings| self.set(settings).err());
         if let Some(error) = error.as_ref().filter(|error| self.error.as_ref() != Some(*error)) {
             tracing::warn!("{error}");
         }
@@ -92,15 +94,15 @@ impl Speaking {
         self.tell(news);
     }
 
-    fn set(&mut self, settings: Settings) -> Result<(), String> {
-        if self.speaker.is_some() && self.settings.as_ref() == Some(&settings) {
+    fn set(&mut self, settings: &Settings) -> Result<(), String> {
+        if self.speaker.is_some() && self.settings.as_ref() == Some(settings) {
             return Ok(());
         }
         match &self.speaker {
             Some(speaker) => speaker.set(settings.clone()).map_err(told)?,
             None => self.start(settings.clone())?,
         }
-        self.settings = Some(settings);
+        self.settings = Some(settings.clone());
         Ok(())
     }
 
@@ -126,14 +128,14 @@ impl Speaking {
     }
 
     /// Routes to neighbours by the gateways that objects name.
-    fn reach(&mut self, gateways: BTreeMap<IpAddr, IpAddr>) {
-        if self.gateways == gateways {
+    fn reach(&mut self, gateways: &BTreeMap<IpAddr, IpAddr>) {
+        if self.gateways == *gateways {
             return;
         }
         let gone = self.gateways.keys().map(|ip| (IpNet::from(*ip), Vec::new()));
         let new = gateways.iter().map(|(ip, gateway)| (IpNet::from(*ip), vec![*gateway]));
         self.learnt.tell(gone.chain(new).collect::<Vec<_>>(), None);
-        self.gateways = gateways;
+        self.gateways.clone_from(gateways);
     }
 
     /// BGP is not spoken any more.
