@@ -127,8 +127,7 @@ rust() {
 
 lab() {
     cargo build --locked -p weft-cli -p weft-cni >"$logs/lab-build" 2>&1 || tail -n 40 "$logs/lab-build"
-    # Labs wait more than they work.
-    cargo_tests lab cargo test --locked --no-fail-fast -p weft-cli -- --test-threads=3
+    cargo_tests lab cargo test --locked --no-fail-fast -p weft-cli -- --test-threads=2
 }
 
 kubernetes() {
