@@ -20,6 +20,14 @@ fn wanted(bits: u8, millis: u8) -> BTreeMap<Key, Intervals> {
     keys.map(|number| (Key { peer: address(number), local: None, interface: None }, intervals)).collect()
 }
 
+/// Takes what is told: who was not up does not fall, and who is up does not come up.
+fn take(sessions: &mut Sessions, up: &mut BTreeMap<Key, bool>) {
+    while let Some((key, change)) = sessions.poll() {
+        let before = up.insert(key, change == Change::Up).unwrap_or_default();
+        assert!(change == Change::AdminDown || before != (change == Change::Up));
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let mut sessions = Sessions::new(7);
     let mut now = Duration::ZERO;
@@ -32,6 +40,8 @@ fuzz_target!(|data: &[u8]| {
         rest = more;
         now += Duration::from_millis(u64::from(later) * 4);
         sessions.handle_timeout(now);
+        // Before it may be no longer wanted.
+        take(&mut sessions, &mut up);
         let hops = if what & 0x80 == 0 { HOPS } else { whom };
         let arrival = Arrival { from: address(whom), to: address(0), interface: None, hops };
         match what % 8 {
@@ -55,10 +65,7 @@ fuzz_target!(|data: &[u8]| {
                 sessions.handle_packet(&good, &arrival, now);
             }
         }
-        while let Some((key, change)) = sessions.poll() {
-            let before = up.insert(key, change == Change::Up).unwrap_or_default();
-            assert!(change == Change::AdminDown || before != (change == Change::Up));
-        }
+        take(&mut sessions, &mut up);
         let mut sent = 0;
         while let Some(out) = sessions.poll_transmit() {
             let packet = Packet::decode(&out.packet).expect("our own packet");
