@@ -21,7 +21,7 @@ use crate::state::{LabInfo, LabState, write_atomically};
 
 /// Socket activation hands over the first descriptor after the standard three.
 const FIRST_PASSED: i32 = 3;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command that starts the API server; `socket` listens on the machine's loopback.
 pub(crate) fn command(state: &LabState, socket: &OwnedFd) -> anyhow::Result<Command> {
